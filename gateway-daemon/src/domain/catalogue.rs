@@ -1,0 +1,99 @@
+//! A database's schema, as far as statements must be read against it. Filled by `session`, read by `sql`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::statement::{ColumnName, RelationName};
+
+/// What kind of relation a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// Ordinary or partitioned table.
+    Table,
+    /// View: it shows what its definition reads.
+    View,
+    /// Materialised view: a stored copy of what its definition read.
+    MaterialisedView,
+    /// Foreign table: another server answers.
+    ForeignTable,
+    /// Sequence.
+    Sequence,
+    /// Index, TOAST table, composite type: nothing that a query reads by name.
+    Other,
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// `attnum`; user columns count from 1. Dropped columns are absent.
+    pub number: i16,
+    /// `atttypid`.
+    pub type_oid: u32,
+    /// Base columns that it may show: itself for tables; for views everything that the definition depends on,
+    /// through any number of views; for generated columns and partitions their sources and parents as well.
+    pub origins: BTreeSet<ColumnName>,
+}
+
+/// One relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Resolved name.
+    pub name: RelationName,
+    /// Its kind.
+    pub kind: RelationKind,
+    /// Its columns by `attnum`.
+    pub columns: Vec<Column>,
+}
+
+/// A snapshot of one database.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// Changes whenever a snapshot differs: part of every cache key.
+    pub epoch: u64,
+    /// Schemas in the order that an unqualified name is looked up, `pg_catalog` first unless it is listed elsewhere.
+    pub search_path: Vec<String>,
+    /// All relations, by oid.
+    pub relations: HashMap<u32, Relation>,
+    /// The same, by name.
+    pub by_name: HashMap<RelationName, u32>,
+    /// Functions of `pg_catalog` that are immutable or stable, by name.
+    pub stable_builtin_functions: BTreeSet<String>,
+    /// Every function of `pg_catalog`, by name.
+    pub builtin_functions: BTreeSet<String>,
+    /// Functions outside `pg_catalog`, by name, with the schemas that hold one of that name.
+    pub user_functions: BTreeMap<String, BTreeSet<String>>,
+    /// Operators outside `pg_catalog`, by name.
+    pub user_operators: BTreeSet<String>,
+    /// Casts, types with casts, domains with constraints whose code is not PostgreSQL's own: type names.
+    pub opaque_types: BTreeSet<String>,
+}
+
+impl Catalogue {
+    /// Adds a relation under its oid and name.
+    pub fn insert(&mut self, relation: Relation) {
+        self.by_name.insert(relation.name.clone(), relation.oid);
+        self.relations.insert(relation.oid, relation);
+    }
+
+    /// The relation of that resolved name.
+    pub fn relation(&self, name: &RelationName) -> Option<&Relation> {
+        self.relations.get(self.by_name.get(name)?)
+    }
+
+    /// Resolves an unqualified name through the search path, as PostgreSQL would.
+    pub fn resolve(&self, name: &str) -> Option<&Relation> {
+        self.search_path
+            .iter()
+            .find_map(|schema| self.relation(&RelationName { schema: schema.clone(), name: name.to_owned() }))
+    }
+
+    /// The column behind a RowDescription's table oid and attribute number.
+    pub fn column(&self, table_oid: u32, number: i16) -> Option<(&Relation, &Column)> {
+        let relation = self.relations.get(&table_oid)?;
+        let column = relation.columns.iter().find(|column| column.number == number)?;
+        Some((relation, column))
+    }
+}

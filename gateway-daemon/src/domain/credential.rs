@@ -1,0 +1,24 @@
+//! Where a target's credential comes from. The secret itself is read at each login, never kept in the configuration.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Where a password is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PasswordSource {
+    /// In a file, which is read again when it changes. One trailing line end is not part of the password.
+    File(PathBuf),
+    /// In the daemon's own environment, under this name.
+    Environment(String),
+}
+
+impl fmt::Display for PasswordSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(variable) => write!(f, "environment variable {variable}"),
+        }
+    }
+}

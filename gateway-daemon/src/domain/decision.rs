@@ -1,0 +1,81 @@
+//! What policy answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ids::PolicyId, statement::ColumnName};
+
+/// How a masked value is transformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transform {
+    /// Nothing of the value is left.
+    Redact,
+    /// Enough is left to recognise the kind of value: `a***@***.com`.
+    Partial,
+    /// Keyed hash: equal values stay equal.
+    Hash,
+    /// NULL.
+    Null,
+    /// The last four characters are left.
+    Last4,
+}
+
+impl Transform {
+    /// The stronger of two, when two policies mask one column: null > redact > hash > last4 > partial.
+    pub fn stronger(self, other: Self) -> Self {
+        if self.rank() >= other.rank() { self } else { other }
+    }
+
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Partial => 0,
+            Self::Last4 => 1,
+            Self::Hash => 2,
+            Self::Redact => 3,
+            Self::Null => 4,
+        }
+    }
+}
+
+/// Which columns' values are transformed on their way to the client, and by which policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MaskPlan {
+    /// By base column.
+    pub columns: BTreeMap<ColumnName, Mask>,
+}
+
+/// One column's mask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mask {
+    /// What happens to the value.
+    pub transform: Transform,
+    /// The policy that asks for it.
+    pub policy: PolicyId,
+}
+
+/// A refusal: what the agent is told, and what the operator reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// One sentence for the agent, without secrets.
+    pub reason: String,
+    /// The way out, from `@message`, or what to ask for.
+    pub hint: Option<String>,
+    /// The rules that refused, most specific first; `builtin/default-deny` when nothing permitted.
+    pub policies: Vec<PolicyId>,
+}
+
+/// The answer to an [`Action`](super::action::Action).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Go on, with these masks.
+    Allow {
+        /// Columns to mask.
+        masks: MaskPlan,
+        /// The policies that permitted.
+        policies: Vec<PolicyId>,
+    },
+    /// Do not.
+    Deny(Denial),
+}

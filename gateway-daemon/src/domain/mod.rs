@@ -1,0 +1,13 @@
+//! The values that rooms exchange. Pure: no I/O, no clock, no configuration, no other room.
+
+pub mod action;
+pub mod address;
+pub mod catalogue;
+pub mod credential;
+pub mod decision;
+pub mod event;
+pub mod flow;
+pub mod ids;
+pub mod principal;
+pub mod sensitive;
+pub mod statement;

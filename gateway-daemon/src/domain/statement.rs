@@ -1,0 +1,235 @@
+//! One SQL statement, whatever the dialect: what it does, what it touches, what each result column shows.
+//!
+//! The `sql` room makes these from text and catalogue, `policy` judges them, `session` maps the decision
+//! onto result columns. Uncertainty is a value here (`Opaque`, `Origin::Unknown`), never an omission.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// The policy action of a statement, `sql:<verb>` in Cedar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Reads rows.
+    Select,
+    /// Adds rows.
+    Insert,
+    /// Changes rows.
+    Update,
+    /// Removes rows.
+    Delete,
+    /// MERGE.
+    Merge,
+    /// Empties tables.
+    Truncate,
+    /// Creates an object.
+    Create,
+    /// Changes an object.
+    Alter,
+    /// Removes an object.
+    Drop,
+    /// Changes privileges, roles or ownership.
+    Grant,
+    /// COPY, in either direction.
+    Copy,
+    /// Runs code whose effects cannot be read: CALL, DO, functions of unknown body.
+    Call,
+    /// SET, RESET, DISCARD and their like.
+    Set,
+    /// BEGIN, COMMIT, SAVEPOINT and their like.
+    Transaction,
+    /// EXPLAIN; what it explains is judged as well.
+    Explain,
+    /// VACUUM, ANALYZE, REINDEX, CHECKPOINT and their like.
+    Maintenance,
+    /// LISTEN, LOCK, SHOW, DECLARE and whatever else is named but fits nowhere above.
+    Other,
+}
+
+impl Verb {
+    /// Every verb, in the order of the policy schema.
+    pub const ALL: [Self; 17] = [
+        Self::Select,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Merge,
+        Self::Truncate,
+        Self::Create,
+        Self::Alter,
+        Self::Drop,
+        Self::Grant,
+        Self::Copy,
+        Self::Call,
+        Self::Set,
+        Self::Transaction,
+        Self::Explain,
+        Self::Maintenance,
+        Self::Other,
+    ];
+
+    /// The name as policies spell it, without the `sql:` prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Merge => "merge",
+            Self::Truncate => "truncate",
+            Self::Create => "create",
+            Self::Alter => "alter",
+            Self::Drop => "drop",
+            Self::Grant => "grant",
+            Self::Copy => "copy",
+            Self::Call => "call",
+            Self::Set => "set",
+            Self::Transaction => "transaction",
+            Self::Explain => "explain",
+            Self::Maintenance => "maintenance",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A table, view or other relation, by resolved name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RelationName {
+    /// Schema, resolved through the pinned search path.
+    pub schema: String,
+    /// Name within the schema.
+    pub name: String,
+}
+
+impl std::fmt::Display for RelationName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// A column of a relation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ColumnName {
+    /// The relation that holds it.
+    pub relation: RelationName,
+    /// Its name.
+    pub column: String,
+}
+
+impl std::fmt::Display for ColumnName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.relation, self.column)
+    }
+}
+
+/// What a statement does to what: one policy question each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Effect {
+    /// The action.
+    pub verb: Verb,
+    /// The relation that it touches; `None` when it touches the database as a whole, or no relation at all.
+    pub relation: Option<RelationName>,
+}
+
+/// How a statement uses a column's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnUse {
+    /// The value can reach a result column, which can then be masked.
+    Projected,
+    /// The value steers the statement (WHERE, JOIN, ORDER BY, GROUP BY, HAVING, LIMIT…): an oracle.
+    Compared,
+    /// The value is stored elsewhere or leaves by a way that cannot be masked
+    /// (INSERT … SELECT, UPDATE SET from, CREATE TABLE AS or VIEW, COPY TO, DECLARE CURSOR, PREPARE…).
+    Moved,
+    /// The column is assigned by the statement (INSERT column, UPDATE target).
+    Written,
+}
+
+/// A column read or written, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ColumnAccess {
+    /// Which column.
+    pub column: ColumnName,
+    /// How it is used.
+    pub usage: ColumnUse,
+}
+
+/// Something in the statement whose effects cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
+pub enum Opaque {
+    /// A function whose body is unknown, by the name that the statement used.
+    Function(String),
+    /// An operator that is not PostgreSQL's own.
+    Operator(String),
+    /// DO, CALL, EXECUTE of an unknown statement and their like.
+    Code(String),
+}
+
+/// Whether UPDATE or DELETE is limited by a WHERE clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowLimit {
+    /// The statement does not update or delete rows, or each of its updates and deletes has a WHERE clause.
+    Limited,
+    /// At least one UPDATE or DELETE has no WHERE clause.
+    Unlimited,
+}
+
+/// Which part COPY plays, since it switches the wire protocol's mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyDirection {
+    /// COPY … FROM STDIN.
+    FromClient,
+    /// COPY … TO STDOUT.
+    ToClient,
+    /// COPY from or to a server-side file or program.
+    ServerSide,
+}
+
+/// How a statement changes the session's own state, as far as the session must follow it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEffect {
+    /// None that matters.
+    None,
+    /// PREPARE name AS statement.
+    Prepare {
+        /// The prepared statement's name.
+        name: String,
+        /// The statement behind AS, as it will run at EXECUTE.
+        statement: Box<Statement>,
+    },
+    /// EXECUTE name.
+    Execute {
+        /// The prepared statement's name.
+        name: String,
+    },
+    /// DEALLOCATE name; `None` means all.
+    Deallocate {
+        /// The prepared statement's name.
+        name: Option<String>,
+    },
+}
+
+/// One statement, read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Statement {
+    /// What it does, at least one entry. A SELECT that reads no table has `(Select, None)`.
+    pub effects: BTreeSet<Effect>,
+    /// Every column that it reads or writes, by role. A column that may be meant by an ambiguous name is listed.
+    pub columns: BTreeSet<ColumnAccess>,
+    /// Functions called, schema-qualified as resolved (`pg_catalog.upper`), or as written when unresolved.
+    pub functions: BTreeSet<String>,
+    /// What cannot be read. Not empty: policies see `context.opaque`, and the effect `(Call, None)` is present.
+    pub opaque: BTreeSet<Opaque>,
+    /// Whether an UPDATE or DELETE lacks its WHERE clause.
+    pub row_limit: RowLimit,
+    /// Set for COPY.
+    pub copy: Option<CopyDirection>,
+    /// What the session must remember of it.
+    pub session_effect: SessionEffect,
+}
