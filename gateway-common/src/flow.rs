@@ -1,0 +1,118 @@
+//! What is known of one captured connection, and how it is found.
+
+use core::mem::offset_of;
+
+use crate::address::Address;
+
+/// Length of a task's name.
+pub const COMM_LEN: usize = 16;
+
+/// The client's end of a captured connection. While the connection lives, no other socket of that namespace
+/// can have the same end towards the daemon's listener.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct FlowKey {
+    /// Cookie of the socket's network namespace.
+    pub netns: u64,
+    /// Source address.
+    pub address: Address,
+    /// Source port, host byte order.
+    pub port: u32,
+    /// Zero; map keys are compared as bytes.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 32);
+const _: () = assert!(offset_of!(FlowKey, address) == 8 && offset_of!(FlowKey, port) == 24);
+
+impl FlowKey {
+    /// The key of a client's end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(netns: u64, address: Address, port: u16) -> Self {
+        Self { netns, address, port: port as u32, padding: 0 }
+    }
+}
+
+/// What the kernel recorded at `connect()`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FlowRecord {
+    /// Cookie of the socket's network namespace.
+    pub netns: u64,
+    /// The captured cgroup: `cgroup` or its nearest captured ancestor.
+    pub captured_cgroup: u64,
+    /// The caller's own cgroup.
+    pub cgroup: u64,
+    /// CLOCK_BOOTTIME at `connect()`, nanoseconds.
+    pub connected_at: u64,
+    /// The socket's cookie.
+    pub socket: u64,
+    /// CLOCK_BOOTTIME when the client's socket closed, or 0 while it lives.
+    pub ended_at: u64,
+    /// Thread-group id in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// User id in the initial user namespace.
+    pub uid: u32,
+    /// Original destination port, host byte order.
+    pub port: u16,
+    /// Family of the address that the client gave: AF_INET6 for mapped ones.
+    pub family: u16,
+    /// Original destination.
+    pub address: Address,
+    /// The task's name, padded with zeros.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<FlowRecord>() == 96 && align_of::<FlowRecord>() == 8);
+const _: () = assert!(offset_of!(FlowRecord, ended_at) == 40 && offset_of!(FlowRecord, tgid) == 48);
+const _: () = assert!(offset_of!(FlowRecord, port) == 60 && offset_of!(FlowRecord, family) == 62);
+const _: () = assert!(offset_of!(FlowRecord, address) == 64 && offset_of!(FlowRecord, comm) == 80);
+
+/// [`SocketState::phase`]: the destination was rewritten, the SYN has not left yet.
+pub const PHASE_REWRITTEN: u32 = 1;
+/// [`SocketState::phase`]: the record can be found under [`SocketState::key`].
+pub const PHASE_KEYED: u32 = 2;
+
+/// What is kept with a captured socket for as long as it lives.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SocketState {
+    /// The latest `connect()`.
+    pub record: FlowRecord,
+    /// Where the record was put; valid from [`PHASE_KEYED`] on.
+    pub key: FlowKey,
+    /// Where the connection really goes.
+    pub listener: Address,
+    /// Its port, host byte order.
+    pub listener_port: u32,
+    /// One of the `PHASE_` constants.
+    pub phase: u32,
+}
+
+const _: () = assert!(size_of::<SocketState>() == 152);
+const _: () = assert!(offset_of!(SocketState, key) == 96 && offset_of!(SocketState, listener) == 128);
+const _: () = assert!(offset_of!(SocketState, listener_port) == 144 && offset_of!(SocketState, phase) == 148);
+
+// SAFETY: plain integers without padding (sizes asserted above); any bit pattern is a value.
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya's marker for types that may be copied to and from the kernel as bytes")]
+mod pod {
+    unsafe impl aya::Pod for super::FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FlowRecord {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, FlowKey};
+
+    #[test]
+    fn keys_of_different_namespaces_differ_though_the_ends_are_equal() {
+        let end = (Address::LOOPBACK_V4, 40_000);
+        assert_ne!(FlowKey::new(1, end.0, end.1), FlowKey::new(2, end.0, end.1));
+        assert_eq!(FlowKey::new(1, end.0, end.1), FlowKey::new(1, end.0, end.1));
+    }
+}

@@ -1,0 +1,41 @@
+//! What nodegate's kernel programs and its daemon share: map values, their layouts, and the rules that both
+//! sides must apply alike. It knows neither aya nor Linux headers, so that it compiles for both targets.
+//!
+//! Everything that crosses the border is `repr(C)`, of fixed width, without implicit padding and without
+//! `bool` or data-carrying enums. Sizes and offsets are asserted; changing one of them means changing
+//! [`LAYOUT_VERSION`].
+
+#![no_std]
+
+pub mod address;
+pub mod flow;
+pub mod refusal;
+pub mod state;
+
+/// Version of every layout in this crate. The daemon pins its maps in a directory of this name: a daemon of
+/// another version makes its own maps and moves the links over, it never reinterprets foreign memory.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// How many levels below the cgroup root the kernel programs look for a captured cgroup.
+pub const MAX_CGROUP_DEPTH: i32 = 32;
+
+/// A daemon that has not written its heartbeat for so long is taken for dead or stopped.
+pub const HEARTBEAT_LIMIT_NS: u64 = 10_000_000_000;
+
+/// Names of the maps, as pinned.
+pub mod maps {
+    /// `NetnsCookie → Listener`.
+    pub const LISTENERS: &str = "LISTENERS";
+    /// `FlowKey → FlowRecord`.
+    pub const FLOWS: &str = "FLOWS";
+    /// Cgroup id → 1 for every captured cgroup.
+    pub const CAPTURED: &str = "CAPTURED";
+    /// Socket storage: `SocketState`.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// One `DaemonState`.
+    pub const DAEMON: &str = "DAEMON";
+    /// Ring buffer of `Refusal`.
+    pub const REFUSALS: &str = "REFUSALS";
+    /// All that are pinned.
+    pub const PINNED: [&str; 6] = [LISTENERS, FLOWS, CAPTURED, SOCKETS, DAEMON, REFUSALS];
+}

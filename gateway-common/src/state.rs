@@ -1,0 +1,60 @@
+//! What the daemon tells the kernel side.
+
+use core::mem::offset_of;
+
+/// Where connections of one network namespace are sent.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listener {
+    /// Port on 127.0.0.1, host byte order; 0 where there is none.
+    pub port_v4: u16,
+    /// Port on ::1, host byte order; 0 where there is none, which then sends IPv6 to 127.0.0.1 as a mapped one.
+    pub port_v6: u16,
+}
+
+const _: () = assert!(size_of::<Listener>() == 4 && offset_of!(Listener, port_v6) == 2);
+
+/// The daemon's sign of life.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DaemonState {
+    /// CLOCK_BOOTTIME, nanoseconds, when the daemon last said that it is there; 0 before the first time.
+    pub heartbeat: u64,
+    /// [`LAYOUT_VERSION`](crate::LAYOUT_VERSION) of the daemon that made the maps.
+    pub layout: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<DaemonState>() == 16 && offset_of!(DaemonState, layout) == 8);
+
+impl DaemonState {
+    /// Whether the daemon can be taken to be alive at `now`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn alive_at(&self, now: u64) -> bool {
+        now < self.heartbeat.saturating_add(crate::HEARTBEAT_LIMIT_NS)
+    }
+}
+
+// SAFETY: plain integers without padding (sizes asserted above); any bit pattern is a value.
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya's marker for types that may be copied to and from the kernel as bytes")]
+mod pod {
+    unsafe impl aya::Pod for super::Listener {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::DaemonState {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DaemonState;
+    use crate::HEARTBEAT_LIMIT_NS;
+
+    #[test]
+    fn a_daemon_is_alive_until_its_heartbeat_is_too_old() {
+        let state = DaemonState { heartbeat: 5, layout: 1, padding: 0 };
+        assert!(state.alive_at(5) && state.alive_at(4 + HEARTBEAT_LIMIT_NS));
+        assert!(!state.alive_at(5 + HEARTBEAT_LIMIT_NS));
+    }
+}

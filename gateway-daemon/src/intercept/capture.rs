@@ -1,0 +1,262 @@
+//! What is captured: arming and releasing cgroups, taking over those of the daemon before, and the namespaces
+//! that their processes need.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use tokio::sync::Mutex;
+
+use super::{
+    accept::Gate,
+    cgroups::{Cgroup, Tree},
+    error::{Doing, InterceptError},
+    handle::Settings,
+    kernel::Kernel,
+    namespaces::{Namespaces, Opened, Traveller, identity, open_listeners},
+    watch::Watch,
+};
+use crate::domain::{
+    flow::Workload,
+    ids::{CgroupId, NetnsCookie},
+};
+
+/// Who made a captured cgroup, and so who removes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// We did, for `nodegate run`.
+    Run,
+    /// Somebody else; we only labelled it.
+    Foreign,
+}
+
+/// One captured cgroup.
+#[derive(Debug, Clone)]
+pub(super) struct Captured {
+    pub cgroup: Cgroup,
+    pub label: Option<String>,
+    pub origin: Origin,
+}
+
+impl Captured {
+    pub fn workload(&self) -> Workload {
+        Workload { cgroup: self.cgroup.id, path: self.cgroup.path.clone(), label: self.label.clone() }
+    }
+}
+
+/// Everything that the handle and the background tasks share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub settings: Settings,
+    pub tree: Tree,
+    pub kernel: Arc<Kernel>,
+    pub gate: Arc<Gate>,
+    pub traveller: Traveller,
+    pub namespaces: Namespaces,
+    pub watch: Watch,
+    /// Held while the set of captured cgroups changes.
+    pub changes: Mutex<()>,
+    /// Held while a namespace is taken into service.
+    opening: Mutex<()>,
+    captured: RwLock<HashMap<CgroupId, Captured>>,
+}
+
+impl Core {
+    pub fn new(
+        settings: Settings,
+        tree: Tree,
+        gate: Arc<Gate>,
+        traveller: Traveller,
+        home: NetnsCookie,
+    ) -> Result<Self, InterceptError> {
+        Ok(Self {
+            settings,
+            tree,
+            kernel: Arc::clone(&gate.kernel),
+            gate,
+            traveller,
+            namespaces: Namespaces::new(home),
+            watch: Watch::new().doing(|| "start inotify".to_owned())?,
+            changes: Mutex::new(()),
+            opening: Mutex::new(()),
+            captured: RwLock::new(HashMap::new()),
+        })
+    }
+
+    /// Arms a cgroup for good: links, listeners where its processes live, and a look-out for its end. The
+    /// caller holds `changes`.
+    pub async fn take_in(
+        &self,
+        cgroup: Cgroup,
+        label: Option<&str>,
+        origin: Origin,
+    ) -> Result<(), InterceptError> {
+        self.refuse_own(&cgroup)?;
+        self.kernel.arm(&cgroup, label)?;
+        if let Some(label) = label {
+            cgroup.set_label(label);
+        }
+        let id = cgroup.id;
+        for pid in cgroup.processes() {
+            self.serve_process(pid, id).await;
+        }
+        self.watch.add(&cgroup).doing(|| format!("watch {}", cgroup.path))?;
+        let label = label.map(str::to_owned);
+        self.captured_mut().insert(id, Captured { cgroup, label, origin });
+        Ok(())
+    }
+
+    /// Takes the links off a cgroup and forgets it. The caller holds `changes`.
+    pub fn let_go(&self, id: CgroupId) -> Result<(), InterceptError> {
+        self.kernel.disarm(id)?;
+        self.watch.remove(id);
+        for netns in self.namespaces.leave(id) {
+            self.kernel.withdraw_listener(netns);
+        }
+        self.captured_mut().remove(&id);
+        Ok(())
+    }
+
+    /// Takes over what the daemon before us had captured. Cgroups that are gone meanwhile lose their pins.
+    pub async fn take_over(&self) -> Result<(), InterceptError> {
+        let index = self.tree.index();
+        let pinned = self.kernel.pinned()?;
+        let known: HashSet<CgroupId> = pinned.iter().map(|pinned| pinned.cgroup).collect();
+        for stale in self.kernel.marked_captured() {
+            if !known.contains(&stale) {
+                self.kernel.unmark_captured(stale)?;
+            }
+        }
+        for pinned in pinned {
+            let Some(dir) = index.get(&pinned.cgroup) else {
+                self.kernel.disarm(pinned.cgroup)?;
+                continue;
+            };
+            let cgroup = self.tree.resolve(dir)?;
+            let label = pinned.label.or_else(|| cgroup.label());
+            let origin = self.origin(&cgroup);
+            let path = cgroup.path.clone();
+            match self.take_in(cgroup, label.as_deref(), origin).await {
+                Ok(()) => tracing::info!(cgroup = %path, "taken over"),
+                // Its links stay as they are: refused connections are the lesser evil.
+                Err(error) => tracing::error!(cgroup = %path, %error, "cannot take over"),
+            }
+        }
+        self.kernel.remove_other_layouts().doing(|| "remove maps of another layout".to_owned())
+    }
+
+    /// Serves the namespace of a process. What fails is logged: the process may be gone, and if it is not, the
+    /// kernel side refuses and asks again.
+    pub async fn serve_process(&self, pid: u32, user: CgroupId) {
+        let path = format!("/proc/{pid}/ns/net");
+        if let Err(error) = self.serve_namespace(Path::new(&path), user).await {
+            tracing::debug!(pid, %error, "cannot serve the network namespace of a process");
+        }
+    }
+
+    /// Makes sure that there are listeners in a network namespace.
+    pub async fn serve_namespace(&self, path: &Path, user: CgroupId) -> Result<(), InterceptError> {
+        let file = File::open(path).doing(|| format!("open {}", path.display()))?;
+        let _opening = self.opening.lock().await;
+        if self.namespaces.use_known(&file, Some(user)).doing(|| format!("look at {}", path.display()))? {
+            return Ok(());
+        }
+        let file = Arc::new(file);
+        let opened = open_listeners(&self.traveller, Arc::clone(&file), self.settings.listen_backlog)
+            .await
+            .doing(|| format!("listen in {}", path.display()))?;
+        tracing::info!(netns = %opened.cookie, ports = ?opened.ports, "listening in another network namespace");
+        self.put_into_service(opened, file, Some(user))
+    }
+
+    /// Starts accepting on listeners and tells the kernel side of them.
+    pub fn put_into_service(
+        &self,
+        opened: Opened,
+        file: Arc<File>,
+        user: Option<CgroupId>,
+    ) -> Result<(), InterceptError> {
+        let Opened { cookie, ports, listeners } = opened;
+        let accepting = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(Arc::clone(&self.gate).accept_all(listener, cookie)).abort_handle())
+            .collect();
+        self.namespaces.insert(cookie, file, user, accepting).doing(|| "look at a namespace".to_owned())?;
+        self.kernel.publish_listener(cookie, ports)
+    }
+
+    /// Looks where all captured processes live and takes the namespaces of nobody out of service.
+    pub async fn drop_unused_namespaces(&self) {
+        let _changes = self.changes.lock().await;
+        let _opening = self.opening.lock().await;
+        let mut seen: HashMap<(u64, u64), HashSet<CgroupId>> = HashMap::new();
+        let captured: Vec<Captured> = self.captured().values().cloned().collect();
+        for captured in captured {
+            for pid in captured.cgroup.processes() {
+                let namespace = File::open(format!("/proc/{pid}/ns/net")).and_then(|file| identity(&file));
+                if let Ok(namespace) = namespace {
+                    seen.entry(namespace).or_default().insert(captured.cgroup.id);
+                }
+            }
+        }
+        for netns in self.namespaces.set_users(&seen) {
+            tracing::info!(%netns, "nobody lives in this network namespace any more");
+            self.kernel.withdraw_listener(netns);
+        }
+    }
+
+    /// The captured cgroup that a process is in: the nearest above it.
+    pub fn workload_of_pid(&self, pid: u32) -> io::Result<Option<Workload>> {
+        let path = self.tree.path_of_process(pid)?;
+        let captured = self.captured();
+        let nearest = captured
+            .values()
+            .filter(|captured| captured.cgroup.contains(&path))
+            .max_by_key(|captured| captured.cgroup.path.len());
+        Ok(nearest.map(Captured::workload))
+    }
+
+    /// The captured cgroups whose directories are gone.
+    pub fn vanished(&self) -> Vec<CgroupId> {
+        self.captured()
+            .values()
+            .filter(|captured| !captured.cgroup.dir.exists())
+            .map(|gone| gone.cgroup.id)
+            .collect()
+    }
+
+    /// The set of captured cgroups.
+    pub fn captured(&self) -> RwLockReadGuard<'_, HashMap<CgroupId, Captured>> {
+        self.captured.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn captured_mut(&self) -> RwLockWriteGuard<'_, HashMap<CgroupId, Captured>> {
+        self.captured.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The daemon's own connections must never come back to it.
+    fn refuse_own(&self, cgroup: &Cgroup) -> Result<(), InterceptError> {
+        let own = self
+            .tree
+            .path_of_process(std::process::id())
+            .doing(|| "find the daemon's own cgroup".to_owned())?;
+        if cgroup.contains(&own) { Err(InterceptError::OwnCgroup(cgroup.path.clone())) } else { Ok(()) }
+    }
+}
+
+/// Raises the limit of open descriptors as far as it goes: each captured connection takes two.
+pub(super) fn raise_descriptor_limit() -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(())
+}
+
+/// Makes a directory unless it is there.
+pub(super) fn make_dir(path: &Path) -> Result<(), InterceptError> {
+    fs::create_dir_all(path).doing(|| format!("create {}", path.display()))
+}

@@ -1,0 +1,231 @@
+//! The cgroup2 tree: where it is mounted, which directory has which id, who lives in it.
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Component, Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::{Doing, InterceptError},
+    sys,
+};
+use crate::domain::ids::CgroupId;
+
+/// The extended attribute that labels a cgroup.
+const LABEL: &str = "user.nodegate.identity";
+
+/// One cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cgroup {
+    /// Its id: the inode number of its directory.
+    pub id: CgroupId,
+    /// Its path below the mount, starting with `/`.
+    pub path: String,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// The mounted tree.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    mount: PathBuf,
+}
+
+impl Tree {
+    /// Finds the mount.
+    pub fn find() -> Result<Self, InterceptError> {
+        let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".to_owned())?;
+        let mount = mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ');
+            let (Some(_), Some(path), Some("cgroup2")) = (fields.next(), fields.next(), fields.next()) else {
+                return None;
+            };
+            Some(PathBuf::from(path))
+        });
+        mount.map(|mount| Self { mount }).ok_or(InterceptError::NoCgroup2)
+    }
+
+    /// The directory of a path below the mount, whether it exists or not.
+    pub fn join(&self, below: &str) -> PathBuf {
+        self.mount.join(below.trim_start_matches('/'))
+    }
+
+    /// Resolves a path, absolute or relative to the mount. The root itself is no answer.
+    pub fn resolve(&self, path: &Path) -> Result<Cgroup, InterceptError> {
+        let not_one = || InterceptError::NotACgroup(path.to_path_buf());
+        let below = match path.strip_prefix(&self.mount) {
+            Ok(below) => below,
+            Err(_) => path.strip_prefix("/").unwrap_or(path),
+        };
+        let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || below.as_os_str().is_empty() {
+            return Err(not_one());
+        }
+        let dir = self.mount.join(below);
+        let metadata = fs::symlink_metadata(&dir).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => not_one(),
+            _ => InterceptError::Io { what: format!("look at {}", dir.display()), source: error },
+        })?;
+        if !metadata.is_dir() {
+            return Err(not_one());
+        }
+        let path = format!("/{}", below.to_str().ok_or_else(not_one)?);
+        Ok(Cgroup { id: CgroupId(metadata.ino()), path, dir })
+    }
+
+    /// The path below the mount of the cgroup that a process is in.
+    pub fn path_of_process(&self, pid: u32) -> io::Result<String> {
+        let entries = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        entries
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .map(|path| path.trim_end_matches(" (deleted)").to_owned())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup2 cgroup"))
+    }
+
+    /// The directory of every id. Walks the whole tree: for starting up only.
+    pub fn index(&self) -> HashMap<CgroupId, PathBuf> {
+        let mut index = HashMap::new();
+        let mut todo = vec![self.mount.clone()];
+        while let Some(dir) = todo.pop() {
+            for child in children(&dir) {
+                if let Ok(metadata) = fs::symlink_metadata(&child) {
+                    index.insert(CgroupId(metadata.ino()), child.clone());
+                }
+                todo.push(child);
+            }
+        }
+        index
+    }
+}
+
+impl Cgroup {
+    /// The `user.nodegate.identity` label.
+    pub fn label(&self) -> Option<String> {
+        let value = sys::attribute(&self.dir, OsStr::new(LABEL)).ok().flatten()?;
+        String::from_utf8(value).ok().filter(|label| !label.is_empty())
+    }
+
+    /// Sets the label. Where the kernel has no attributes on cgroups the pins remember it alone.
+    pub fn set_label(&self, label: &str) {
+        if let Err(error) = sys::set_attribute(&self.dir, OsStr::new(LABEL), label.as_bytes()) {
+            tracing::debug!(cgroup = %self.path, %error, "the cgroup directory takes no label");
+        }
+    }
+
+    /// Takes the label off, so that nothing captures the cgroup anew.
+    pub fn remove_label(&self) {
+        if let Err(error) = sys::remove_attribute(&self.dir, OsStr::new(LABEL)) {
+            tracing::debug!(cgroup = %self.path, %error, "the cgroup directory keeps its label");
+        }
+    }
+
+    /// Whether this cgroup is, or lies above, the cgroup of that path.
+    pub fn contains(&self, path: &str) -> bool {
+        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The processes in it and below.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        let mut todo = vec![self.dir.clone()];
+        while let Some(dir) = todo.pop() {
+            let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+            todo.extend(children(&dir));
+        }
+        pids
+    }
+
+    /// Moves a process into it.
+    pub fn adopt(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.dir.join("cgroup.procs"), pid.to_string())
+    }
+
+    /// The file that changes when the last process leaves.
+    pub fn events_file(&self) -> PathBuf {
+        self.dir.join("cgroup.events")
+    }
+
+    /// Whether a process lives in it or below. A directory that is gone holds nobody.
+    pub fn is_populated(&self) -> bool {
+        fs::read_to_string(self.events_file())
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    }
+
+    /// Kills everything in it and below and waits until it is gone.
+    pub fn kill(&self, patience: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + patience;
+        while self.is_populated() {
+            match fs::write(self.dir.join("cgroup.kill"), "1") {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.dir.exists() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "its processes do not die"));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Removes it with everything below, as soon as the kernel lets go.
+    pub fn remove(&self, patience: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match remove_tree(&self.dir) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    for child in children(dir) {
+        remove_tree(&child)?;
+    }
+    fs::remove_dir(dir)
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| !name.as_bytes().is_empty()))
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::{Cgroup, CgroupId, PathBuf, Tree};
+
+    #[test]
+    fn a_cgroup_contains_itself_and_what_lies_below_but_no_namesake() {
+        let cgroup = Cgroup { id: CgroupId(1), path: "/a/b".to_owned(), dir: PathBuf::new() };
+        assert!(cgroup.contains("/a/b") && cgroup.contains("/a/b/c"));
+        assert!(!cgroup.contains("/a/bc") && !cgroup.contains("/a") && !cgroup.contains("/"));
+    }
+
+    #[test]
+    fn the_root_and_ways_out_of_the_tree_are_no_cgroups() {
+        let tree = Tree::find().unwrap();
+        let mount = tree.mount.clone();
+        for path in
+            [mount.clone(), mount.join(".."), mount.join("a/../.."), "..".into(), "/".into(), "".into()]
+        {
+            assert!(tree.resolve(&path).is_err(), "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The handle: what the rest of the daemon sees of capture.
+
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::mpsc,
+    task::AbortHandle,
+};
+
+use super::{
+    accept::{Arrival, Gate, Unattributed},
+    capture::{Captured, Core, raise_descriptor_limit},
+    cgroups::Tree,
+    error::{Doing, InterceptError},
+    kernel::Kernel,
+    namespaces::{Traveller, open_listeners},
+    refusals::{self, KernelRefusal, RefusalReason},
+    upkeep, watch,
+};
+use crate::domain::{
+    flow::Workload,
+    ids::{CgroupId, NetnsCookie},
+};
+
+/// How many arrivals wait for their session; then connections wait in the listener's queue.
+const ARRIVALS: usize = 1024;
+/// How many notices of what was turned away are kept for a slow reader; then they are dropped.
+const NOTICES: usize = 1024;
+
+/// What capture needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory for pins on a bpf file system, e.g. `/sys/fs/bpf/nodegate`; made when it is missing.
+    pub pins: PathBuf,
+    /// Cgroup below the cgroup2 mount that holds the cgroups of `nodegate run`, e.g. `nodegate`.
+    pub run_parent: String,
+    /// Length of the queue of each listener, as for listen(2).
+    pub listen_backlog: u32,
+}
+
+/// What capture yields.
+#[derive(Debug)]
+pub struct Streams {
+    /// Captured connections. When nobody takes them, new ones wait in the listeners' queues.
+    pub arrivals: mpsc::Receiver<Arrival>,
+    /// Connections that were turned away because the kernel knows nothing of them. Dropped when not read.
+    pub unattributed: mpsc::Receiver<Unattributed>,
+    /// What the kernel side refused. Dropped when not read.
+    pub refusals: mpsc::Receiver<KernelRefusal>,
+}
+
+/// Capture, running. Clones are the same one; when the last is dropped, the listeners close, and captured
+/// cgroups stay captured: their connections are refused until the next start.
+#[derive(Debug, Clone)]
+pub struct Intercept {
+    running: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    core: Arc<Core>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Intercept {
+    /// Loads the kernel programs, takes over what a daemon before captured, and starts accepting.
+    ///
+    /// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN) and must be called on a tokio runtime.
+    pub async fn start(settings: Settings) -> Result<(Self, Streams), InterceptError> {
+        if let Err(error) = raise_descriptor_limit() {
+            tracing::warn!(%error, "cannot raise the limit of open descriptors");
+        }
+        let tree = Tree::find()?;
+        let (kernel, feeds) = Kernel::load(&settings.pins)?;
+        let (arrivals_in, arrivals) = mpsc::channel(ARRIVALS);
+        let (unattributed_in, unattributed) = mpsc::channel(NOTICES);
+        let (refusals_in, refusals) = mpsc::channel(NOTICES);
+        let gate = Arc::new(Gate {
+            kernel: Arc::new(kernel),
+            next_flow: AtomicU64::new(1),
+            arrivals: arrivals_in,
+            unattributed: unattributed_in,
+        });
+
+        let traveller = Traveller::start().doing(|| "start the thread for network namespaces".to_owned())?;
+        let home = "/proc/thread-self/ns/net";
+        let home = Arc::new(File::open(home).doing(|| format!("open {home}"))?);
+        let opened = open_listeners(&traveller, Arc::clone(&home), settings.listen_backlog)
+            .await
+            .doing(|| "listen on the loopback addresses".to_owned())?;
+        let core = Arc::new(Core::new(settings, tree, gate, traveller, opened.cookie)?);
+        core.put_into_service(opened, home, None)?;
+        core.kernel.beat()?;
+        let running = Arc::new(Running {
+            tasks: vec![
+                tokio::spawn(upkeep::heartbeat(Arc::clone(&core))).abort_handle(),
+                tokio::spawn(upkeep::sweep_flows(Arc::clone(&core))).abort_handle(),
+                tokio::spawn(upkeep::forget_vanished(Arc::clone(&core))).abort_handle(),
+                tokio::spawn(upkeep::drop_namespaces(Arc::clone(&core))).abort_handle(),
+                tokio::spawn(watch::follow(Arc::clone(&core))).abort_handle(),
+                tokio::spawn(feeds.log).abort_handle(),
+                tokio::spawn(refusals::read_all(feeds.refusals, teller(Arc::clone(&core), refusals_in)))
+                    .abort_handle(),
+            ],
+            core,
+        });
+        {
+            let _changes = running.core.changes.lock().await;
+            running.core.take_over().await?;
+        }
+        running.core.clear_leftovers().await?;
+        Ok((Self { running }, Streams { arrivals, unattributed, refusals }))
+    }
+
+    /// Captures a cgroup that exists, with all its descendants. `path` is absolute or relative to the cgroup2
+    /// mount. Without a `label`, the one on the cgroup's directory counts. Connections that were open before
+    /// go on as they are.
+    pub async fn capture(&self, path: &Path, label: Option<&str>) -> Result<Workload, InterceptError> {
+        let core = &self.running.core;
+        let _changes = core.changes.lock().await;
+        let cgroup = core.tree.resolve(path)?;
+        let id = cgroup.id;
+        let found = cgroup.label();
+        let origin = core.origin(&cgroup);
+        if let Err(error) = core.take_in(cgroup, label.or(found.as_deref()), origin).await {
+            // A cgroup that was captured before stays so.
+            if core.captured().get(&id).is_none()
+                && let Err(error) = core.let_go(id)
+            {
+                tracing::warn!(cgroup = %id, %error, "cannot take back what was armed");
+            }
+            return Err(error);
+        }
+        self.workload(id).ok_or(InterceptError::NotCaptured(id))
+    }
+
+    /// Ends the capture of a cgroup. Connections that were captured go on until their session ends.
+    pub async fn release(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        let core = &self.running.core;
+        let _changes = core.changes.lock().await;
+        let captured = core.captured().get(&cgroup).cloned().ok_or(InterceptError::NotCaptured(cgroup))?;
+        core.let_go(cgroup)?;
+        captured.cgroup.remove_label();
+        Ok(())
+    }
+
+    /// Makes a cgroup for one run, arms it, sees to a listener in the network namespace of `pid`, and then
+    /// moves that process into it.
+    pub async fn start_run(&self, pid: u32, label: Option<&str>) -> Result<Workload, InterceptError> {
+        self.running.core.start_run(pid, label).await
+    }
+
+    /// Ends a run: kills what is left of it and removes its cgroup with everything below. It ends by itself
+    /// when its last process exits; ending it twice is no error.
+    pub async fn end_run(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        self.running.core.end_run(cgroup).await
+    }
+
+    /// The workload that a captured cgroup stands for.
+    pub fn workload(&self, captured_cgroup: CgroupId) -> Option<Workload> {
+        self.running.core.captured().get(&captured_cgroup).map(Captured::workload)
+    }
+
+    /// The workload that a process belongs to: its nearest captured cgroup. The caller sees to it that the
+    /// process is the one it means, by a pidfd.
+    pub fn workload_of_pid(&self, pid: u32) -> io::Result<Option<Workload>> {
+        self.running.core.workload_of_pid(pid)
+    }
+
+    /// Everything that is captured.
+    pub fn workloads(&self) -> Vec<Workload> {
+        self.running.core.captured().values().map(Captured::workload).collect()
+    }
+
+    /// Connects from an agent's own network namespace, uncaptured, with TCP_NODELAY. Dropping the future gives
+    /// the attempt up.
+    pub async fn connect_upstream(&self, netns: NetnsCookie, to: SocketAddr) -> io::Result<TcpStream> {
+        let core = &self.running.core;
+        let socket = move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = if netns == core.namespaces.home {
+            socket()?
+        } else {
+            let namespace = core.namespaces.file(netns).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::NotFound, format!("network namespace {netns} is gone"))
+            })?;
+            core.traveller.within(namespace, socket).await?
+        };
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// How many records of connections the kernel holds that were not accepted yet.
+    pub fn flow_records(&self) -> usize {
+        self.running.core.kernel.flow_count()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.core.namespaces.close_all();
+    }
+}
+
+/// Hands refusals on, and opens listeners where one was missing, so that the next attempt works.
+fn teller(core: Arc<Core>, refusals: mpsc::Sender<KernelRefusal>) -> impl FnMut(KernelRefusal) + Send {
+    move |refusal| {
+        if let (RefusalReason::NoListener, Some(user)) = (refusal.reason, refusal.captured_cgroup) {
+            let core = Arc::clone(&core);
+            // The thread's, not the process's: a thread may have gone to a namespace of its own.
+            let path = format!("/proc/{}/task/{}/ns/net", refusal.pid, refusal.tid);
+            tokio::spawn(async move {
+                if let Err(error) = core.serve_namespace(Path::new(&path), user).await {
+                    tracing::warn!(%error, "cannot serve a network namespace");
+                }
+            });
+        }
+        // For information only: whoever does not read must not make us remember.
+        let _ = refusals.try_send(refusal);
+    }
+}

@@ -1,0 +1,329 @@
+//! The kernel programs and their maps: loaded at every start, over maps that outlive the daemon.
+//!
+//! Maps are pinned below `<pins>/v<layout version>/`. A daemon of the same layout goes on with them; one of
+//! another layout makes its own beside them, moves the links over (see [`super::links`]) and removes the old
+//! ones, so that foreign memory is never reinterpreted. Programs need no pins: each daemon loads its own and
+//! swaps them into the pinned links in one step, which makes an upgrade of the programs an ordinary restart.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, MapError, MapInfo, RingBuf},
+    programs::{Program, ProgramError},
+};
+use aya_log::EbpfLogger;
+use gateway_common::{
+    LAYOUT_VERSION, MAX_CGROUP_DEPTH,
+    flow::{FlowKey, FlowRecord, SocketState},
+    maps,
+    state::{DaemonState, Listener},
+};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::{
+    error::{Doing, InterceptError},
+    sys,
+};
+use crate::domain::ids::{CgroupId, NetnsCookie};
+
+/// Where bpffs is mounted by convention.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// The compiled programs; empty when the build had none.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nodegate-ebpf"));
+
+/// Every program, in the order in which a cgroup is armed: what a connection needs comes before what makes
+/// connections need it.
+pub(super) const PROGRAMS: [&str; 8] = [
+    "nodegate_lifecycle",
+    "nodegate_peer4",
+    "nodegate_peer6",
+    "nodegate_create",
+    "nodegate_sendmsg4",
+    "nodegate_sendmsg6",
+    "nodegate_connect4",
+    "nodegate_connect6",
+];
+
+/// The loaded programs with their maps.
+pub(super) struct Kernel {
+    pub programs: Mutex<Ebpf>,
+    pub pins: PathBuf,
+    flow_map: MapData,
+    flows: Mutex<HashMap<MapData, FlowKey, FlowRecord>>,
+    listeners: Mutex<HashMap<MapData, u64, Listener>>,
+    captured: Mutex<HashMap<MapData, u64, u32>>,
+    daemon: Mutex<Array<MapData, DaemonState>>,
+    /// Held for as long as this daemon owns the pins.
+    _lock: Flock<File>,
+}
+
+/// What the programs write and the daemon reads.
+pub(super) struct Feeds {
+    pub refusals: RingBuf<MapData>,
+    /// Hands the programs' own log to ours, for as long as it is polled.
+    pub log: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("pins", &self.pins).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// Loads the programs over the pinned maps below `pins`, making what is missing.
+    pub fn load(pins: &Path) -> Result<(Self, Feeds), InterceptError> {
+        if OBJECT.is_empty() {
+            return Err(InterceptError::NoObject);
+        }
+        ensure_bpffs(pins)?;
+        let map_dir = pins.join(format!("v{LAYOUT_VERSION}"));
+        for dir in [pins, &pins.join("links"), &map_dir] {
+            fs::create_dir_all(dir).doing(|| format!("create {}", dir.display()))?;
+        }
+        let lock = lock(pins)?;
+        check_layout(&map_dir)?;
+
+        let mut loader = EbpfLoader::new();
+        for name in maps::PINNED {
+            loader.map_pin_path(name, map_dir.join(name));
+        }
+        let level = log_level();
+        loader.override_global("AYA_LOG_LEVEL", &level, false);
+        let mut ebpf = loader.load(OBJECT)?;
+        for name in PROGRAMS {
+            let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
+            load_program(program).map_err(|source| InterceptError::Program { name, source })?;
+        }
+
+        let feeds = Feeds { refusals: take(&mut ebpf, maps::REFUSALS)?, log: log_pump(&mut ebpf)? };
+        let kernel = Self {
+            flow_map: MapData::from_pin(map_dir.join(maps::FLOWS)).map_err(map_error(maps::FLOWS))?,
+            flows: Mutex::new(take(&mut ebpf, maps::FLOWS)?),
+            listeners: Mutex::new(take(&mut ebpf, maps::LISTENERS)?),
+            captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
+            daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
+            programs: Mutex::new(ebpf),
+            pins: pins.to_path_buf(),
+            _lock: lock,
+        };
+        kernel.forget_predecessor()?;
+        Ok((kernel, feeds))
+    }
+
+    /// The listeners and the queues of the daemon before us are gone, so no record of theirs is waited for.
+    fn forget_predecessor(&self) -> Result<(), InterceptError> {
+        let mut listeners = held(&self.listeners);
+        let stale: Vec<u64> = listeners.keys().filter_map(Result::ok).collect();
+        for netns in stale {
+            absent_is_fine(listeners.remove(&netns)).map_err(map_error(maps::LISTENERS))?;
+        }
+        let mut flows = held(&self.flows);
+        let stale: Vec<FlowKey> = flows.keys().filter_map(Result::ok).collect();
+        for key in stale {
+            absent_is_fine(flows.remove(&key)).map_err(map_error(maps::FLOWS))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the maps of other layout versions. Call it when no link runs a program of theirs any more.
+    pub fn remove_other_layouts(&self) -> io::Result<()> {
+        let ours = format!("v{LAYOUT_VERSION}");
+        for entry in fs::read_dir(&self.pins)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(version) = name.to_str().and_then(|name| name.strip_prefix('v')) else { continue };
+            if name.to_str() == Some(ours.as_str()) || version.parse::<u32>().is_err() {
+                continue;
+            }
+            for map in fs::read_dir(entry.path())? {
+                fs::remove_file(map?.path())?;
+            }
+            fs::remove_dir(entry.path())?;
+        }
+        Ok(())
+    }
+
+    /// Sends the connections of a network namespace to these ports.
+    pub fn publish_listener(&self, netns: NetnsCookie, listener: Listener) -> Result<(), InterceptError> {
+        held(&self.listeners).insert(netns.0, listener, 0).map_err(map_error(maps::LISTENERS))
+    }
+
+    /// Refuses the connections of a network namespace from now on.
+    pub fn withdraw_listener(&self, netns: NetnsCookie) {
+        if let Err(error) = absent_is_fine(held(&self.listeners).remove(&netns.0)) {
+            tracing::warn!(%netns, %error, "cannot withdraw a listener");
+        }
+    }
+
+    /// Makes a cgroup count as captured, or no longer.
+    pub fn mark_captured(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        held(&self.captured).insert(cgroup.0, 1, 0).map_err(map_error(maps::CAPTURED))
+    }
+
+    /// Makes a cgroup no longer count as captured.
+    pub fn unmark_captured(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        absent_is_fine(held(&self.captured).remove(&cgroup.0)).map_err(map_error(maps::CAPTURED))
+    }
+
+    /// The cgroups that count as captured.
+    pub fn marked_captured(&self) -> Vec<CgroupId> {
+        held(&self.captured).keys().filter_map(Result::ok).map(CgroupId).collect()
+    }
+
+    /// Takes the record of a client's end, which is then gone.
+    pub fn take_flow(&self, key: &FlowKey) -> io::Result<Option<FlowRecord>> {
+        sys::take_flow(self.flow_map.fd().as_fd(), key)
+    }
+
+    /// Puts a record back unless another one has taken its place.
+    pub fn return_flow(&self, key: &FlowKey, record: &FlowRecord) {
+        /// `BPF_NOEXIST`.
+        const IF_ABSENT: u64 = 1;
+        if let Err(error) = held(&self.flows).insert(key, record, IF_ABSENT) {
+            tracing::debug!(%error, "a flow record was replaced meanwhile");
+        }
+    }
+
+    /// The keys of all records whose client closed before that time.
+    pub fn flows_ended_before(&self, boot_ns: u64) -> Vec<FlowKey> {
+        held(&self.flows)
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, record)| record.ended_at != 0 && record.ended_at < boot_ns)
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    /// How many connections wait to be accepted.
+    pub fn flow_count(&self) -> usize {
+        held(&self.flows).keys().filter(Result::is_ok).count()
+    }
+
+    /// Tells the kernel side that the daemon is alive.
+    pub fn beat(&self) -> Result<(), InterceptError> {
+        let state = DaemonState {
+            heartbeat: sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?,
+            layout: LAYOUT_VERSION,
+            padding: 0,
+        };
+        held(&self.daemon).set(0, state, 0).map_err(map_error(maps::DAEMON))
+    }
+}
+
+/// `aya-log` writes to the `log` crate's logger, which `tracing-subscriber` installs.
+fn log_pump(ebpf: &mut Ebpf) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>, InterceptError> {
+    let mut logger = EbpfLogger::init(ebpf).map_err(|_| InterceptError::Incomplete("its log buffer"))?;
+    Ok(Box::pin(async move {
+        let Ok(bell) = sys::bell(&logger) else { return };
+        while let Ok(mut ready) = bell.readable().await {
+            ready.clear_ready();
+            logger.flush();
+        }
+    }))
+}
+
+/// A poisoned lock guards a map handle, which no panic can leave half-changed.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn map_error(name: &'static str) -> impl FnOnce(MapError) -> InterceptError {
+    move |source| InterceptError::Map { name, source }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, InterceptError> {
+    let map = ebpf.take_map(name).ok_or(InterceptError::Incomplete(name))?;
+    T::try_from(map).map_err(map_error(name))
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SockOps(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// The kernel side's log level is fixed when the programs are loaded: what is off costs nothing there.
+fn log_level() -> u8 {
+    use tracing::level_filters::LevelFilter;
+    match LevelFilter::current() {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => 1,
+        LevelFilter::WARN => 2,
+        LevelFilter::INFO => 3,
+        LevelFilter::DEBUG => 4,
+        LevelFilter::TRACE => 5,
+    }
+}
+
+fn ensure_bpffs(pins: &Path) -> Result<(), InterceptError> {
+    let standing = pins.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let found = statfs(standing).doing(|| format!("look at {}", standing.display()))?;
+    if found.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    if !pins.starts_with(BPFFS) {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "pins must lie on a bpf file system");
+        return Err(InterceptError::Io { what: pins.display().to_string(), source });
+    }
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .doing(|| format!("mount a bpf file system on {BPFFS}"))
+}
+
+fn lock(pins: &Path) -> Result<Flock<File>, InterceptError> {
+    let dir = File::open(pins).doing(|| format!("open {}", pins.display()))?;
+    Flock::lock(dir, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| InterceptError::AlreadyRunning(pins.to_path_buf()))
+}
+
+/// A pinned map is taken as it is, so it must be what the object describes.
+fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
+    let sizes = [
+        (maps::LISTENERS, size_of::<u64>(), size_of::<Listener>()),
+        (maps::FLOWS, size_of::<FlowKey>(), size_of::<FlowRecord>()),
+        (maps::CAPTURED, size_of::<u64>(), size_of::<u32>()),
+        (maps::SOCKETS, size_of::<i32>(), size_of::<SocketState>()),
+        (maps::DAEMON, size_of::<u32>(), size_of::<DaemonState>()),
+    ];
+    for (name, key, value) in sizes {
+        let path = map_dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(map_error(name))?;
+        if info.key_size() as usize != key || info.value_size() as usize != value {
+            return Err(InterceptError::ForeignMap { path, version: LAYOUT_VERSION });
+        }
+    }
+    Ok(())
+}
+
+const _: () = assert!(MAX_CGROUP_DEPTH > 8, "container runtimes nest that deep");

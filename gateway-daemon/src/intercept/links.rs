@@ -1,0 +1,129 @@
+//! The pinned links of each captured cgroup: `<pins>/links/<cgroup id>/<program>`, and beside them, as a
+//! symbolic link that points nowhere, the label. bpffs holds no regular files.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{CgroupAttachMode, Program, ProgramError, links::FdLink};
+
+use super::{
+    cgroups::Cgroup,
+    error::{Doing, InterceptError},
+    kernel::{Kernel, PROGRAMS, held},
+    sys,
+};
+use crate::domain::ids::CgroupId;
+
+const LABEL: &str = "label";
+
+/// A cgroup that pins exist for.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub cgroup: CgroupId,
+    pub label: Option<String>,
+}
+
+impl Kernel {
+    /// Arms a cgroup: its links run this daemon's programs when this returns. Links that are there already are
+    /// switched over in one step; a cgroup that was captured is captured at every moment of it.
+    pub fn arm(&self, cgroup: &Cgroup, label: Option<&str>) -> Result<(), InterceptError> {
+        let pins = self.pins_of(cgroup.id);
+        fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
+        if let Some(label) = label {
+            remember_label(&pins, label).doing(|| format!("remember the label of {}", cgroup.path))?;
+        }
+        let directory = File::open(&cgroup.dir).doing(|| format!("open {}", cgroup.dir.display()))?;
+        self.mark_captured(cgroup.id)?;
+        let mut programs = held(&self.programs);
+        for name in PROGRAMS {
+            let program = programs.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
+            link(program, &directory, &pins.join(name))
+                .map_err(|source| InterceptError::Program { name, source })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the links off a cgroup, which need not exist any more.
+    pub fn disarm(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        let pins = self.pins_of(cgroup);
+        for name in PROGRAMS.iter().rev().chain([&LABEL]) {
+            absent_is_fine(fs::remove_file(pins.join(name)))
+                .doing(|| format!("unpin {name} of cgroup {cgroup}"))?;
+        }
+        absent_is_fine(fs::remove_dir(&pins)).doing(|| format!("remove {}", pins.display()))?;
+        self.unmark_captured(cgroup)
+    }
+
+    /// The cgroups that pins exist for.
+    pub fn pinned(&self) -> Result<Vec<Pinned>, InterceptError> {
+        let links = self.pins.join("links");
+        let entries = fs::read_dir(&links).doing(|| format!("read {}", links.display()))?;
+        let mut pinned = Vec::new();
+        for entry in entries {
+            let entry = entry.doing(|| format!("read {}", links.display()))?;
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let label = fs::read_link(entry.path().join(LABEL)).ok();
+            let label = label.and_then(|label| label.into_os_string().into_string().ok());
+            pinned.push(Pinned { cgroup: CgroupId(id), label });
+        }
+        Ok(pinned)
+    }
+
+    fn pins_of(&self, cgroup: CgroupId) -> PathBuf {
+        self.pins.join("links").join(cgroup.to_string())
+    }
+}
+
+fn remember_label(pins: &Path, label: &str) -> io::Result<()> {
+    let path = pins.join(LABEL);
+    absent_is_fine(fs::remove_file(&path))?;
+    symlink(label, path)
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes the link that is pinned at `pin` run `program`, or makes such a link.
+fn link(program: &mut Program, cgroup: &File, pin: &Path) -> Result<(), ProgramError> {
+    match sys::open_pinned(pin) {
+        Ok(link) => match sys::update_link(link, program.fd()?) {
+            Ok(()) => return Ok(()),
+            // The link's cgroup is gone, and this one has inherited its number.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => fs::remove_file(pin)?,
+            Err(error) => return Err(error.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let link = attach(program, cgroup)?;
+    link.pin(pin).map(drop).map_err(|error| io::Error::other(error).into())
+}
+
+fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
+    // No flag at all: a link always shares its cgroup with other programs, and the kernel takes no mode for it.
+    let mode = CgroupAttachMode::Single;
+    let link = match program {
+        Program::SockOps(program) => {
+            let id = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    };
+    link.map_err(|error| io::Error::other(error).into())
+}

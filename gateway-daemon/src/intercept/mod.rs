@@ -1,0 +1,26 @@
+//! Capture: the kernel programs, their pins, the listeners inside network namespaces, and the cgroups.
+//! `Intercept` is the handle; it yields one [`Arrival`] for each captured connection.
+//!
+//! It knows nothing of identities, targets or protocols. `unsafe` lives in [`sys`] alone.
+
+mod accept;
+mod capture;
+mod cgroups;
+mod error;
+mod handle;
+mod kernel;
+mod links;
+mod namespaces;
+mod refusals;
+mod runs;
+mod sys;
+mod upkeep;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use accept::{Arrival, Unattributed};
+pub use error::InterceptError;
+pub use handle::{Intercept, Settings, Streams};
+pub use refusals::{KernelRefusal, RefusalReason};

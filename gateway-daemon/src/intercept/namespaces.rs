@@ -1,0 +1,238 @@
+//! Network namespaces: one listener pair in each that captured processes live in, and sockets made inside them.
+//!
+//! A socket belongs to the namespace in which its thread was when it was made, and goes on serving it from
+//! anywhere. So one thread of its own goes into a namespace, makes the socket and comes back; everything else
+//! happens on the runtime.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+use gateway_common::state::Listener;
+use nix::sched::{CloneFlags, setns};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::oneshot,
+    task::AbortHandle,
+};
+
+use super::{kernel::held, sys};
+use crate::domain::ids::{CgroupId, NetnsCookie};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread that goes into namespaces.
+#[derive(Debug)]
+pub(super) struct Traveller {
+    jobs: Mutex<mpsc::Sender<Job>>,
+}
+
+impl Traveller {
+    pub fn start() -> io::Result<Self> {
+        Ok(Self { jobs: Mutex::new(spawn()?) })
+    }
+
+    /// Does `work` inside `namespace`. `work` must not block: everybody waits for this one thread.
+    pub async fn within<T: Send + 'static>(
+        &self,
+        namespace: Arc<File>,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            let result =
+                setns(&*namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| work());
+            // Whoever asked may have given up meanwhile.
+            let _ = answer.send(result);
+        });
+        {
+            let mut jobs = held(&self.jobs);
+            if let Err(mpsc::SendError(job)) = jobs.send(job) {
+                // The thread stops when it cannot find the way home.
+                *jobs = spawn()?;
+                jobs.send(job).map_err(|_| gone())?;
+            }
+        }
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the thread for network namespaces is gone")
+}
+
+fn spawn() -> io::Result<mpsc::Sender<Job>> {
+    let home = File::open("/proc/thread-self/ns/net")?;
+    let (jobs, todo) = mpsc::channel::<Job>();
+    thread::Builder::new().name("netns".to_owned()).spawn(move || {
+        while let Ok(job) = todo.recv() {
+            job();
+            if let Err(error) = setns(&home, CloneFlags::CLONE_NEWNET) {
+                tracing::error!(%error, "cannot come back from a network namespace");
+                return;
+            }
+        }
+    })?;
+    Ok(jobs)
+}
+
+/// The namespaces that are served.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    /// The daemon's own.
+    pub home: NetnsCookie,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    served: HashMap<NetnsCookie, Served>,
+    /// By device and inode of the namespace's file. Valid while we hold the file.
+    by_file: HashMap<(u64, u64), NetnsCookie>,
+}
+
+#[derive(Debug)]
+struct Served {
+    file: Arc<File>,
+    users: HashSet<CgroupId>,
+    accepting: Vec<AbortHandle>,
+}
+
+/// Listeners that were just opened, not accepting yet.
+pub(super) struct Opened {
+    pub cookie: NetnsCookie,
+    pub ports: Listener,
+    pub listeners: Vec<TcpListener>,
+}
+
+impl Namespaces {
+    pub fn new(home: NetnsCookie) -> Self {
+        Self { home, known: Mutex::new(Known::default()) }
+    }
+
+    /// Notes one more user of a namespace that is served; `false` where it is not served yet.
+    pub fn use_known(&self, file: &File, user: Option<CgroupId>) -> io::Result<bool> {
+        let identity = identity(file)?;
+        let mut known = held(&self.known);
+        let Some(cookie) = known.by_file.get(&identity).copied() else { return Ok(false) };
+        if let (Some(served), Some(user)) = (known.served.get_mut(&cookie), user) {
+            served.users.insert(user);
+        }
+        Ok(true)
+    }
+
+    /// Takes a namespace into service.
+    pub fn insert(
+        &self,
+        cookie: NetnsCookie,
+        file: Arc<File>,
+        user: Option<CgroupId>,
+        accepting: Vec<AbortHandle>,
+    ) -> io::Result<()> {
+        let identity = identity(&file)?;
+        let mut known = held(&self.known);
+        known.by_file.insert(identity, cookie);
+        let served = Served { file, users: user.into_iter().collect(), accepting };
+        if let Some(replaced) = known.served.insert(cookie, served) {
+            replaced.accepting.iter().for_each(AbortHandle::abort);
+        }
+        Ok(())
+    }
+
+    /// The file of a namespace that is served.
+    pub fn file(&self, cookie: NetnsCookie) -> Option<Arc<File>> {
+        held(&self.known).served.get(&cookie).map(|served| Arc::clone(&served.file))
+    }
+
+    /// Forgets a user. Returns the namespaces that nobody uses any more: they are out of service.
+    pub fn leave(&self, user: CgroupId) -> Vec<NetnsCookie> {
+        let mut known = held(&self.known);
+        for served in known.served.values_mut() {
+            served.users.remove(&user);
+        }
+        known.drop_unused(self.home)
+    }
+
+    /// Sets who uses which namespace, by device and inode, after a look at all captured processes. Returns the
+    /// namespaces that nobody uses any more: they are out of service.
+    pub fn set_users(&self, seen: &HashMap<(u64, u64), HashSet<CgroupId>>) -> Vec<NetnsCookie> {
+        let mut known = held(&self.known);
+        let by_file = known.by_file.clone();
+        for (identity, cookie) in by_file {
+            if let Some(served) = known.served.get_mut(&cookie) {
+                served.users = seen.get(&identity).cloned().unwrap_or_default();
+            }
+        }
+        known.drop_unused(self.home)
+    }
+
+    /// Stops all listeners.
+    pub fn close_all(&self) {
+        for served in held(&self.known).served.values() {
+            served.accepting.iter().for_each(AbortHandle::abort);
+        }
+    }
+}
+
+impl Known {
+    fn drop_unused(&mut self, home: NetnsCookie) -> Vec<NetnsCookie> {
+        let unused: Vec<NetnsCookie> = self
+            .served
+            .iter()
+            .filter(|(cookie, served)| **cookie != home && served.users.is_empty())
+            .map(|(cookie, _)| *cookie)
+            .collect();
+        for cookie in &unused {
+            if let Some(served) = self.served.remove(cookie) {
+                served.accepting.iter().for_each(AbortHandle::abort);
+            }
+            self.by_file.retain(|_, served| served != cookie);
+        }
+        unused
+    }
+}
+
+/// Device and inode of a namespace's file.
+pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Opens the listeners in a namespace. Where IPv6 is switched off there is only one.
+pub(super) async fn open_listeners(
+    traveller: &Traveller,
+    namespace: Arc<File>,
+    backlog: u32,
+) -> io::Result<Opened> {
+    let (v4, v6) = traveller
+        .within(namespace, || {
+            let v4 = TcpSocket::new_v4()?;
+            bind(&v4, (Ipv4Addr::LOCALHOST, 0).into())?;
+            let v6 = TcpSocket::new_v6().and_then(|socket| {
+                bind(&socket, (Ipv6Addr::LOCALHOST, 0).into())?;
+                Ok(socket)
+            });
+            Ok((v4, v6.ok()))
+        })
+        .await?;
+    let v4 = v4.listen(backlog)?;
+    let v6 = v6.map(|socket| socket.listen(backlog)).transpose()?;
+    let cookie = NetnsCookie(sys::netns_cookie(&v4)?);
+    let port_v6 = match &v6 {
+        Some(listener) => listener.local_addr()?.port(),
+        None => 0,
+    };
+    let ports = Listener { port_v4: v4.local_addr()?.port(), port_v6 };
+    Ok(Opened { cookie, ports, listeners: std::iter::once(v4).chain(v6).collect() })
+}
+
+fn bind(socket: &TcpSocket, address: SocketAddr) -> io::Result<()> {
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
+}

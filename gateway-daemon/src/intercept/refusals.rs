@@ -1,0 +1,136 @@
+//! What the kernel side refused.
+
+use std::{fmt, net::SocketAddr};
+
+use aya::maps::{MapData, RingBuf};
+use gateway_common::{
+    address::Address,
+    refusal::{Reason, Refusal},
+};
+
+use super::{
+    accept::{comm, socket_addr},
+    sys,
+};
+use crate::domain::ids::{CgroupId, NetnsCookie};
+
+/// Why the kernel side refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// The daemon had no listener in that network namespace yet.
+    NoListener,
+    /// The daemon had not answered for too long.
+    DaemonSilent,
+    /// A datagram to somewhere else than a DNS port.
+    Datagram,
+    /// A socket that is neither TCP nor UDP.
+    SocketKind,
+    /// The socket belongs to a captured cgroup, the caller does not.
+    CallerOutside,
+    /// The kernel had no memory to remember the connection.
+    NoMemory,
+    /// The socket is bound to a device that could not be lifted.
+    BoundToDevice,
+    /// A reason that this daemon does not know: the programs are a newer daemon's.
+    Unknown(u32),
+}
+
+impl From<u32> for RefusalReason {
+    fn from(number: u32) -> Self {
+        match Reason::from_number(number) {
+            Some(Reason::NoListener) => Self::NoListener,
+            Some(Reason::DaemonSilent) => Self::DaemonSilent,
+            Some(Reason::Datagram) => Self::Datagram,
+            Some(Reason::SocketKind) => Self::SocketKind,
+            Some(Reason::CallerOutside) => Self::CallerOutside,
+            Some(Reason::NoMemory) => Self::NoMemory,
+            Some(Reason::BoundToDevice) => Self::BoundToDevice,
+            None => Self::Unknown(number),
+        }
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoListener => "nodegate has no listener in this network namespace yet",
+            Self::DaemonSilent => "the nodegate daemon does not answer",
+            Self::Datagram => "datagrams may go to DNS ports only",
+            Self::SocketKind => "only TCP and UDP sockets may be made",
+            Self::CallerOutside => "the socket belongs to a captured cgroup, its user does not",
+            Self::NoMemory => "the kernel had no memory to remember the connection",
+            Self::BoundToDevice => "the socket is bound to a network device",
+            Self::Unknown(number) => return write!(f, "reason {number}"),
+        })
+    }
+}
+
+/// One refusal on the kernel side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelRefusal {
+    /// The caller's own cgroup.
+    pub cgroup: CgroupId,
+    /// Its captured ancestor, or itself; `None` when the caller is in none.
+    pub captured_cgroup: Option<CgroupId>,
+    /// The socket's network namespace.
+    pub netns: NetnsCookie,
+    /// Thread-group id in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// User id in the initial user namespace.
+    pub uid: u32,
+    /// The task's name, for display only.
+    pub comm: String,
+    /// Where it meant to go; `None` when a socket was refused before it had a destination.
+    pub destination: Option<SocketAddr>,
+    /// Address family of the socket.
+    pub family: u16,
+    /// Protocol of the socket: 6 TCP, 17 UDP, 262 MPTCP…
+    pub protocol: u16,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+impl From<Refusal> for KernelRefusal {
+    fn from(refusal: Refusal) -> Self {
+        let destination = (refusal.address != Address::default() || refusal.port != 0)
+            .then(|| socket_addr(refusal.address, refusal.port));
+        Self {
+            cgroup: CgroupId(refusal.cgroup),
+            captured_cgroup: (refusal.captured_cgroup != 0).then_some(CgroupId(refusal.captured_cgroup)),
+            netns: NetnsCookie(refusal.netns),
+            pid: refusal.tgid,
+            tid: refusal.tid,
+            uid: refusal.uid,
+            comm: comm(&refusal.comm),
+            destination,
+            family: refusal.family,
+            protocol: refusal.protocol,
+            reason: refusal.reason.into(),
+        }
+    }
+}
+
+/// Reads refusals and hands each to `tell`, until the buffer cannot be waited for.
+pub(super) async fn read_all(mut buffer: RingBuf<MapData>, mut tell: impl FnMut(KernelRefusal) + Send) {
+    let bell = match sys::bell(&buffer) {
+        Ok(bell) => bell,
+        Err(error) => {
+            tracing::error!(%error, "cannot watch the buffer of kernel refusals");
+            return;
+        }
+    };
+    while let Ok(mut ready) = bell.readable().await {
+        ready.clear_ready();
+        while let Some(item) = buffer.next() {
+            match Refusal::from_bytes(&item) {
+                Some(refusal) => tell(refusal.into()),
+                None => tracing::error!(
+                    bytes = item.len(),
+                    "an entry of unknown length in the buffer of refusals"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A process to be captured: this test binary again, doing what it is told on its standard input.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    os::fd::{AsRawFd, OwnedFd},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
+        SockaddrStorage, bind, connect, getpeername, getsockname, setsockopt, socket, sockopt,
+    },
+};
+
+/// What precedes the answers, which share their pipe with the test harness's own words.
+const MARK: &str = "> ";
+
+pub struct Agent {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Agent {
+    /// Starts one, in a network namespace by name if one is given.
+    pub fn start(netns: Option<&str>) -> Self {
+        let binary = std::env::current_exe().unwrap();
+        let mut command = match netns {
+            None => Command::new(binary),
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(binary);
+                command
+            }
+        };
+        let mut child = command
+            .args([
+                "--exact",
+                "intercept::tests::agent::obeys",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let orders = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut agent = Self { child, orders, answers };
+        assert_eq!(agent.ask("ready"), "ready");
+        agent
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives an order and waits for the answer.
+    pub fn ask(&mut self, order: &str) -> String {
+        tokio::task::block_in_place(|| {
+            writeln!(self.orders, "{order}").unwrap();
+            let mut line = String::new();
+            loop {
+                line.clear();
+                assert_ne!(self.answers.read_line(&mut line).unwrap(), 0, "the agent died at `{order}`");
+                if let Some((_, answer)) = line.split_once(MARK) {
+                    return answer.trim_end().to_owned();
+                }
+            }
+        })
+    }
+
+    /// Connects and returns its own end and the peer that it sees.
+    pub fn connect(&mut self, order: &str) -> (SocketAddr, SocketAddr) {
+        let answer = self.ask(order);
+        let mut words = answer.split(' ');
+        assert_eq!(words.next(), Some("ok"), "{order}: {answer}");
+        (words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "the captured process of the other tests, started by them"]
+fn obeys() {
+    let mut open: Vec<OwnedFd> = Vec::new();
+    for order in io::stdin().lines() {
+        let order = order.unwrap();
+        let words: Vec<&str> = order.split(' ').collect();
+        let answer = match obey(&words, &mut open) {
+            Ok(answer) => answer,
+            Err(errno) => format!("error {}", errno as i32),
+        };
+        // Not println!: the harness may want to capture that.
+        writeln!(io::stdout(), "\n{MARK}{answer}").unwrap();
+    }
+}
+
+fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
+    match *words {
+        ["ready"] => Ok("ready".to_owned()),
+        ["tcp", to] => {
+            let socket = stream(to)?;
+            connect(socket.as_raw_fd(), &*address(to))?;
+            keep(socket, open)
+        }
+        ["tcp-from", from, to] => {
+            let socket = stream(to)?;
+            bind(socket.as_raw_fd(), &*address(from))?;
+            connect(socket.as_raw_fd(), &*address(to))?;
+            keep(socket, open)
+        }
+        ["tcp-on", device, to] => {
+            let socket = stream(to)?;
+            setsockopt(&socket, sockopt::BindToDevice, &device.into())?;
+            connect(socket.as_raw_fd(), &*address(to))?;
+            keep(socket, open)
+        }
+        ["tcp-nonblocking", to] => {
+            let socket = socket(family(to), SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
+            match connect(socket.as_raw_fd(), &*address(to)) {
+                Ok(()) | Err(Errno::EINPROGRESS) => {}
+                Err(error) => return Err(error),
+            }
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_err() {
+                assert!(Instant::now() < deadline, "the connection is not made");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            keep(socket, open)
+        }
+        // One socket: the first attempt fails, the second must work.
+        ["tcp-again", first, to] => {
+            let socket = stream(to)?;
+            let failed = connect(socket.as_raw_fd(), &*address(first));
+            assert!(failed.is_err(), "the first attempt should have failed");
+            connect(socket.as_raw_fd(), &*address(to))?;
+            keep(socket, open)
+        }
+        ["udp-connect", to] => {
+            let socket = socket(family(to), SockType::Datagram, SockFlag::empty(), None)?;
+            connect(socket.as_raw_fd(), &*address(to)).map(|()| "ok".to_owned())
+        }
+        ["udp-send", to] => {
+            let socket =
+                UdpSocket::bind(if family(to) == AddressFamily::Inet { "0.0.0.0:0" } else { "[::]:0" });
+            match socket.and_then(|socket| socket.send_to(b"x", to)) {
+                Ok(_) => Ok("ok".to_owned()),
+                Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+            }
+        }
+        ["make", kind] => {
+            let (family, kind, protocol) = match kind {
+                "raw" => (AddressFamily::Inet, SockType::Raw, Some(SockProtocol::Icmp)),
+                "ping" => (AddressFamily::Inet, SockType::Datagram, Some(SockProtocol::Icmp)),
+                "mptcp" => (AddressFamily::Inet, SockType::Stream, None),
+                _ => return Err(Errno::EINVAL),
+            };
+            if protocol.is_none() {
+                return super::bench::mptcp_socket().map(|_| "ok".to_owned());
+            }
+            socket(family, kind, SockFlag::empty(), protocol).map(|_| "ok".to_owned())
+        }
+        ["disconnect-udp"] => {
+            let socket = UdpSocket::bind("127.0.0.1:0").map_err(|_| Errno::EIO)?;
+            super::bench::disconnect(&socket)?;
+            Ok("ok".to_owned())
+        }
+        // Says something on the latest connection and returns what comes back.
+        ["say", word] => {
+            let socket = open.pop().ok_or(Errno::ENOTCONN)?;
+            let mut stream = TcpStream::from(socket);
+            stream.write_all(word.as_bytes()).map_err(errno)?;
+            stream.shutdown(std::net::Shutdown::Write).map_err(errno)?;
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).map_err(errno)?;
+            Ok(format!("heard {reply}"))
+        }
+        ["close"] => {
+            open.clear();
+            Ok("closed".to_owned())
+        }
+        // So many connections, one after the other, to these targets in turn, closed at once.
+        ["storm", count, ref targets @ ..] => {
+            let count: usize = count.parse().map_err(|_| Errno::EINVAL)?;
+            let started = Instant::now();
+            for (target, _) in targets.iter().cycle().zip(0..count) {
+                let socket = stream(target)?;
+                connect(socket.as_raw_fd(), &*address(target))?;
+            }
+            Ok(format!("ok {}", started.elapsed().as_nanos() / count as u128))
+        }
+        ["hold", count, target] => {
+            for _ in 0..count.parse::<usize>().map_err(|_| Errno::EINVAL)? {
+                let socket = stream(target)?;
+                connect(socket.as_raw_fd(), &*address(target))?;
+                open.push(socket);
+            }
+            Ok("ok".to_owned())
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+fn stream(to: &str) -> Result<OwnedFd, Errno> {
+    socket(family(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+}
+
+fn keep(socket: OwnedFd, open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
+    let own: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let peer: SockaddrStorage = getpeername(socket.as_raw_fd())?;
+    open.push(socket);
+    Ok(format!("ok {own} {peer}"))
+}
+
+fn family(to: &str) -> AddressFamily {
+    if to.starts_with('[') { AddressFamily::Inet6 } else { AddressFamily::Inet }
+}
+
+fn address(text: &str) -> Box<dyn SockaddrLike> {
+    match text.parse::<SocketAddr>().unwrap() {
+        SocketAddr::V4(address) => Box::new(SockaddrIn::from(address)),
+        SocketAddr::V6(address) => Box::new(SockaddrIn6::from(address)),
+    }
+}

@@ -1,0 +1,187 @@
+//! What the tests stand on: a capture of their own, namespaces of their own, all gone afterwards.
+#![expect(unsafe_code, reason = "two socket calls that no safe wrapper offers")]
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use nix::errno::Errno;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
+
+use super::agent::Agent;
+use crate::{
+    domain::flow::Workload,
+    intercept::{Arrival, Intercept, InterceptError, KernelRefusal, Settings, Streams, Unattributed},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pins and cgroups of one test.
+pub struct Ground {
+    settings: Settings,
+}
+
+impl Ground {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        assert!(nix::unistd::geteuid().is_root(), "these tests need root");
+        let name = format!("nodegate-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let pins = PathBuf::from("/sys/fs/bpf").join(&name);
+        Self { settings: Settings { pins, run_parent: name, listen_backlog: 4096 } }
+    }
+
+    /// Starts a capture; waits for the one before to let go of the pins.
+    pub async fn start(&self) -> Capture {
+        for _ in 0..200 {
+            match Intercept::start(self.settings.clone()).await {
+                Ok((intercept, streams)) => return Capture { intercept, streams },
+                Err(InterceptError::AlreadyRunning(_)) => sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the capture before does not end");
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Makes an ordinary cgroup of this test's own.
+    pub fn cgroup(&self, name: &str) -> PathBuf {
+        let dir = super::super::cgroups::Tree::find().unwrap().join(&self.settings.run_parent).join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let tree = super::super::cgroups::Tree::find().unwrap();
+        if let Ok(cgroup) = tree.resolve(&tree.join(&self.settings.run_parent)) {
+            let _ = cgroup.kill(Duration::from_secs(5));
+            let _ = cgroup.remove(Duration::from_secs(5));
+        }
+        remove_all(&self.settings.pins);
+    }
+}
+
+fn remove_all(dir: &std::path::Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_all(&entry.path());
+        } else {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
+}
+
+/// A capture that runs.
+pub struct Capture {
+    pub intercept: Intercept,
+    pub streams: Streams,
+}
+
+impl Capture {
+    /// An agent in a run of its own.
+    pub async fn run(&self, netns: Option<&str>, label: &str) -> (Agent, Workload) {
+        let agent = Agent::start(netns);
+        let workload = self.intercept.start_run(agent.pid(), Some(label)).await.unwrap();
+        (agent, workload)
+    }
+
+    pub async fn arrival(&mut self) -> Arrival {
+        timeout(PATIENCE, self.streams.arrivals.recv()).await.expect("nothing arrived").unwrap()
+    }
+
+    pub async fn unattributed(&mut self) -> Unattributed {
+        timeout(PATIENCE, self.streams.unattributed.recv()).await.expect("nothing was turned away").unwrap()
+    }
+
+    pub async fn refusal(&mut self) -> KernelRefusal {
+        timeout(PATIENCE, self.streams.refusals.recv()).await.expect("nothing was refused").unwrap()
+    }
+
+    /// Waits until no record is left.
+    pub async fn no_records(&self) {
+        eventually("flow records are left", || self.intercept.flow_records() == 0).await;
+    }
+}
+
+/// Waits for something to become true.
+pub async fn eventually(otherwise: &str, mut check: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if check() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{otherwise}");
+}
+
+/// Answers everything that comes with what came, and then the end.
+pub async fn echo(mut arrival: Arrival) {
+    let mut heard = Vec::new();
+    arrival.stream.read_to_end(&mut heard).await.unwrap();
+    arrival.stream.write_all(&heard).await.unwrap();
+}
+
+/// A network namespace with its loopback device up.
+pub struct Netns(pub String);
+
+impl Netns {
+    pub fn new(tag: &str) -> Self {
+        let netns = Self(format!("nodegate-test-{}-{tag}", std::process::id()));
+        netns.outside(&["netns", "add", &netns.0]);
+        netns.inside(&["ip", "link", "set", "lo", "up"]);
+        netns
+    }
+
+    pub fn inside(&self, command: &[&str]) {
+        let mut line = vec!["netns", "exec", &self.0];
+        line.extend(command);
+        self.outside(&line);
+    }
+
+    fn outside(&self, arguments: &[&str]) {
+        assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}
+
+/// An address of nobody: nothing listens there, and nothing must ever be sent there.
+pub const NOWHERE: &str = "192.0.2.1:5432";
+
+pub fn parsed(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+pub fn mptcp_socket() -> Result<OwnedFd, Errno> {
+    const IPPROTO_MPTCP: i32 = 262;
+    // SAFETY: takes numbers only.
+    let fd = Errno::result(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `connect()` to AF_UNSPEC, which dissolves the association of a datagram socket.
+pub fn disconnect(socket: &UdpSocket) -> Result<(), Errno> {
+    let nowhere = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap();
+    // SAFETY: the address is a live local of the length stated.
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) }).map(drop)
+}

@@ -1,0 +1,114 @@
+//! What cannot be redirected is refused, and said.
+
+use nix::errno::Errno;
+
+use super::{
+    agent::Agent,
+    bench::{Ground, NOWHERE, Netns, eventually, parsed},
+};
+use crate::intercept::{InterceptError, RefusalReason};
+
+fn error(errno: Errno) -> String {
+    format!("error {}", errno as i32)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datagrams_are_refused_except_to_a_dns_port() {
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let mut agent = Agent::start(None);
+    // The control: without capture all of this works.
+    for order in ["udp-connect 127.0.0.1:443", "udp-send 127.0.0.1:443", "udp-send [::1]:443"] {
+        assert_eq!(agent.ask(order), "ok", "{order}");
+    }
+    let workload = capture.intercept.start_run(agent.pid(), None).await.unwrap();
+    for (order, destination) in [
+        ("udp-connect 127.0.0.1:443", "127.0.0.1:443"),
+        ("udp-send 127.0.0.1:443", "127.0.0.1:443"),
+        ("udp-connect [::1]:443", "[::1]:443"),
+        ("udp-send [::1]:443", "[::1]:443"),
+    ] {
+        assert_eq!(agent.ask(order), error(Errno::EPERM), "{order}");
+        let refusal = capture.refusal().await;
+        assert_eq!(refusal.reason, RefusalReason::Datagram);
+        assert_eq!(refusal.destination, Some(parsed(destination)));
+        assert_eq!((refusal.pid, refusal.protocol), (agent.pid(), 17));
+        assert_eq!(refusal.captured_cgroup, Some(workload.cgroup));
+    }
+    assert_eq!(agent.ask("udp-connect 127.0.0.1:53"), "ok");
+    assert_eq!(agent.ask("disconnect-udp"), "ok");
+    assert_eq!(agent.ask("udp-connect 127.0.0.1:0"), error(Errno::EPERM));
+    assert!(capture.streams.refusals.try_recv().is_err(), "a resolver's question is no incident");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_of_other_kinds_are_refused_when_they_are_made() {
+    let netns = Netns::new("kinds");
+    netns.inside(&["sh", "-c", "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"]);
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let mut agent = Agent::start(Some(&netns.0));
+    for kind in ["raw", "ping", "mptcp"] {
+        assert_eq!(agent.ask(&format!("make {kind}")), "ok", "the control for {kind}");
+    }
+    capture.intercept.start_run(agent.pid(), None).await.unwrap();
+    for kind in ["raw", "ping", "mptcp"] {
+        assert_eq!(agent.ask(&format!("make {kind}")), error(Errno::EPROTONOSUPPORT), "{kind}");
+        let refusal = capture.refusal().await;
+        assert_eq!((refusal.reason, refusal.destination), (RefusalReason::SocketKind, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_to_the_listener_that_was_not_captured_is_turned_away() {
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "ci").await;
+    agent.connect(&format!("tcp {NOWHERE}"));
+    let listener = capture.arrival().await.stream.local_addr().unwrap();
+
+    let mut outsider = Agent::start(None);
+    let own = "127.0.0.1:40321";
+    // It may be cut off before it can even ask who its peer is.
+    outsider.ask(&format!("tcp-from {own} {listener}"));
+    assert_eq!(capture.unattributed().await.client.0, parsed(own));
+    assert!(outsider.ask("say hello").starts_with("error"));
+    assert!(capture.streams.arrivals.try_recv().is_err());
+
+    // A captured one that finds the listener is captured as anywhere else.
+    agent.connect(&format!("tcp {listener}"));
+    assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), listener);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_is_new_is_served_from_the_second_attempt_on() {
+    let netns = Netns::new("late");
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let dir = ground.cgroup("late");
+    let workload = capture.intercept.capture(&dir, Some("late")).await.unwrap();
+    let mut agent = Agent::start(Some(&netns.0));
+    std::fs::write(dir.join("cgroup.procs"), agent.pid().to_string()).unwrap();
+
+    assert_eq!(agent.ask(&format!("tcp {NOWHERE}")), error(Errno::ECONNREFUSED));
+    let refusal = capture.refusal().await;
+    assert_eq!(refusal.reason, RefusalReason::NoListener);
+    assert_eq!(refusal.captured_cgroup, Some(workload.cgroup));
+    eventually("the namespace is not served", || agent.ask(&format!("tcp {NOWHERE}")).starts_with("ok"))
+        .await;
+    assert_eq!(capture.arrival().await.flow.captured_cgroup, workload.cgroup);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_daemon_never_captures_itself_and_only_cgroups_can_be_captured() {
+    let ground = Ground::new();
+    let capture = ground.start().await;
+    let own = crate::intercept::cgroups::Tree::find().unwrap().path_of_process(std::process::id()).unwrap();
+    let refused = capture.intercept.capture(std::path::Path::new(&own), None).await;
+    assert!(matches!(refused, Err(InterceptError::OwnCgroup(_) | InterceptError::NotACgroup(_))));
+    let refused = capture.intercept.capture(std::path::Path::new("/no/such/cgroup"), None).await;
+    assert!(matches!(refused, Err(InterceptError::NotACgroup(_))));
+    // A process that does not exist: nothing is left behind.
+    assert!(capture.intercept.start_run(u32::MAX >> 1, None).await.is_err());
+    assert!(capture.intercept.workloads().is_empty());
+}

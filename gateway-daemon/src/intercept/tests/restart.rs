@@ -1,0 +1,115 @@
+//! The daemon goes and comes back; cgroups go for good.
+
+use nix::errno::Errno;
+
+use super::bench::{Ground, NOWHERE, Netns, eventually, parsed};
+use crate::intercept::{Intercept, InterceptError};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_daemon_connections_are_refused_and_with_the_next_one_they_work_again() {
+    let netns = Netns::new("restart");
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let wanted = server.local_addr().unwrap();
+    let (mut agent, workload) = capture.run(None, "ci").await;
+    let (mut other, other_run) = capture.run(Some(&netns.0), "other").await;
+    agent.connect(&format!("tcp {wanted}"));
+    other.connect(&format!("tcp {NOWHERE}"));
+    drop((capture.arrival().await, capture.arrival().await));
+    drop(capture);
+
+    let refused = format!("error {}", Errno::ECONNREFUSED as i32);
+    eventually("connections are not refused", || agent.ask(&format!("tcp {wanted}")) == refused).await;
+    for _ in 0..20 {
+        assert_eq!(agent.ask(&format!("tcp {wanted}")), refused);
+        assert_eq!(other.ask(&format!("tcp {NOWHERE}")), refused);
+    }
+    assert!(server.accept().is_err(), "nothing went direct");
+
+    let mut capture = ground.start().await;
+    assert_eq!(capture.intercept.workload(workload.cgroup).as_ref(), Some(&workload));
+    assert_eq!(capture.intercept.workload(other_run.cgroup).as_ref(), Some(&other_run));
+    assert_eq!(agent.connect(&format!("tcp {wanted}")).1, wanted);
+    assert_eq!(capture.arrival().await.flow.captured_cgroup, workload.cgroup);
+    assert_eq!(other.connect(&format!("tcp {NOWHERE}")).1, parsed(NOWHERE));
+    assert_eq!(capture.arrival().await.flow.captured_cgroup, other_run.cgroup);
+    assert!(server.accept().is_err(), "nothing went direct");
+    capture.no_records().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_whose_first_attempt_was_refused_can_try_again() {
+    let netns = Netns::new("again");
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "ci").await;
+    // In the namespace that is not served yet the first attempt is refused, and asks for a listener.
+    let dir = ground.cgroup("again");
+    capture.intercept.capture(&dir, None).await.unwrap();
+    let mut late = super::agent::Agent::start(Some(&netns.0));
+    std::fs::write(dir.join("cgroup.procs"), late.pid().to_string()).unwrap();
+    let answer = late.ask("tcp-again 192.0.2.1:1 192.0.2.2:2");
+    if answer.starts_with("ok") {
+        assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), parsed("192.0.2.2:2"));
+    }
+    agent.connect("tcp 192.0.2.3:3");
+    assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), parsed("192.0.2.3:3"));
+    capture.no_records().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_daemons_do_not_share_pins() {
+    let ground = Ground::new();
+    let _capture = ground.start().await;
+    let second = Intercept::start(ground.settings().clone()).await;
+    assert!(matches!(second, Err(InterceptError::AlreadyRunning(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_gone_when_its_last_process_is() {
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, workload) = capture.run(None, "ci").await;
+    agent.connect(&format!("tcp {NOWHERE}"));
+    drop(capture.arrival().await);
+    let dir = ground.cgroup("").join(workload.path.rsplit('/').next().unwrap());
+    assert!(dir.exists());
+    std::fs::create_dir_all(dir.join("nested/deeper")).unwrap();
+    drop(agent);
+    eventually("the run is still there", || !dir.exists()).await;
+    eventually("the workload is still there", || capture.intercept.workload(workload.cgroup).is_none()).await;
+    let pins = ground.settings().pins.join("links").join(workload.cgroup.to_string());
+    assert!(!pins.exists(), "pins are left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ending_a_run_kills_what_is_left_and_a_foreign_cgroup_that_vanishes_is_forgotten() {
+    let ground = Ground::new();
+    let capture = ground.start().await;
+    let (_agent, workload) = capture.run(None, "ci").await;
+    capture.intercept.end_run(workload.cgroup).await.unwrap();
+    capture.intercept.end_run(workload.cgroup).await.unwrap();
+    assert!(capture.intercept.workloads().is_empty());
+
+    let dir = ground.cgroup("vanishing");
+    capture.intercept.capture(&dir, Some("x")).await.unwrap();
+    std::fs::remove_dir(&dir).unwrap();
+    eventually("a cgroup that is gone is still known", || capture.intercept.workloads().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_last_process_left_while_no_daemon_was_there_is_cleared_away() {
+    let ground = Ground::new();
+    let capture = ground.start().await;
+    let (agent, workload) = capture.run(None, "ci").await;
+    let (survivor, survivors) = capture.run(None, "survivor").await;
+    drop(capture);
+    drop(agent);
+    let abandoned = ground.cgroup("run-abandoned");
+    let capture = ground.start().await;
+    eventually("the run is still there", || capture.intercept.workload(workload.cgroup).is_none()).await;
+    assert!(!abandoned.exists());
+    assert_eq!(capture.intercept.workload_of_pid(survivor.pid()).unwrap(), Some(survivors));
+}

@@ -1,0 +1,38 @@
+//! The maps. The daemon pins all of them, so that they outlive it.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{array::Array, hash_map::HashMap, ring_buf::RingBuf, sk_storage::SkStorage},
+    macros::btf_map,
+};
+use gateway_common::{
+    flow::{FlowKey, FlowRecord, SocketState},
+    state::{DaemonState, Listener},
+};
+
+/// Entries are made when needed: a preallocated table of this size would take 12 MiB of every node.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Listeners by network namespace.
+#[btf_map]
+pub static LISTENERS: HashMap<u64, Listener, 4096, ON_DEMAND> = HashMap::new();
+
+/// Captured cgroups.
+#[btf_map]
+pub static CAPTURED: HashMap<u64, u32, 16384, ON_DEMAND> = HashMap::new();
+
+/// Connections that the daemon has not accepted yet.
+#[btf_map]
+pub static FLOWS: HashMap<FlowKey, FlowRecord, 131_072, ON_DEMAND> = HashMap::new();
+
+/// What belongs to a socket; the kernel frees it together with the socket.
+#[btf_map]
+pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// The daemon's sign of life.
+#[btf_map]
+pub static DAEMON: Array<DaemonState, 1> = Array::new();
+
+/// Refusals, for the daemon's audit.
+#[btf_map]
+pub static REFUSALS: RingBuf<gateway_common::refusal::Refusal, 262_144> = RingBuf::new();

@@ -1,0 +1,27 @@
+//! `getpeername()`: the client sees the address that it asked for.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+
+use crate::{
+    ALLOW,
+    context::{set_v4, set_v6},
+    maps::SOCKETS,
+};
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn nodegate_peer4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: the pointer is checked before use.
+    if let Some(state) = unsafe { SOCKETS.get_ptr_mut(&ctx).as_ref() } {
+        set_v4(&ctx, state.record.address, state.record.port);
+    }
+    ALLOW
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn nodegate_peer6(ctx: SockAddrContext) -> i32 {
+    // SAFETY: the pointer is checked before use.
+    if let Some(state) = unsafe { SOCKETS.get_ptr_mut(&ctx).as_ref() } {
+        set_v6(&ctx, state.record.address, state.record.port);
+    }
+    ALLOW
+}
