@@ -1,0 +1,6 @@
+//! The room as a whole: forged tokens, real TLS issuers, real processes.
+
+mod discovery;
+mod forgery;
+mod sources;
+mod verification;
