@@ -1,0 +1,4 @@
+//! Sans-IO codecs: bytes in, events out. No async, socket, clock, configuration or logging, and no other room.
+
+pub mod postgres;
+pub mod wire;
