@@ -1,0 +1,56 @@
+//! Sets of base columns, kept as small numbers while a statement is read.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::domain::catalogue::{Column, Relation};
+use crate::domain::statement::{ColumnName, RelationName};
+
+/// The base columns whose values flow into an expression.
+pub(super) type Reads = BTreeSet<u32>;
+
+/// Gives every column that a statement mentions a number.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    names: Vec<ColumnName>,
+    numbers: HashMap<ColumnName, u32>,
+    /// Numbers of a catalogue column and of everything that it may show.
+    known: HashMap<(u32, i16), Vec<u32>>,
+}
+
+impl Columns {
+    /// The number of a column by name.
+    pub(super) fn number(&mut self, name: ColumnName) -> u32 {
+        if let Some(number) = self.numbers.get(&name) {
+            return *number;
+        }
+        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(name.clone());
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// The column itself, without its origins.
+    pub(super) fn own(&mut self, relation: &RelationName, column: &str) -> u32 {
+        self.number(ColumnName { relation: relation.clone(), column: column.to_owned() })
+    }
+
+    /// Adds the column and its origins; returns how many numbers that were.
+    pub(super) fn read(&mut self, relation: &Relation, column: &Column, into: &mut Reads) -> usize {
+        let key = (relation.oid, column.number);
+        if !self.known.contains_key(&key) {
+            let mut numbers = vec![self.own(&relation.name, &column.name)];
+            for origin in &column.origins {
+                numbers.push(self.number(origin.clone()));
+            }
+            self.known.insert(key, numbers);
+        }
+        let numbers = self.known.get(&key).map_or(&[][..], Vec::as_slice);
+        into.extend(numbers);
+        numbers.len()
+    }
+
+    /// The name behind a number.
+    pub(super) fn name(&self, number: u32) -> Option<&ColumnName> {
+        self.names.get(usize::try_from(number).ok()?)
+    }
+}

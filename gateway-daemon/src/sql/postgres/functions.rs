@@ -1,0 +1,263 @@
+//! Which functions, operators and types are PostgreSQL's own and harmless, and which run code of unknown body.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use pg_query::protobuf::{FuncCall, TypeName};
+use pg_query::{Node, NodeEnum};
+
+use crate::domain::statement::Opaque;
+
+use super::columns::Reads;
+use super::error::SqlError;
+use super::names::{inner, parts, setting_text};
+use super::offline;
+use super::reader::Reader;
+use super::scope::Env;
+use super::settings;
+
+/// Volatile functions that change nothing outside the session and show nothing of others.
+const HARMLESS_VOLATILE: &[&str] = &[
+    "clock_timestamp",
+    "current_query",
+    "currval",
+    "gen_random_uuid",
+    "lastval",
+    "nextval",
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_advisory_unlock",
+    "pg_advisory_unlock_all",
+    "pg_advisory_unlock_shared",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_blocking_pids",
+    "pg_collation_actual_version",
+    "pg_current_wal_lsn",
+    "pg_database_collation_actual_version",
+    "pg_database_size",
+    "pg_export_snapshot",
+    "pg_indexes_size",
+    "pg_is_in_recovery",
+    "pg_is_wal_replay_paused",
+    "pg_jit_available",
+    "pg_last_wal_receive_lsn",
+    "pg_last_wal_replay_lsn",
+    "pg_last_xact_replay_timestamp",
+    "pg_partition_ancestors",
+    "pg_partition_tree",
+    "pg_relation_size",
+    "pg_sequence_last_value",
+    "pg_table_size",
+    "pg_tablespace_size",
+    "pg_total_relation_size",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+    "pg_try_advisory_xact_lock",
+    "pg_try_advisory_xact_lock_shared",
+    "pg_xact_status",
+    "random",
+    "random_normal",
+    "setseed",
+    "timeofday",
+    "txid_status",
+    "uuidv4",
+    "uuidv7",
+];
+
+/// Those of them that leave something behind which a later statement, or another session, can see.
+const LEAVES_TRACES: &[&str] = &["nextval", "setseed"];
+
+/// Functions that are stable by declaration and still run SQL from text, or read what is not theirs.
+const HARMFUL_STABLE: &[&str] = &[
+    "cursor_to_xml",
+    "cursor_to_xmlschema",
+    "database_to_xml",
+    "database_to_xml_and_xmlschema",
+    "database_to_xmlschema",
+    "pg_tablespace_databases",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "query_to_xmlschema",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "schema_to_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
+    "table_to_xmlschema",
+    "ts_rewrite",
+    "ts_stat",
+];
+
+/// Functions behind the system views that nobody may read.
+const SECRET_FUNCTIONS: &[&str] = &[
+    "pg_config",
+    "pg_cursor",
+    "pg_get_backend_memory_contexts",
+    "pg_get_replication_slots",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_mcv_list_items",
+    "pg_prepared_statement",
+    "pg_prepared_xact",
+    "pg_read_binary_file",
+    "pg_read_file",
+    "pg_read_file_old",
+    "pg_show_all_file_settings",
+    "pg_stat_file",
+    "pg_stat_get_activity",
+    "pg_stat_get_progress_info",
+    "pg_stat_get_wal_receiver",
+    "pg_stat_get_wal_senders",
+    "pg_stat_statements",
+];
+
+static SET_RETURNING: LazyLock<HashSet<&'static str>> = LazyLock::new(offline::set_returning_functions);
+
+impl<'a> Reader<'a> {
+    /// A function call in an expression or in FROM.
+    pub(super) fn call(
+        &mut self,
+        call: &'a FuncCall,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<(), SqlError> {
+        let name = self.function_name(&call.funcname)?;
+        let mut arguments = Reads::new();
+        self.expressions(&call.args, env, &mut arguments)?;
+        if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
+            // The value decides how many rows come out.
+            self.compared(arguments.clone());
+        }
+        for sort in &call.agg_order {
+            let mut reads = Reads::new();
+            self.expression(sort, env, &mut reads)?;
+            arguments.extend(&reads);
+            self.compared(reads);
+        }
+        if let Some(filter) = call.agg_filter.as_deref() {
+            self.steering(filter, env)?;
+        }
+        if let Some(window) = call.over.as_deref() {
+            self.window(window, env)?;
+        }
+        if let Some(name) = name {
+            self.check_settings_function(name, &call.args)?;
+        }
+        into.append(&mut arguments);
+        Ok(())
+    }
+
+    /// Notes a function by name; returns the name when it is one of PostgreSQL's own.
+    pub(super) fn function_name(&mut self, nodes: &'a [Node]) -> Result<Option<&'a str>, SqlError> {
+        let (schema, name) = match parts(nodes)?.as_slice() {
+            [name] => (None, *name),
+            [schema, name] | [_, schema, name] => (Some(*schema), *name),
+            _ => return Err(SqlError::Unsupported { what: "a function name of that form" }),
+        };
+        let is_secret = SECRET_FUNCTIONS.contains(&name)
+            || name.starts_with("pg_ls_")
+            || name.starts_with("pg_stat_get_backend_");
+        if is_secret {
+            return Err(SqlError::secret(&format!("the function {name}()")));
+        }
+        let is_builtin = self.catalogue.builtin_functions.contains(name);
+        let is_own = match schema {
+            Some("pg_catalog") => is_builtin && !self.is_user_function_in(name, "pg_catalog"),
+            Some(_) => false,
+            None => is_builtin && !self.catalogue.user_functions.contains_key(name),
+        };
+        if !is_own {
+            let written = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
+            self.facts.functions.insert(written.clone());
+            self.opaque(Opaque::Function(written));
+            return Ok(None);
+        }
+        self.facts.functions.insert(format!("pg_catalog.{name}"));
+        let is_harmless = if self.catalogue.stable_builtin_functions.contains(name) {
+            !HARMFUL_STABLE.contains(&name)
+        } else {
+            HARMLESS_VOLATILE.contains(&name) || settings::FUNCTION == name
+        };
+        if !is_harmless {
+            self.opaque(Opaque::Function(format!("pg_catalog.{name}")));
+        }
+        if LEAVES_TRACES.contains(&name) || name.starts_with("pg_advisory") || name.starts_with("pg_try_advisory")
+        {
+            self.facts.leaves_traces = true;
+        }
+        Ok(Some(name))
+    }
+
+    /// Notes syntax that an older server reads as a call of a function of that name.
+    pub(super) fn syntax_function(&mut self, name: &str) {
+        if self.catalogue.user_functions.contains_key(name) {
+            self.opaque(Opaque::Function(name.to_owned()));
+        }
+    }
+
+    /// Notes an operator by name.
+    pub(super) fn operator(&mut self, nodes: &'a [Node]) -> Result<(), SqlError> {
+        match parts(nodes)?.as_slice() {
+            [] | ["pg_catalog", _] => {}
+            [name] => self.plain_operator(name),
+            [schema @ .., name] => {
+                let written = format!("{}.{name}", schema.join("."));
+                self.opaque(Opaque::Operator(written));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes an operator that the syntax implies.
+    pub(super) fn plain_operator(&mut self, name: &str) {
+        if self.catalogue.user_operators.contains(name) {
+            self.opaque(Opaque::Operator(name.to_owned()));
+        }
+    }
+
+    /// Notes the type of a cast or a declaration.
+    pub(super) fn type_name(&mut self, name: &'a TypeName, env: &Env<'_, 'a>) -> Result<(), SqlError> {
+        let parts = parts(&name.names)?;
+        if let Some(last) = parts.last()
+            && !name.pct_type
+            && self.catalogue.opaque_types.contains(*last)
+        {
+            self.opaque_code(&format!("type {}", parts.join(".")));
+        }
+        let mut nothing = Reads::new();
+        self.expressions(&name.typmods, env, &mut nothing)
+    }
+
+    fn is_user_function_in(&self, name: &str, schema: &str) -> bool {
+        self.catalogue.user_functions.get(name).is_some_and(|schemas| schemas.contains(schema))
+    }
+
+    /// `set_config` and `current_setting` do what SET and SHOW do, and are judged alike.
+    fn check_settings_function(&mut self, name: &str, arguments: &'a [Node]) -> Result<(), SqlError> {
+        let literal = |index: usize| arguments.get(index).and_then(constant_text);
+        match name {
+            settings::FUNCTION => match (literal(0), literal(1)) {
+                (Some(parameter), Some(value)) => settings::check(&parameter, &[value]),
+                _ => Err(SqlError::session_state("set_config() of something that is not written out")),
+            },
+            "current_setting" => match literal(0) {
+                Some(parameter) => settings::check_shown(&parameter),
+                None => {
+                    self.opaque(Opaque::Function("pg_catalog.current_setting".to_owned()));
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The text of a constant, also behind a cast such as `'x'::text`.
+fn constant_text(node: &Node) -> Option<String> {
+    match inner(node)? {
+        NodeEnum::TypeCast(cast) => constant_text(cast.arg.as_deref()?),
+        NodeEnum::AConst(_) => setting_text(node),
+        _ => None,
+    }
+}

@@ -1,0 +1,33 @@
+//! PostgreSQL: read with PostgreSQL's own grammar (libpg_query), judged by an exhaustive walk of its parse tree.
+//!
+//! What cannot be read is refused here; what can be read but not understood is marked opaque and left to
+//! policy; what a column reference may mean is listed generously. SQL is never written, only read.
+
+mod columns;
+mod ddl;
+mod dml;
+mod error;
+mod expression;
+mod functions;
+mod lineage;
+mod names;
+mod nodes;
+mod offline;
+mod parser;
+mod query;
+mod reader;
+mod relations;
+mod scope;
+mod settings;
+pub mod snapshot;
+mod source;
+mod statement;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests;
+
+pub use error::SqlError;
+pub use lineage::{origins, unknown_relations};
+pub use offline::offline_catalogue;
+pub use reader::{MAX_TEXT_BYTES, read};

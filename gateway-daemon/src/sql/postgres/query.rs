@@ -1,0 +1,439 @@
+//! SELECT: what its result columns are made of, and which columns steer it.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use pg_query::protobuf::{CommonTableExpr, SelectStmt, SetOperation, WithClause};
+use pg_query::{Node, NodeEnum};
+
+use crate::domain::statement::Verb;
+
+use super::columns::Reads;
+use super::error::SqlError;
+use super::names::{inner, integer, text, unexpected};
+use super::reader::Reader;
+use super::scope::{Cte, Env, Level, Output, Outputs, Rows, Source, chain};
+
+/// How often a recursive query is read again until its columns' sources no longer grow.
+const MAX_PASSES: usize = 12;
+
+impl<'a> Reader<'a> {
+    /// A query where the grammar allows one: SELECT, or in WITH also a statement with RETURNING.
+    pub(super) fn query_node(&mut self, node: &'a Node, env: &Env<'_, 'a>) -> Result<Outputs<'a>, SqlError> {
+        match inner(node) {
+            Some(NodeEnum::SelectStmt(stmt)) => self.select(stmt, env),
+            Some(NodeEnum::InsertStmt(stmt)) => self.insert(stmt, env),
+            Some(NodeEnum::UpdateStmt(stmt)) => self.update(stmt, env),
+            Some(NodeEnum::DeleteStmt(stmt)) => self.delete(stmt, env),
+            Some(NodeEnum::MergeStmt(stmt)) => self.merge(stmt, env),
+            _ => Err(unexpected(node)),
+        }
+    }
+
+    /// SELECT, VALUES, TABLE and set operations.
+    pub(super) fn select(
+        &mut self,
+        stmt: &'a SelectStmt,
+        env: &Env<'_, 'a>,
+    ) -> Result<Outputs<'a>, SqlError> {
+        self.enter()?;
+        let ctes = self.with(stmt.with_clause.as_ref(), env)?;
+        let env = Env { level: None, ctes: &ctes, parent: Some(env) };
+        let outputs = if let (Some(left), Some(right)) = (stmt.larg.as_deref(), stmt.rarg.as_deref()) {
+            self.set_operation(stmt, left, right, &env)
+        } else if stmt.values_lists.is_empty() {
+            self.plain_select(stmt, &env)
+        } else {
+            self.values(stmt, &env)
+        }?;
+        if let Some(into) = stmt.into_clause.as_deref() {
+            if let Some(relation) = &into.rel {
+                self.target(Verb::Create, relation)?;
+            }
+            let mut nothing = Reads::new();
+            self.definitions(&into.options, &env, &mut nothing)?;
+            let all = outputs.all();
+            self.moved(all);
+        }
+        self.leave();
+        Ok(outputs)
+    }
+
+    fn plain_select(&mut self, stmt: &'a SelectStmt, env: &Env<'_, 'a>) -> Result<Outputs<'a>, SqlError> {
+        let level = self.from(&stmt.from_clause, env)?;
+        let env = Env::within(&level, env);
+        let outputs = self.targets(&stmt.target_list, &level, &env)?;
+        if let Some(filter) = stmt.where_clause.as_deref() {
+            self.steering(filter, &env)?;
+        }
+        let mut steering = Reads::new();
+        for item in &stmt.group_clause {
+            self.named_item(item, &outputs, &env, &mut steering)?;
+        }
+        self.optional(stmt.having_clause.as_deref(), &env, &mut steering)?;
+        self.compared(steering);
+        for window in &stmt.window_clause {
+            match inner(window) {
+                Some(NodeEnum::WindowDef(window)) => self.window(window, &env)?,
+                _ => return Err(unexpected(window)),
+            }
+        }
+        self.tail(stmt, &outputs, &env)?;
+        Ok(outputs)
+    }
+
+    fn values(&mut self, stmt: &'a SelectStmt, env: &Env<'_, 'a>) -> Result<Outputs<'a>, SqlError> {
+        let mut outputs = Outputs::default();
+        for row in &stmt.values_lists {
+            let Some(NodeEnum::List(list)) = inner(row) else { return Err(unexpected(row)) };
+            for (index, value) in list.items.iter().enumerate() {
+                let mut reads = Reads::new();
+                self.expression(value, env, &mut reads)?;
+                match outputs.columns.get_mut(index) {
+                    Some(column) => column.reads.append(&mut reads),
+                    None => outputs
+                        .columns
+                        .push(Output { name: Some(Cow::Owned(format!("column{}", index + 1))), reads }),
+                }
+            }
+        }
+        self.set_tail(stmt, &outputs, env)?;
+        Ok(outputs)
+    }
+
+    fn set_operation(
+        &mut self,
+        stmt: &'a SelectStmt,
+        left: &'a SelectStmt,
+        right: &'a SelectStmt,
+        env: &Env<'_, 'a>,
+    ) -> Result<Outputs<'a>, SqlError> {
+        let left = self.select(left, env)?;
+        let right = self.select(right, env)?;
+        let compares = match SetOperation::try_from(stmt.op) {
+            Ok(SetOperation::SetopUnion) => !stmt.all,
+            Ok(SetOperation::SetopIntersect | SetOperation::SetopExcept) => true,
+            Ok(SetOperation::SetopNone | SetOperation::Undefined) | Err(_) => {
+                return Err(SqlError::UnknownNode { kind: "SetOperation" });
+            }
+        };
+        let outputs = unite(left, right);
+        if compares {
+            self.plain_operator("=");
+            let all = outputs.all();
+            self.compared(all);
+        }
+        self.set_tail(stmt, &outputs, env)?;
+        Ok(outputs)
+    }
+
+    /// ORDER BY and LIMIT behind VALUES or a set operation, where only the result's names are visible.
+    fn set_tail(
+        &mut self,
+        stmt: &'a SelectStmt,
+        outputs: &Outputs<'a>,
+        env: &Env<'_, 'a>,
+    ) -> Result<(), SqlError> {
+        let rows = Rows::Derived(Rc::new(outputs.clone()));
+        let level = Level::of(Source { name: None, rows });
+        self.tail(stmt, outputs, &Env::within(&level, env))
+    }
+
+    /// DISTINCT, ORDER BY, LIMIT and locks.
+    fn tail(
+        &mut self,
+        stmt: &'a SelectStmt,
+        outputs: &Outputs<'a>,
+        env: &Env<'_, 'a>,
+    ) -> Result<(), SqlError> {
+        let mut steering = Reads::new();
+        for item in &stmt.distinct_clause {
+            if inner(item).is_some() {
+                self.named_item(item, outputs, env, &mut steering)?;
+            } else {
+                steering.extend(outputs.all()); // plain DISTINCT
+            }
+        }
+        for item in &stmt.sort_clause {
+            match inner(item) {
+                Some(NodeEnum::SortBy(sort)) => {
+                    self.operator(&sort.use_op)?;
+                    if let Some(key) = sort.node.as_deref() {
+                        self.named_item(key, outputs, env, &mut steering)?;
+                    }
+                }
+                _ => return Err(unexpected(item)),
+            }
+        }
+        self.optional(stmt.limit_offset.as_deref(), env, &mut steering)?;
+        self.optional(stmt.limit_count.as_deref(), env, &mut steering)?;
+        self.compared(steering);
+        for item in &stmt.locking_clause {
+            if !matches!(inner(item), Some(NodeEnum::LockingClause(_))) {
+                return Err(unexpected(item));
+            }
+        }
+        Ok(())
+    }
+
+    /// An item of GROUP BY, ORDER BY or DISTINCT ON, which may also be a position or the name of a result column.
+    fn named_item(
+        &mut self,
+        node: &'a Node,
+        outputs: &Outputs<'a>,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<(), SqlError> {
+        match inner(node) {
+            Some(NodeEnum::AConst(_)) => {
+                let position = integer(node).and_then(|position| usize::try_from(position).ok());
+                let column = position.and_then(|position| outputs.columns.get(position.checked_sub(1)?));
+                match column {
+                    Some(column) if outputs.open.is_none() => into.extend(&column.reads),
+                    _ => into.extend(outputs.all()),
+                }
+                Ok(())
+            }
+            Some(NodeEnum::ColumnRef(column)) => {
+                if let [name] = column.fields.as_slice()
+                    && let Some(name) = text(name)
+                {
+                    // Input columns win in GROUP BY, result columns in ORDER BY: both are meant here.
+                    let matches: Vec<&Output<'a>> =
+                        outputs.columns.iter().filter(|column| column.name.as_deref() == Some(name)).collect();
+                    if !matches.is_empty() {
+                        matches.iter().for_each(|column| into.extend(&column.reads));
+                        return self.input_column(name, env, into);
+                    }
+                    outputs
+                        .columns
+                        .iter()
+                        .filter(|column| column.name.is_none())
+                        .for_each(|column| into.extend(&column.reads));
+                    into.extend(outputs.open.iter().flatten());
+                }
+                self.expression(node, env, into)
+            }
+            Some(NodeEnum::GroupingSet(set)) => {
+                set.content.iter().try_for_each(|item| self.named_item(item, outputs, env, into))
+            }
+            Some(NodeEnum::List(list)) => {
+                list.items.iter().try_for_each(|item| self.named_item(item, outputs, env, into))
+            }
+            Some(NodeEnum::RowExpr(row)) => {
+                row.args.iter().try_for_each(|item| self.named_item(item, outputs, env, into))
+            }
+            _ => self.expression(node, env, into),
+        }
+    }
+
+    /// A name that certainly is a result column's: the input column of that name counts if there is one.
+    fn input_column(&mut self, name: &str, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+        let Some(level) = env.level else { return Ok(()) };
+        let is_known = level.sources.iter().any(|source| match &source.rows {
+            Rows::Relation(relation) => relation.columns.iter().any(|column| column.name == name),
+            Rows::Derived(outputs) => outputs.columns.iter().any(|column| column.name.as_deref() == Some(name)),
+            Rows::Unknown(_) => false,
+        });
+        if is_known { self.resolve_name(name, env, into) } else { Ok(()) }
+    }
+
+    /// The result columns of a target list.
+    pub(super) fn targets(
+        &mut self,
+        nodes: &'a [Node],
+        level: &Level<'a>,
+        env: &Env<'_, 'a>,
+    ) -> Result<Outputs<'a>, SqlError> {
+        let mut outputs = Outputs::default();
+        for node in nodes {
+            let Some(NodeEnum::ResTarget(target)) = inner(node) else { return Err(unexpected(node)) };
+            let Some(value) = target.val.as_deref() else { continue };
+            let expanded = match star(value) {
+                Star::All => Some(self.expand_all(level)?),
+                Star::Of(name) => Some(self.star_of(name, env)?),
+                Star::Untraced => {
+                    let mut reads = Reads::new();
+                    self.expression(value, env, &mut reads)?;
+                    Some(Outputs::opaque(reads))
+                }
+                Star::None => None,
+            };
+            if let Some(expanded) = expanded {
+                chain(&mut outputs, expanded);
+                continue;
+            }
+            let mut reads = Reads::new();
+            self.expression(value, env, &mut reads)?;
+            let name = if target.name.is_empty() { made_up_name(value) } else { Some(target.name.as_str()) };
+            chain(
+                &mut outputs,
+                Outputs { columns: vec![Output { name: name.map(Cow::Borrowed), reads }], open: None },
+            );
+        }
+        Ok(outputs)
+    }
+
+    /// `name.*` in a target list.
+    fn star_of(&mut self, name: &str, env: &Env<'_, 'a>) -> Result<Outputs<'a>, SqlError> {
+        self.references += 1;
+        let levels = std::iter::successors(Some(*env), |env| env.parent.copied()).filter_map(|env| env.level);
+        for level in levels {
+            let named: Vec<&Source<'a>> =
+                level.sources.iter().filter(|source| source.name == Some(name)).collect();
+            match named.as_slice() {
+                [] => {}
+                [source] => return self.expand_source(source),
+                several => {
+                    let mut reads = Reads::new();
+                    for source in several {
+                        self.whole(source, &mut reads)?;
+                    }
+                    return Ok(Outputs::opaque(reads));
+                }
+            }
+        }
+        let mut reads = Reads::new();
+        self.everything(env, &mut reads)?;
+        Ok(Outputs::opaque(reads))
+    }
+
+    /// WITH: each query in turn, visible to those behind it; with RECURSIVE to all of them.
+    pub(super) fn with(
+        &mut self,
+        clause: Option<&'a WithClause>,
+        env: &Env<'_, 'a>,
+    ) -> Result<Vec<Cte<'a>>, SqlError> {
+        let Some(clause) = clause else { return Ok(Vec::new()) };
+        let mut queries = Vec::with_capacity(clause.ctes.len());
+        for node in &clause.ctes {
+            match inner(node) {
+                Some(NodeEnum::CommonTableExpr(cte)) => queries.push(cte.as_ref()),
+                _ => return Err(unexpected(node)),
+            }
+        }
+        let mut ctes: Vec<Cte<'a>> = Vec::with_capacity(queries.len());
+        if !clause.recursive {
+            for cte in queries {
+                let scope = Env { level: None, ctes: &ctes, parent: Some(env) };
+                let outputs = self.common_table(cte, &scope)?;
+                ctes.push(Cte { name: &cte.ctename, outputs: Rc::new(outputs) });
+            }
+            return Ok(ctes);
+        }
+        for cte in &queries {
+            // Nothing is known of it yet but that it may have any column.
+            ctes.push(Cte { name: &cte.ctename, outputs: Rc::new(Outputs::opaque(Reads::new())) });
+        }
+        for _ in 0..MAX_PASSES {
+            let mut grown = Vec::with_capacity(queries.len());
+            for cte in &queries {
+                let scope = Env { level: None, ctes: &ctes, parent: Some(env) };
+                let outputs = self.common_table(cte, &scope)?;
+                grown.push(Cte { name: &cte.ctename, outputs: Rc::new(outputs) });
+            }
+            let is_stable = grown.iter().zip(&ctes).all(|(new, old)| new.outputs == old.outputs);
+            ctes = grown;
+            if is_stable {
+                return Ok(ctes);
+            }
+        }
+        // Still growing: every column may show everything that any of them shows.
+        let all: Reads = ctes.iter().flat_map(|cte| cte.outputs.all()).collect();
+        for cte in &mut ctes {
+            cte.outputs = Rc::new(Outputs::opaque(all.clone()));
+        }
+        let scope = Env { level: None, ctes: &ctes, parent: Some(env) };
+        for cte in &queries {
+            self.common_table(cte, &scope)?;
+        }
+        Ok(ctes)
+    }
+
+    fn common_table(
+        &mut self,
+        cte: &'a CommonTableExpr,
+        env: &Env<'_, 'a>,
+    ) -> Result<Outputs<'a>, SqlError> {
+        let Some(query) = cte.ctequery.as_deref() else {
+            return Err(SqlError::UnknownNode { kind: "CommonTableExpr" });
+        };
+        let mut outputs = self.query_node(query, env)?;
+        outputs.rename(&super::names::parts(&cte.aliascolnames)?);
+        if let Some(search) = &cte.search_clause {
+            let reads = named_reads(&outputs, &search.search_col_list)?;
+            self.compared(reads.clone());
+            outputs.columns.push(Output { name: Some(Cow::Borrowed(&search.search_seq_column)), reads });
+        }
+        if let Some(cycle) = cte.cycle_clause.as_deref() {
+            let mut reads = named_reads(&outputs, &cycle.cycle_col_list)?;
+            self.optional(cycle.cycle_mark_value.as_deref(), env, &mut reads)?;
+            self.optional(cycle.cycle_mark_default.as_deref(), env, &mut reads)?;
+            self.compared(reads.clone());
+            for name in [&cycle.cycle_mark_column, &cycle.cycle_path_column] {
+                outputs.columns.push(Output { name: Some(Cow::Borrowed(name)), reads: reads.clone() });
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+fn named_reads(outputs: &Outputs<'_>, names: &[Node]) -> Result<Reads, SqlError> {
+    let mut reads = Reads::new();
+    for name in super::names::parts(names)? {
+        reads.extend(outputs.reads_of(name));
+    }
+    Ok(reads)
+}
+
+/// The columns of a set operation: by position, under the left side's names.
+fn unite<'a>(left: Outputs<'a>, right: Outputs<'a>) -> Outputs<'a> {
+    if left.open.is_some() || right.open.is_some() || left.columns.len() != right.columns.len() {
+        let mut all = left.all();
+        all.extend(right.all());
+        let columns = left.columns.into_iter().map(|column| Output { reads: all.clone(), ..column }).collect();
+        return Outputs { columns, open: Some(all) };
+    }
+    let mut outputs = left;
+    for (column, mut other) in outputs.columns.iter_mut().zip(right.columns) {
+        column.reads.append(&mut other.reads);
+    }
+    outputs
+}
+
+enum Star<'a> {
+    None,
+    All,
+    Of(&'a str),
+    /// `(expression).*`
+    Untraced,
+}
+
+fn star(value: &Node) -> Star<'_> {
+    let is_star = |node: &Node| matches!(inner(node), Some(NodeEnum::AStar(_)));
+    match inner(value) {
+        Some(NodeEnum::ColumnRef(column)) => match column.fields.as_slice() {
+            [only] if is_star(only) => Star::All,
+            [.., relation, last] if is_star(last) => text(relation).map_or(Star::Untraced, Star::Of),
+            _ => Star::None,
+        },
+        Some(NodeEnum::AIndirection(indirection)) if indirection.indirection.last().is_some_and(is_star) => {
+            Star::Untraced
+        }
+        _ => Star::None,
+    }
+}
+
+/// The name that PostgreSQL gives a column without AS, where that is certain (parse_target.c: `FigureColname`).
+fn made_up_name(value: &Node) -> Option<&str> {
+    match inner(value)? {
+        NodeEnum::ColumnRef(column) => text(column.fields.last()?),
+        NodeEnum::FuncCall(call) => text(call.funcname.last()?),
+        NodeEnum::CollateClause(collate) => made_up_name(collate.arg.as_deref()?),
+        NodeEnum::TypeCast(cast) => match inner(cast.arg.as_deref()?)? {
+            NodeEnum::ColumnRef(_) | NodeEnum::FuncCall(_) => made_up_name(cast.arg.as_deref()?),
+            _ => None,
+        },
+        _ => None,
+    }
+}

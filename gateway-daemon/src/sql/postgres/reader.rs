@@ -1,0 +1,213 @@
+//! The walk's state: what has been found out about the statement that is being read.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use crate::domain::catalogue::Catalogue;
+use crate::domain::statement::{
+    ColumnAccess, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit, SessionEffect, Statement, Verb,
+};
+
+use super::columns::{Columns, Reads};
+use super::error::SqlError;
+use super::parser;
+
+/// Longest text that is read at once.
+pub const MAX_TEXT_BYTES: usize = 512 * 1024;
+
+/// Deepest nesting of queries and expressions that is followed.
+const MAX_DEPTH: usize = 1_000;
+
+/// Units of work that one message may cost: nodes visited and columns looked at.
+const MAX_WORK: usize = 1_000_000;
+
+/// Longest text that is read on the caller's own stack. A level of nesting takes at least a byte of text and, while
+/// the parse tree is decoded, a few KiB of stack.
+const INLINE_BYTES: usize = 2 * 1024;
+
+/// Stack for longer texts. libpg_query itself gives up at 10,000 levels of its tree.
+const STACK_BYTES: usize = 512 * 1024 * 1024;
+
+/// Reads every statement of a text.
+///
+/// Empty text gives no statement. The whole text is read before any result is given, so that one unreadable
+/// statement refuses all of them. Blocks for as long as it takes: microseconds for what clients usually send, at
+/// most some hundred milliseconds for the worst that fits. Needs a thread with at least 32 MiB of stack; a text
+/// longer than 2 KiB is read on a thread of its own, whose stack is given back at once.
+pub fn read(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlError> {
+    if text.len() <= INLINE_BYTES {
+        return read_here(text, catalogue);
+    }
+    parser::check_size(text, MAX_TEXT_BYTES)?;
+    thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .name("sql-reader".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || read_here(text, catalogue));
+        match reader {
+            Ok(reader) => reader.join().unwrap_or(Err(SqlError::Failed)),
+            Err(_) => Err(SqlError::Failed),
+        }
+    })
+}
+
+fn read_here(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlError> {
+    let parsed = parser::parse(text, MAX_TEXT_BYTES)?;
+    let mut reader = Reader::new(catalogue);
+    let mut statements = Vec::with_capacity(parsed.statements.len());
+    for raw in &parsed.statements {
+        if let Some(node) = raw.stmt.as_deref() {
+            reader.statement(node)?;
+            statements.push(reader.finish());
+        }
+    }
+    Ok(statements)
+}
+
+/// What is known of the statement so far.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) effects: BTreeSet<Effect>,
+    pub(super) projected: Reads,
+    pub(super) compared: Reads,
+    pub(super) moved: Reads,
+    pub(super) written: Reads,
+    pub(super) functions: BTreeSet<String>,
+    pub(super) opaque: BTreeSet<Opaque>,
+    pub(super) unlimited: bool,
+    /// A function was called whose effect outlives the row, so that calling it or not tells something.
+    pub(super) leaves_traces: bool,
+    pub(super) copy: Option<CopyDirection>,
+    pub(super) session_effect: Option<SessionEffect>,
+}
+
+/// What becomes of a query's result columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// The client sees them.
+    Client,
+    /// They are stored, or shown by a way that cannot be masked.
+    Elsewhere,
+    /// Nobody sees a value of them.
+    Nowhere,
+}
+
+/// Reads one statement after the other.
+pub(super) struct Reader<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) columns: Columns,
+    pub(super) facts: Facts,
+    pub(super) destination: Destination,
+    /// Column references seen: a WHERE that has none does not select rows.
+    pub(super) references: usize,
+    pub(super) depth: usize,
+    work: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(catalogue: &'a Catalogue) -> Self {
+        Self {
+            catalogue,
+            columns: Columns::default(),
+            facts: Facts::default(),
+            destination: Destination::Client,
+            references: 0,
+            depth: 0,
+            work: MAX_WORK,
+        }
+    }
+
+    /// Takes the facts as a statement and starts afresh.
+    pub(super) fn finish(&mut self) -> Statement {
+        let mut facts = std::mem::take(&mut self.facts);
+        if facts.leaves_traces {
+            let projected = facts.projected.clone();
+            facts.compared.extend(projected);
+        }
+        if !facts.opaque.is_empty() {
+            facts.effects.insert(Effect { verb: Verb::Call, relation: None });
+        }
+        if facts.effects.is_empty() {
+            facts.effects.insert(Effect { verb: Verb::Other, relation: None });
+        }
+        let mut columns = BTreeSet::new();
+        for (reads, usage) in [
+            (&facts.projected, ColumnUse::Projected),
+            (&facts.compared, ColumnUse::Compared),
+            (&facts.moved, ColumnUse::Moved),
+            (&facts.written, ColumnUse::Written),
+        ] {
+            columns.extend(
+                reads
+                    .iter()
+                    .filter_map(|number| self.columns.name(*number))
+                    .map(|name| ColumnAccess { column: name.clone(), usage }),
+            );
+        }
+        Statement {
+            effects: facts.effects,
+            columns,
+            functions: facts.functions,
+            opaque: facts.opaque,
+            row_limit: if facts.unlimited { RowLimit::Unlimited } else { RowLimit::Limited },
+            copy: facts.copy,
+            session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
+        }
+    }
+
+    /// Notes what the statement does to what.
+    pub(super) fn effect(&mut self, verb: Verb, relation: Option<RelationName>) {
+        self.facts.effects.insert(Effect { verb, relation });
+    }
+
+    /// Notes something that cannot be read.
+    pub(super) fn opaque(&mut self, what: Opaque) {
+        self.facts.opaque.insert(what);
+    }
+
+    /// Notes code that cannot be read.
+    pub(super) fn opaque_code(&mut self, what: &str) {
+        self.opaque(Opaque::Code(what.to_owned()));
+    }
+
+    /// Notes that the columns steer the statement.
+    pub(super) fn compared(&mut self, reads: Reads) {
+        merge(&mut self.facts.compared, reads);
+    }
+
+    /// Notes that the columns' values are stored elsewhere.
+    pub(super) fn moved(&mut self, reads: Reads) {
+        merge(&mut self.facts.moved, reads);
+    }
+
+    /// Notes where the values of the statement's own result columns go.
+    pub(super) fn shown(&mut self, reads: Reads) {
+        match self.destination {
+            Destination::Client => merge(&mut self.facts.projected, reads),
+            Destination::Elsewhere => merge(&mut self.facts.moved, reads),
+            Destination::Nowhere => {}
+        }
+    }
+
+    /// Counts work against the limit.
+    pub(super) fn spend(&mut self, units: usize) -> Result<(), SqlError> {
+        self.work = self.work.checked_sub(units).ok_or(SqlError::TooComplex)?;
+        Ok(())
+    }
+
+    /// Counts one level of nesting; the caller counts it off again.
+    pub(super) fn enter(&mut self) -> Result<(), SqlError> {
+        self.spend(1)?;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(SqlError::TooDeep) } else { Ok(()) }
+    }
+
+    /// Leaves the level.
+    pub(super) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+}
+
+fn merge(into: &mut Reads, mut reads: Reads) {
+    into.append(&mut reads);
+}

@@ -1,0 +1,171 @@
+//! Relation names: resolved through the search path, and the ones that nobody may read.
+
+use pg_query::Node;
+use pg_query::protobuf::RangeVar;
+
+use crate::domain::catalogue::Relation;
+use crate::domain::statement::{RelationName, Verb};
+
+use super::columns::Reads;
+use super::error::SqlError;
+use super::names::{parts, unexpected};
+use super::reader::Reader;
+use super::scope::{Rows, Source};
+
+/// Relations of pg_catalog and information_schema that show credentials, other sessions or column statistics.
+const SECRET_RELATIONS: &[&str] = &[
+    "pg_authid",
+    "pg_shadow",
+    "pg_user_mapping",
+    "pg_user_mappings",
+    "pg_statistic",
+    "pg_stats",
+    "pg_statistic_ext_data",
+    "pg_stats_ext",
+    "pg_stats_ext_exprs",
+    "pg_stat_activity",
+    "pg_stat_replication",
+    "pg_stat_wal_receiver",
+    "pg_largeobject",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_file_settings",
+    "pg_subscription",
+    "pg_prepared_statements",
+    "pg_prepared_xacts",
+    "pg_cursors",
+    "pg_backend_memory_contexts",
+    "pg_shmem_allocations",
+    "pg_replication_slots",
+    "pg_aios",
+    "user_mapping_options",
+    "_pg_user_mappings",
+    "foreign_server_options",
+    "_pg_foreign_servers",
+    "foreign_table_options",
+    "column_options",
+];
+
+/// Relations of well-known extensions that show other sessions' statements, in whatever schema they are.
+const SECRET_ANYWHERE: &[&str] = &[
+    "pg_stat_statements",
+    "pg_stat_statements_info",
+    "pg_stat_monitor",
+    "pg_store_plans",
+    "pg_qualstats",
+    "pg_qualstats_all",
+    "pg_wait_sampling_history",
+];
+
+impl<'a> Reader<'a> {
+    /// The resolved name, and the relation if the catalogue knows it.
+    pub(super) fn relation(&self, var: &'a RangeVar) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+        self.resolve_relation(&var.schemaname, &var.relname)
+    }
+
+    /// The resolved name of a dotted name.
+    pub(super) fn relation_by_parts(
+        &self,
+        nodes: &[Node],
+    ) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+        match parts(nodes)?.as_slice() {
+            [name] => self.resolve_relation("", name),
+            [schema, name] | [_, schema, name] => self.resolve_relation(schema, name),
+            _ => Err(nodes.first().map_or(SqlError::Unsupported { what: "an empty name" }, unexpected)),
+        }
+    }
+
+    /// Notes the effect on a named relation and returns it as a source under its alias.
+    pub(super) fn target(&mut self, verb: Verb, var: &'a RangeVar) -> Result<Source<'a>, SqlError> {
+        let (name, known) = self.relation(var)?;
+        self.effect(verb, Some(name.clone()));
+        let alias = var.alias.as_ref().map_or(var.relname.as_str(), |alias| alias.aliasname.as_str());
+        Ok(Source { name: Some(alias), rows: known.map_or(Rows::Unknown(name), Rows::Relation) })
+    }
+
+    /// Every column of a relation.
+    pub(super) fn all_columns(&mut self, var: &'a RangeVar) -> Result<Reads, SqlError> {
+        let (name, known) = self.relation(var)?;
+        self.all_columns_of(name, known)
+    }
+
+    /// The same, resolved.
+    pub(super) fn all_columns_of(
+        &mut self,
+        name: RelationName,
+        known: Option<&'a Relation>,
+    ) -> Result<Reads, SqlError> {
+        let mut reads = Reads::new();
+        let rows = known.map_or(Rows::Unknown(name), Rows::Relation);
+        self.whole(&Source { name: None, rows }, &mut reads)?;
+        Ok(reads)
+    }
+
+    /// Named columns of a relation, with what they may show.
+    pub(super) fn columns_of(
+        &mut self,
+        var: &'a RangeVar,
+        names: &'a [Node],
+    ) -> Result<Reads, SqlError> {
+        let (name, known) = self.relation(var)?;
+        let mut reads = Reads::new();
+        for column in parts(names)? {
+            match known.and_then(|relation| {
+                relation.columns.iter().find(|candidate| candidate.name == column).map(|found| (relation, found))
+            }) {
+                Some((relation, found)) => {
+                    let many = self.columns.read(relation, found, &mut reads);
+                    self.spend(many)?;
+                }
+                None => {
+                    reads.insert(self.columns.own(&name, column));
+                }
+            }
+        }
+        Ok(reads)
+    }
+
+    fn resolve_relation(
+        &self,
+        schema: &str,
+        name: &str,
+    ) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+        let catalogue = self.catalogue;
+        let (resolved, known) = if schema.is_empty() {
+            if let Some(relation) = catalogue.resolve(name) {
+                (relation.name.clone(), Some(relation))
+            } else {
+                let first = catalogue
+                    .search_path
+                    .iter()
+                    .find(|schema| *schema != "pg_catalog" && !schema.starts_with("pg_temp"))
+                    .map_or("public", String::as_str);
+                (RelationName { schema: first.to_owned(), name: name.to_owned() }, None)
+            }
+        } else {
+            let schema = if schema == "pg_temp" { self.own_temporary_schema() } else { schema };
+            let written = RelationName { schema: schema.to_owned(), name: name.to_owned() };
+            let known = catalogue.relation(&written);
+            (written, known)
+        };
+        refuse_secrets(&resolved, known.is_some())?;
+        Ok((resolved, known))
+    }
+
+    fn own_temporary_schema(&self) -> &'a str {
+        self.catalogue
+            .search_path
+            .iter()
+            .find(|schema| schema.starts_with("pg_temp"))
+            .map_or("pg_temp", String::as_str)
+    }
+}
+
+fn refuse_secrets(name: &RelationName, is_known: bool) -> Result<(), SqlError> {
+    let is_system = matches!(name.schema.as_str(), "pg_catalog" | "information_schema");
+    // A name that the snapshot does not know may still be found by the server: in pg_catalog, for these names.
+    let is_secret = SECRET_ANYWHERE.contains(&name.name.as_str())
+        || ((is_system || !is_known) && SECRET_RELATIONS.contains(&name.name.as_str()))
+        || name.schema.starts_with("pg_toast");
+    if is_secret { Err(SqlError::secret(&name.to_string())) } else { Ok(()) }
+}

@@ -1,0 +1,445 @@
+//! Which names a query level sees, and which base columns stand behind them.
+//!
+//! The rules of PostgreSQL's name look-up (parse_relation.c, parse_expr.c: `transformColumnRef`): a column name is
+//! looked for level by level from the inside out; a level that has it ends the search; only then may the name
+//! mean a whole row. Where the columns of a source are not known, every column that it may have is meant.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::domain::catalogue::Relation;
+use crate::domain::statement::RelationName;
+
+use super::columns::Reads;
+use super::error::SqlError;
+use super::reader::Reader;
+
+/// Columns that every stored relation has and that no snapshot lists.
+const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+/// One result column of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Output<'a> {
+    /// Its name; `None` where PostgreSQL makes one up: it is taken to match any.
+    pub(super) name: Option<Cow<'a, str>>,
+    /// The base columns that its value is made of.
+    pub(super) reads: Reads,
+}
+
+/// The result columns of a query, a function or a join.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Outputs<'a> {
+    pub(super) columns: Vec<Output<'a>>,
+    /// Set when there may be more columns than are listed: what those may be made of.
+    pub(super) open: Option<Reads>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Columns of unknown number and name, each of which may show all of `reads`.
+    pub(super) fn opaque(reads: Reads) -> Self {
+        Self { columns: Vec::new(), open: Some(reads) }
+    }
+
+    /// Everything that any of the columns is made of.
+    pub(super) fn all(&self) -> Reads {
+        let mut all: Reads = self.columns.iter().flat_map(|column| column.reads.iter().copied()).collect();
+        all.extend(self.open.iter().flatten());
+        all
+    }
+
+    /// Gives the first columns new names, as `AS t(a, b)` does.
+    pub(super) fn rename(&mut self, names: &[&'a str]) {
+        if names.is_empty() {
+            return;
+        }
+        if self.open.is_some() {
+            // Which column bears which name is not known: each of the names may be any of them.
+            let all = self.all();
+            self.columns = names
+                .iter()
+                .map(|name| Output { name: Some(Cow::Borrowed(*name)), reads: all.clone() })
+                .collect();
+            self.open = Some(all);
+            return;
+        }
+        for (column, name) in self.columns.iter_mut().zip(names) {
+            column.name = Some(Cow::Borrowed(name));
+        }
+    }
+
+    /// What a column of that name may be made of, and whether it is certain that there is one.
+    fn named(&self, name: &str, into: &mut Reads) -> Found {
+        let mut found = Found::Absent;
+        for column in self.columns.iter().filter(|column| column.name.as_deref() == Some(name)) {
+            into.extend(&column.reads);
+            found = Found::Exact;
+        }
+        if found == Found::Exact {
+            return found;
+        }
+        for column in self.columns.iter().filter(|column| column.name.is_none()) {
+            into.extend(&column.reads);
+            found = Found::Maybe;
+        }
+        if let Some(rest) = &self.open {
+            into.extend(rest);
+            found = Found::Maybe;
+        }
+        found
+    }
+
+    /// What a column of that name may be made of; everything when there is none.
+    pub(super) fn reads_of(&self, name: &str) -> Reads {
+        let mut reads = Reads::new();
+        if self.named(name, &mut reads) == Found::Absent {
+            return self.all();
+        }
+        reads
+    }
+
+    /// Whether every column and its name are known.
+    pub(super) fn is_certain(&self) -> bool {
+        self.open.is_none() && self.columns.iter().all(|column| column.name.is_some())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// The column exists here.
+    Exact,
+    /// A column of that name may exist here.
+    Maybe,
+    /// It does not exist here.
+    Absent,
+}
+
+/// What stands behind a name in FROM.
+#[derive(Debug, Clone)]
+pub(super) enum Rows<'a> {
+    /// A relation of the catalogue.
+    Relation(&'a Relation),
+    /// A relation that the catalogue does not know.
+    Unknown(RelationName),
+    /// A subquery, CTE, function or aliased join.
+    Derived(Rc<Outputs<'a>>),
+}
+
+/// One named thing in FROM.
+#[derive(Debug, Clone)]
+pub(super) struct Source<'a> {
+    /// Alias, or the relation's own name.
+    pub(super) name: Option<&'a str>,
+    pub(super) rows: Rows<'a>,
+}
+
+/// How the columns of FROM are arranged, for `*`.
+#[derive(Debug, Clone)]
+pub(super) enum Item<'a> {
+    /// The source of that index.
+    Source(usize),
+    /// A join; its merged columns come first and once.
+    Join { left: Box<Item<'a>>, right: Box<Item<'a>>, merged: Merged<'a> },
+}
+
+/// The columns that USING or NATURAL merges.
+#[derive(Debug, Clone)]
+pub(super) enum Merged<'a> {
+    Named(Vec<Cow<'a, str>>),
+    /// NATURAL over a source whose columns are not known.
+    Unknown,
+}
+
+/// The FROM of one query level.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Level<'a> {
+    pub(super) sources: Vec<Source<'a>>,
+    pub(super) items: Vec<Item<'a>>,
+}
+
+impl<'a> Level<'a> {
+    /// A level of one source.
+    pub(super) fn of(source: Source<'a>) -> Self {
+        Self { sources: vec![source], items: vec![Item::Source(0)] }
+    }
+
+    /// Adds the sources and items of another piece of FROM.
+    pub(super) fn append(&mut self, mut piece: Self) {
+        let offset = self.sources.len();
+        piece.items.iter_mut().for_each(|item| shift(item, offset));
+        self.sources.append(&mut piece.sources);
+        self.items.append(&mut piece.items);
+    }
+}
+
+fn shift(item: &mut Item<'_>, offset: usize) {
+    match item {
+        Item::Source(index) => *index += offset,
+        Item::Join { left, right, merged: _ } => {
+            shift(left, offset);
+            shift(right, offset);
+        }
+    }
+}
+
+/// A common table expression, analysed.
+#[derive(Debug, Clone)]
+pub(super) struct Cte<'a> {
+    pub(super) name: &'a str,
+    pub(super) outputs: Rc<Outputs<'a>>,
+}
+
+/// What is visible at one place of a statement, from the inside out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Env<'e, 'a> {
+    pub(super) level: Option<&'e Level<'a>>,
+    pub(super) ctes: &'e [Cte<'a>],
+    pub(super) parent: Option<&'e Env<'e, 'a>>,
+}
+
+impl<'e, 'a> Env<'e, 'a> {
+    /// Nothing is visible.
+    pub(super) const EMPTY: Self = Env { level: None, ctes: &[], parent: None };
+
+    /// One level further in.
+    pub(super) fn within(level: &'e Level<'a>, parent: &'e Env<'e, 'a>) -> Self {
+        Env { level: Some(level), ctes: &[], parent: Some(parent) }
+    }
+
+    fn chain(self) -> impl Iterator<Item = Env<'e, 'a>> {
+        std::iter::successors(Some(self), |env| env.parent.copied())
+    }
+
+    /// The CTE of that name, if one is in scope.
+    pub(super) fn cte(self, name: &str) -> Option<Rc<Outputs<'a>>> {
+        self.chain()
+            .find_map(|env| env.ctes.iter().rev().find(|cte| cte.name == name).map(|cte| Rc::clone(&cte.outputs)))
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Adds what an unqualified name may mean.
+    pub(super) fn resolve_name(
+        &mut self,
+        name: &str,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<(), SqlError> {
+        let mut maybe = Reads::new();
+        let mut possible = false;
+        for level in env.chain().filter_map(|env| env.level) {
+            let mut exact = false;
+            for source in &level.sources {
+                let mut reads = Reads::new();
+                match self.look_up(source, name, &mut reads)? {
+                    Found::Exact => {
+                        exact = true;
+                        into.append(&mut reads);
+                    }
+                    Found::Maybe => {
+                        possible = true;
+                        maybe.append(&mut reads);
+                    }
+                    Found::Absent => {}
+                }
+            }
+            if exact {
+                // A "maybe" further in would have won over this level.
+                into.append(&mut maybe);
+                return Ok(());
+            }
+        }
+        into.append(&mut maybe);
+        let mut is_row = false;
+        for source in env.chain().filter_map(|env| env.level).flat_map(|level| &level.sources) {
+            if source.name == Some(name) {
+                is_row = true;
+                self.whole(source, into)?;
+            }
+        }
+        if possible || is_row { Ok(()) } else { self.everything(env, into) }
+    }
+
+    /// Adds what `source.name` may mean.
+    pub(super) fn resolve_qualified(
+        &mut self,
+        qualifier: &str,
+        name: &str,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<(), SqlError> {
+        for level in env.chain().filter_map(|env| env.level) {
+            let mut found = false;
+            for source in level.sources.iter().filter(|source| source.name == Some(qualifier)) {
+                found = true;
+                if self.look_up(source, name, into)? == Found::Absent {
+                    // Functional notation: `c.f` calls f on the whole row.
+                    self.whole(source, into)?;
+                }
+            }
+            if found {
+                return Ok(());
+            }
+        }
+        self.everything(env, into)
+    }
+
+    /// Adds every column of the nearest source of that name; of all sources when there is none.
+    pub(super) fn resolve_row(
+        &mut self,
+        name: &str,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<(), SqlError> {
+        for level in env.chain().filter_map(|env| env.level) {
+            let mut found = false;
+            for source in level.sources.iter().filter(|source| source.name == Some(name)) {
+                found = true;
+                self.whole(source, into)?;
+            }
+            if found {
+                return Ok(());
+            }
+        }
+        self.everything(env, into)
+    }
+
+    /// Adds every column of everything in scope: the answer for names that cannot be traced.
+    pub(super) fn everything(&mut self, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+        for source in env.chain().filter_map(|env| env.level).flat_map(|level| &level.sources) {
+            self.whole(source, into)?;
+        }
+        Ok(())
+    }
+
+    fn look_up(&mut self, source: &Source<'a>, name: &str, into: &mut Reads) -> Result<Found, SqlError> {
+        match &source.rows {
+            Rows::Relation(relation) => {
+                self.spend(1 + relation.columns.len() / 8)?;
+                match relation.columns.iter().find(|column| column.name == name) {
+                    Some(column) => {
+                        let many = self.columns.read(relation, column, into);
+                        self.spend(many)?;
+                        Ok(Found::Exact)
+                    }
+                    None if SYSTEM_COLUMNS.contains(&name) => Ok(Found::Exact),
+                    None => Ok(Found::Absent),
+                }
+            }
+            Rows::Unknown(relation) => {
+                self.spend(1)?;
+                into.insert(self.columns.own(relation, name));
+                Ok(Found::Maybe)
+            }
+            Rows::Derived(outputs) => {
+                self.spend(1 + outputs.columns.len() / 8)?;
+                let found = outputs.named(name, into);
+                self.spend(into.len() / 8)?;
+                Ok(found)
+            }
+        }
+    }
+
+    /// Adds every column of a source.
+    pub(super) fn whole(&mut self, source: &Source<'a>, into: &mut Reads) -> Result<(), SqlError> {
+        match &source.rows {
+            Rows::Relation(relation) => {
+                for column in &relation.columns {
+                    let many = self.columns.read(relation, column, into);
+                    self.spend(many)?;
+                }
+            }
+            Rows::Unknown(relation) => {
+                into.insert(self.columns.own(relation, "*"));
+            }
+            Rows::Derived(outputs) => {
+                let all = outputs.all();
+                self.spend(1 + outputs.columns.len() + all.len())?;
+                into.extend(all);
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of a source one by one.
+    pub(super) fn expand_source(&mut self, source: &Source<'a>) -> Result<Outputs<'a>, SqlError> {
+        match &source.rows {
+            Rows::Relation(relation) => {
+                let mut outputs = Outputs::default();
+                for column in &relation.columns {
+                    let mut reads = Reads::new();
+                    let many = self.columns.read(relation, column, &mut reads);
+                    self.spend(many)?;
+                    outputs.columns.push(Output { name: Some(Cow::Borrowed(&column.name)), reads });
+                }
+                Ok(outputs)
+            }
+            Rows::Unknown(relation) => {
+                let all = Reads::from([self.columns.own(relation, "*")]);
+                Ok(Outputs::opaque(all))
+            }
+            Rows::Derived(outputs) => {
+                self.spend(1 + outputs.columns.len())?;
+                Ok((**outputs).clone())
+            }
+        }
+    }
+
+    /// The columns of a piece of FROM, in the order of `*`.
+    pub(super) fn expand(&mut self, level: &Level<'a>, item: &Item<'a>) -> Result<Outputs<'a>, SqlError> {
+        match item {
+            Item::Source(index) => match level.sources.get(*index) {
+                Some(source) => self.expand_source(source),
+                None => Ok(Outputs::default()),
+            },
+            Item::Join { left, right, merged } => {
+                let left = self.expand(level, left)?;
+                let right = self.expand(level, right)?;
+                Ok(join(left, right, merged))
+            }
+        }
+    }
+
+    /// The columns of `*`.
+    pub(super) fn expand_all(&mut self, level: &Level<'a>) -> Result<Outputs<'a>, SqlError> {
+        let mut all = Outputs::default();
+        for item in &level.items {
+            let outputs = self.expand(level, item)?;
+            chain(&mut all, outputs);
+        }
+        Ok(all)
+    }
+}
+
+/// Puts the columns of `more` behind those of `outputs`.
+pub(super) fn chain<'a>(outputs: &mut Outputs<'a>, more: Outputs<'a>) {
+    if outputs.open.is_some() || more.open.is_some() {
+        // Positions behind an unknown number of columns are not known either; names still are.
+        let mut all = outputs.all();
+        all.extend(more.all());
+        outputs.open = Some(all);
+    }
+    outputs.columns.extend(more.columns);
+}
+
+fn join<'a>(left: Outputs<'a>, right: Outputs<'a>, merged: &Merged<'a>) -> Outputs<'a> {
+    let names = match merged {
+        Merged::Named(names) if left.open.is_none() && right.open.is_none() => names,
+        Merged::Named(names) if names.is_empty() => names,
+        Merged::Named(_) | Merged::Unknown => {
+            let mut all = left.all();
+            all.extend(right.all());
+            return Outputs::opaque(all);
+        }
+    };
+    let mut outputs = Outputs::default();
+    for name in names {
+        let mut reads = left.reads_of(name);
+        reads.extend(right.reads_of(name));
+        outputs.columns.push(Output { name: Some(name.clone()), reads });
+    }
+    for mut side in [left, right] {
+        side.columns.retain(|column| column.name.as_ref().is_none_or(|name| !names.contains(name)));
+        chain(&mut outputs, side);
+    }
+    outputs
+}
