@@ -1,0 +1,106 @@
+//! All masks of a target at once, for values whose way into the reply cannot be traced.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{
+    entity::Refusal,
+    judge::{POLICY_ERROR, strongest_mask, tags_of},
+    question::{Alike, Facts, alike},
+    slice::Asker,
+    state::{Depth, Finding, State},
+};
+use crate::domain::{
+    action::TargetFacts,
+    catalogue::Catalogue,
+    decision::{Mask, MaskPlan, Transform},
+    ids::PolicyId,
+    statement::{ColumnName, ColumnUse, RelationName},
+};
+
+impl State {
+    /// See `Policies::masks_for`.
+    pub(super) fn plan(
+        &self,
+        asker: Result<&Asker, Refusal>,
+        target: &TargetFacts,
+        catalogue: &Catalogue,
+    ) -> MaskPlan {
+        let columns = columns(target, catalogue);
+        let mut plan = MaskPlan::default();
+        let mut known: HashMap<Alike<'_>, Option<Mask>> = HashMap::new();
+        let mut key = String::new();
+        for column in &columns {
+            let tags = tags_of(target, column, &mut key);
+            let class = alike(self, &target.name, ColumnUse::Projected, column, tags);
+            let mask = known
+                .entry(class)
+                .or_insert_with(|| match asker.as_ref() {
+                    Ok(asker) => self.mask_of(asker, target, column, tags).unwrap_or_else(|_| Some(unjudged())),
+                    Err(_) => Some(unjudged()),
+                })
+                .clone();
+            if let Some(mask) = mask {
+                plan.columns.insert(column.clone(), mask);
+            }
+        }
+        plan
+    }
+
+    /// What the rules say of one column in a plain SELECT.
+    fn mask_of(
+        &self,
+        asker: &Asker,
+        target: &TargetFacts,
+        column: &ColumnName,
+        tags: Option<&BTreeSet<String>>,
+    ) -> Result<Option<Mask>, Refusal> {
+        let action = &self.vocabulary.read;
+        let resource = self.vocabulary.column(&target.name, column, tags)?;
+        let context = Facts::plain().context(Some(ColumnUse::Projected))?;
+        let finding = self.ask(asker, action, &resource, context, Depth::Explain)?;
+        if !finding.errors.is_empty() {
+            return Ok(Some(unjudged()));
+        }
+        let mut finding = Finding { permits: Vec::new(), ..finding };
+        // A mask that depends on the statement is taken to apply, since the statement is not known here.
+        for candidate in self.index.candidates(asker, action, &resource) {
+            let depends = self.set.rules.get(candidate).is_some_and(|rule| rule.reads_context && rule.mask.is_some());
+            if depends && !finding.forbids.contains(&candidate) {
+                finding.forbids.push(candidate);
+            }
+        }
+        let hard = finding.forbids.iter().filter_map(|rule| self.set.rules.get(*rule)).find(|rule| rule.mask.is_none());
+        Ok(match hard {
+            Some(rule) => Some(Mask { transform: Transform::Null, policy: rule.id.clone() }),
+            None => strongest_mask(&self.set.rules, &finding),
+        })
+    }
+}
+
+fn unjudged() -> Mask {
+    Mask { transform: Transform::Null, policy: PolicyId::from(POLICY_ERROR) }
+}
+
+/// Every column that is known: those of the catalogue, and those that bear a tag.
+fn columns(target: &TargetFacts, catalogue: &Catalogue) -> BTreeSet<ColumnName> {
+    let mut columns: BTreeSet<ColumnName> = catalogue
+        .relations
+        .values()
+        .flat_map(|relation| {
+            relation
+                .columns
+                .iter()
+                .map(|column| ColumnName { relation: relation.name.clone(), column: column.name.clone() })
+        })
+        .collect();
+    for key in target.tags.keys() {
+        let mut parts = key.splitn(3, '.');
+        if let (Some(schema), Some(name), Some(column)) = (parts.next(), parts.next(), parts.next()) {
+            columns.insert(ColumnName {
+                relation: RelationName { schema: schema.to_owned(), name: name.to_owned() },
+                column: column.to_owned(),
+            });
+        }
+    }
+    columns
+}

@@ -1,0 +1,530 @@
+//! What policies accept, refuse and decide, one behaviour each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    time::SystemTime,
+};
+
+use super::{DEFAULT_DENY, Origin, Outcome, POLICY_ERROR, Policies, PolicyError, Source};
+use crate::domain::{
+    action::{Action, TargetFacts},
+    catalogue::{Catalogue, Column, Relation, RelationKind},
+    decision::{Decision, Denial, Transform},
+    flow::Workload,
+    ids::CgroupId,
+    principal::Principal,
+    statement::{
+        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SessionEffect, Statement,
+        Verb,
+    },
+};
+
+pub(super) const PERMIT_ALL: &str = "@id(\"all\") permit (principal, action, resource);\n";
+const MASK_PII: &str = "@id(\"mask-pii\") @mask(\"partial\")
+    forbid (principal, action == Action::\"sql:read\", resource is Column) when { resource.tags.contains(\"pii\") };\n";
+
+pub(super) fn principal(groups: &[&str]) -> Principal {
+    Principal {
+        issuer: "ci".to_owned(),
+        issuer_url: "https://ci.example".to_owned(),
+        subject: "agent-7".to_owned(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        roles: Vec::new(),
+        claims: BTreeMap::new(),
+        expires_at: SystemTime::UNIX_EPOCH,
+    }
+}
+
+pub(super) fn workload() -> Workload {
+    Workload { cgroup: CgroupId(1), path: "/agents/a".to_owned(), label: None }
+}
+
+pub(super) fn target() -> TargetFacts {
+    TargetFacts {
+        name: "orders-db".to_owned(),
+        tags: BTreeMap::from([
+            ("public.customers.email".to_owned(), BTreeSet::from(["pii".to_owned()])),
+            ("public.customers.ssn".to_owned(), BTreeSet::from(["pii".to_owned(), "secret".to_owned()])),
+        ]),
+    }
+}
+
+pub(super) fn relation(name: &str) -> RelationName {
+    let (schema, name) = name.split_once('.').unwrap_or(("public", name));
+    RelationName { schema: schema.to_owned(), name: name.to_owned() }
+}
+
+pub(super) fn column(table: &str, column: &str) -> ColumnName {
+    ColumnName { relation: relation(table), column: column.to_owned() }
+}
+
+pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, ColumnUse)]) -> Statement {
+    Statement {
+        effects: BTreeSet::from([Effect { verb, relation: table.map(relation) }]),
+        columns: columns
+            .iter()
+            .map(|(name, usage)| ColumnAccess {
+                column: column(table.unwrap_or("customers"), name),
+                usage: *usage,
+            })
+            .collect(),
+        functions: BTreeSet::new(),
+        opaque: BTreeSet::new(),
+        row_limit: RowLimit::Limited,
+        copy: None,
+        session_effect: SessionEffect::None,
+    }
+}
+
+pub(super) fn inline(text: &str) -> Origin {
+    Origin::Inline(Source { path: PathBuf::from("test.cedar"), text: text.to_owned() })
+}
+
+pub(super) fn policies(text: &str) -> Policies {
+    Policies::load_all(vec![inline(text)], &["ci"]).unwrap()
+}
+
+fn complaint(text: &str) -> String {
+    Policies::load_all(vec![inline(text)], &["ci"]).unwrap_err().to_string()
+}
+
+fn decide(policies: &Policies, statements: &[Statement]) -> Decision {
+    policies.decide(&principal(&["agents"]), &workload(), &target(), Action::Sql(statements))
+}
+
+fn denial(decision: Decision) -> Denial {
+    match decision {
+        Decision::Deny(denial) => denial,
+        Decision::Allow { .. } => panic!("allowed: {decision:?}"),
+    }
+}
+
+fn ids(policies: &[crate::domain::ids::PolicyId]) -> Vec<&str> {
+    policies.iter().map(crate::domain::ids::PolicyId::as_str).collect()
+}
+
+fn masks(decision: &Decision) -> Vec<(String, Transform)> {
+    match decision {
+        Decision::Allow { masks, .. } => {
+            masks.columns.iter().map(|(column, mask)| (column.to_string(), mask.transform)).collect()
+        }
+        Decision::Deny(denial) => panic!("denied: {denial:?}"),
+    }
+}
+
+#[test]
+fn without_policies_everything_is_denied_and_loading_warns() {
+    let policies = policies("");
+    assert_eq!(policies.warnings().len(), 1);
+    let denial = denial(policies.decide(&principal(&[]), &workload(), &target(), Action::Connect));
+    assert_eq!(ids(&denial.policies), [DEFAULT_DENY]);
+    assert!(denial.reason.contains("connect on orders-db"), "{}", denial.reason);
+}
+
+#[test]
+fn a_forbid_wins_over_a_permit_and_says_its_message() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"no-drop\") @message(\"Ask a human.\") forbid (principal, action in Action::\"sql:ddl\", resource);"
+    ));
+    let denial = denial(decide(&policies, &[statement(Verb::Drop, Some("customers"), &[])]));
+    assert_eq!(ids(&denial.policies), ["no-drop"]);
+    assert_eq!(denial.reason, "policy \"no-drop\" forbids sql:drop on orders-db/public.customers");
+    assert_eq!(denial.hint.as_deref(), Some("Ask a human."));
+    assert!(matches!(decide(&policies, &[statement(Verb::Select, Some("customers"), &[])]), Decision::Allow { .. }));
+}
+
+#[test]
+fn one_denied_statement_denies_the_whole_message() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"no-drop\") forbid (principal, action == Action::\"sql:drop\", resource);"
+    ));
+    let decision = decide(
+        &policies,
+        &[statement(Verb::Select, None, &[]), statement(Verb::Drop, Some("customers"), &[])],
+    );
+    assert_eq!(ids(&denial(decision).policies), ["no-drop"]);
+}
+
+#[test]
+fn a_policy_that_cannot_be_evaluated_denies_although_cedar_would_skip_it() {
+    // Overflow: validation cannot see it.
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"broken\") forbid (principal, action == Action::\"sql:select\", resource)
+         when {{ 9223372036854775807 + 1 == 0 && context.opaque }};"
+    ));
+    let denial = denial(decide(&policies, &[statement(Verb::Select, Some("customers"), &[])]));
+    assert_eq!(ids(&denial.policies), ["broken", POLICY_ERROR]);
+    assert!(denial.reason.contains("\"broken\" could not be evaluated"), "{}", denial.reason);
+}
+
+#[test]
+fn an_erring_permit_denies_as_well() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"broken\") permit (principal, action == Action::\"connect\", resource)
+         when {{ 9223372036854775807 + 1 == 0 }};"
+    ));
+    let denial = denial(policies.decide(&principal(&[]), &workload(), &target(), Action::Connect));
+    assert_eq!(ids(&denial.policies), ["broken", POLICY_ERROR]);
+}
+
+#[test]
+fn a_masked_column_is_masked_where_it_is_projected_and_refused_where_it_is_used_otherwise() {
+    let policies = policies(&format!("{PERMIT_ALL}{MASK_PII}"));
+    let read = |usage| {
+        decide(&policies, &[statement(Verb::Select, Some("customers"), &[("email", usage), ("name", ColumnUse::Projected)])])
+    };
+    assert_eq!(
+        masks(&read(ColumnUse::Projected)),
+        [("public.customers.email".to_owned(), Transform::Partial)]
+    );
+    for usage in [ColumnUse::Compared, ColumnUse::Moved] {
+        let denial = denial(read(usage));
+        assert_eq!(ids(&denial.policies), ["mask-pii"]);
+        assert!(denial.reason.contains("public.customers.email is masked"), "{}", denial.reason);
+        assert!(denial.hint.is_some());
+    }
+    assert_eq!(masks(&read(ColumnUse::Written)), []);
+}
+
+#[test]
+fn the_strongest_of_several_masks_wins_and_its_policy_is_named() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}{MASK_PII}@id(\"hide-secrets\") @mask(\"null\")
+         forbid (principal, action == Action::\"sql:read\", resource) when {{ resource.tags.contains(\"secret\") }};"
+    ));
+    let decision =
+        decide(&policies, &[statement(Verb::Select, Some("customers"), &[("ssn", ColumnUse::Projected)])]);
+    let Decision::Allow { masks, .. } = decision else { panic!("{decision:?}") };
+    let mask = &masks.columns[&column("customers", "ssn")];
+    assert_eq!((mask.transform, mask.policy.as_str()), (Transform::Null, "hide-secrets"));
+}
+
+#[test]
+fn a_forbid_of_a_column_without_a_mask_refuses_even_where_another_masks() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}{MASK_PII}@id(\"no-ssn\") forbid (principal, action == Action::\"sql:read\",
+         resource == Column::\"orders-db/public.customers.ssn\");"
+    ));
+    let read = |name| decide(&policies, &[statement(Verb::Select, Some("customers"), &[(name, ColumnUse::Projected)])]);
+    assert_eq!(ids(&denial(read("ssn")).policies), ["no-ssn"]);
+    assert_eq!(masks(&read("email")).len(), 1);
+    assert_eq!(masks(&read("name")).len(), 0);
+}
+
+#[test]
+fn a_mask_alone_permits_nothing() {
+    let policies = policies(
+        "@id(\"rows\") permit (principal, action == Action::\"sql:select\", resource);
+         @id(\"m\") @mask(\"redact\") forbid (principal, action == Action::\"sql:read\", resource);",
+    );
+    let decision =
+        decide(&policies, &[statement(Verb::Select, Some("customers"), &[("name", ColumnUse::Projected)])]);
+    assert_eq!(ids(&denial(decision).policies), [DEFAULT_DENY]);
+}
+
+#[test]
+fn a_policy_may_excuse_a_usage_by_the_context() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"mask\") @mask(\"hash\") forbid (principal, action == Action::\"sql:read\", resource)
+         when {{ resource.tags.contains(\"pii\") }} unless {{ context.usage == \"compared\" }};"
+    ));
+    let decision = decide(
+        &policies,
+        &[statement(
+            Verb::Select,
+            Some("customers"),
+            &[("email", ColumnUse::Projected), ("ssn", ColumnUse::Compared)],
+        )],
+    );
+    assert_eq!(masks(&decision), [("public.customers.email".to_owned(), Transform::Hash)]);
+    // The column may still be masked: the plan for untraceable values says so.
+    let plan = policies.masks_for(&principal(&[]), &workload(), &target(), &Catalogue::default());
+    assert_eq!(plan.columns.len(), 2);
+}
+
+#[test]
+fn a_rule_by_name_tells_columns_apart() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"mask\") @mask(\"hash\") forbid (principal, action == Action::\"sql:read\", resource)
+         when {{ resource.name like \"*_token\" }};"
+    ));
+    let columns: Vec<_> =
+        ["a", "api_token", "b"].into_iter().map(|name| (name, ColumnUse::Projected)).collect();
+    let decision = decide(&policies, &[statement(Verb::Select, Some("keys"), &columns)]);
+    assert_eq!(masks(&decision), [("public.keys.api_token".to_owned(), Transform::Hash)]);
+}
+
+#[test]
+fn what_stands_behind_prepare_is_judged_with_it() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"no-drop\") forbid (principal, action == Action::\"sql:drop\", resource);"
+    ));
+    let mut prepare = statement(Verb::Other, None, &[]);
+    prepare.session_effect = SessionEffect::Prepare {
+        name: "p".to_owned(),
+        statement: Box::new(statement(Verb::Drop, Some("customers"), &[])),
+    };
+    assert_eq!(ids(&denial(decide(&policies, &[prepare])).policies), ["no-drop"]);
+}
+
+#[test]
+fn statement_facts_reach_the_context() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}
+         @id(\"where\") forbid (principal, action in [Action::\"sql:update\", Action::\"sql:delete\"], resource) unless {{ context.has_where }};
+         @id(\"one\") forbid (principal, action == Action::\"sql:insert\", resource) when {{ context.multi_statement }};
+         @id(\"clear\") forbid (principal, action == Action::\"sql:select\", resource) when {{ context.opaque }};
+         @id(\"fn\") forbid (principal, action == Action::\"sql:select\", resource) when {{ context.functions.contains(\"pg_catalog.pg_sleep\") }};"
+    ));
+    let mut all = statement(Verb::Delete, Some("customers"), &[]);
+    assert!(matches!(decide(&policies, &[all.clone()]), Decision::Allow { .. }));
+    all.row_limit = RowLimit::Unlimited;
+    assert_eq!(ids(&denial(decide(&policies, &[all])).policies), ["where"]);
+
+    let insert = statement(Verb::Insert, Some("customers"), &[]);
+    assert!(matches!(decide(&policies, std::slice::from_ref(&insert)), Decision::Allow { .. }));
+    assert_eq!(ids(&denial(decide(&policies, &[insert.clone(), insert])).policies), ["one"]);
+
+    let mut opaque = statement(Verb::Select, None, &[]);
+    opaque.opaque.insert(Opaque::Function("f".to_owned()));
+    assert_eq!(ids(&denial(decide(&policies, &[opaque])).policies), ["clear"]);
+
+    let mut sleep = statement(Verb::Select, None, &[]);
+    sleep.functions.insert("pg_catalog.pg_sleep".to_owned());
+    assert_eq!(ids(&denial(decide(&policies, &[sleep])).policies), ["fn"]);
+}
+
+#[test]
+fn a_statement_without_effects_is_denied() {
+    let mut empty = statement(Verb::Select, None, &[]);
+    empty.effects.clear();
+    assert_eq!(ids(&denial(decide(&policies(PERMIT_ALL), &[empty])).policies), [POLICY_ERROR]);
+}
+
+#[test]
+fn groups_have_plain_names_only_where_one_issuer_is_configured_and_never_with_a_slash() {
+    let text = "@id(\"plain\") permit (principal in Group::\"agents\", action, resource);
+         @id(\"slash\") permit (principal in Group::\"other/admins\", action, resource);
+         @id(\"full\") permit (principal in Group::\"ci/qa\", action, resource);
+         @id(\"role\") permit (principal in Role::\"reader\", action, resource);";
+    let connect = |policies: &Policies, principal: &Principal| {
+        policies.decide(principal, &workload(), &target(), Action::Connect)
+    };
+    let one = policies(text);
+    let two = Policies::load_all(vec![inline(text)], &["ci", "other"]).unwrap();
+    assert!(matches!(connect(&one, &principal(&["agents"])), Decision::Allow { .. }));
+    denial(connect(&two, &principal(&["agents"])));
+    // A group that is really called "other/admins" is not the group "admins" of the issuer "other".
+    denial(connect(&one, &principal(&["other/admins"])));
+    denial(connect(&two, &principal(&["other/admins"])));
+    assert!(matches!(connect(&two, &principal(&["qa"])), Decision::Allow { .. }));
+    let mut reader = principal(&[]);
+    reader.roles = vec!["reader".to_owned()];
+    assert!(matches!(connect(&one, &reader), Decision::Allow { .. }));
+    // An issuer that is not the configured one has no plain names either.
+    let mut stranger = principal(&["agents"]);
+    stranger.issuer = "elsewhere".to_owned();
+    denial(connect(&one, &stranger));
+}
+
+#[test]
+fn claims_and_the_workload_label_are_there_for_policies() {
+    let policies = policies(
+        "@id(\"repo\") permit (principal, action == Action::\"connect\", resource)
+         when { principal.hasTag(\"repository\") && principal.getTag(\"repository\") == \"acme/shop\" };
+         @id(\"label\") permit (principal, action == Action::\"connect\", resource)
+         when { principal has workload && principal.workload == \"ci\" };",
+    );
+    let mut principal = principal(&[]);
+    denial(policies.decide(&principal, &workload(), &target(), Action::Connect));
+    let labelled = Workload { label: Some("ci".to_owned()), ..workload() };
+    let decision = policies.decide(&principal, &labelled, &target(), Action::Connect);
+    assert!(matches!(&decision, Decision::Allow { policies, .. } if ids(policies) == ["label"]));
+    principal.claims.insert("repository".to_owned(), "acme/shop".to_owned());
+    let decision = policies.decide(&principal, &workload(), &target(), Action::Connect);
+    assert!(matches!(&decision, Decision::Allow { policies, .. } if ids(policies) == ["repo"]));
+}
+
+#[test]
+fn an_issuer_url_that_could_blur_two_agents_is_denied() {
+    let mut principal = principal(&[]);
+    principal.issuer_url = "https://ci.example|agent".to_owned();
+    let decision = policies(PERMIT_ALL).decide(&principal, &workload(), &target(), Action::Connect);
+    assert_eq!(ids(&denial(decision).policies), [POLICY_ERROR]);
+}
+
+#[test]
+fn a_target_without_a_name_is_denied() {
+    let decision =
+        policies(PERMIT_ALL).decide(&principal(&[]), &workload(), &TargetFacts::default(), Action::Connect);
+    assert_eq!(ids(&denial(decision).policies), [POLICY_ERROR]);
+}
+
+#[test]
+fn a_cached_decision_is_not_handed_to_another_agent_target_tag_or_statement() {
+    let policies = policies(&format!(
+        "@id(\"agents\") permit (principal in Group::\"agents\", action, resource in Target::\"orders-db\");{MASK_PII}"
+    ));
+    let read = [statement(Verb::Select, Some("customers"), &[("email", ColumnUse::Projected)])];
+    let ask = |principal: &Principal, target: &TargetFacts| {
+        policies.decide(principal, &workload(), target, Action::Sql(&read))
+    };
+    for _ in 0..2 {
+        assert_eq!(masks(&ask(&principal(&["agents"]), &target())).len(), 1);
+        denial(ask(&principal(&["others"]), &target()));
+        let untagged = TargetFacts { tags: BTreeMap::new(), ..target() };
+        assert_eq!(masks(&ask(&principal(&["agents"]), &untagged)).len(), 0);
+        denial(ask(&principal(&["agents"]), &TargetFacts { name: "other".to_owned(), ..target() }));
+    }
+}
+
+#[test]
+fn explain_names_every_question_and_rule() {
+    let policies = policies(&format!("{PERMIT_ALL}{MASK_PII}"));
+    let statements =
+        [statement(Verb::Select, Some("customers"), &[("email", ColumnUse::Projected), ("name", ColumnUse::Compared)])];
+    let explanation =
+        policies.explain(&principal(&[]), &workload(), &target(), Action::Sql(&statements));
+    assert_eq!(explanation.decision, decide(&policies, &statements));
+    let seen: Vec<_> = explanation
+        .answers
+        .iter()
+        .map(|answer| (answer.action.as_str(), answer.resource.as_str(), answer.outcome))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("sql:select", "Table::\"orders-db/public.customers\"", Outcome::Permitted),
+            ("sql:read", "Column::\"orders-db/public.customers.email\"", Outcome::Masked),
+            ("sql:read", "Column::\"orders-db/public.customers.name\"", Outcome::Permitted),
+        ]
+    );
+    assert_eq!(explanation.answers[1].forbids[0].place.line, 2);
+}
+
+#[test]
+fn masks_for_covers_the_catalogue_tags_and_forbidden_columns() {
+    let policies = policies(&format!(
+        "{MASK_PII}@id(\"no-salaries\") forbid (principal, action == Action::\"sql:read\",
+           resource in Table::\"orders-db/hr.salaries\");"
+    ));
+    let mut catalogue = Catalogue { epoch: 1, ..Catalogue::default() };
+    catalogue.insert(Relation {
+        oid: 7,
+        name: relation("hr.salaries"),
+        kind: RelationKind::Table,
+        columns: vec![Column {
+            name: "amount".to_owned(),
+            number: 1,
+            type_oid: 23,
+            origins: BTreeSet::new(),
+        }],
+    });
+    let plan = policies.masks_for(&principal(&[]), &workload(), &target(), &catalogue);
+    let seen: Vec<_> =
+        plan.columns.iter().map(|(column, mask)| (column.to_string(), mask.transform)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("hr.salaries.amount".to_owned(), Transform::Null),
+            ("public.customers.email".to_owned(), Transform::Partial),
+            ("public.customers.ssn".to_owned(), Transform::Partial),
+        ]
+    );
+    let again = policies.masks_for(&principal(&[]), &workload(), &target(), &catalogue);
+    assert!(std::sync::Arc::ptr_eq(&plan, &again));
+    let none = policies.masks_for(&principal(&[]), &workload(), &TargetFacts { tags: BTreeMap::new(), ..target() }, &Catalogue::default());
+    assert!(none.columns.is_empty());
+}
+
+#[test]
+fn approval_is_refused_with_a_hint_and_a_warning() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"dba\") @approval(\"dba\") @window(\"30m\") forbid (principal, action in Action::\"sql:ddl\", resource);"
+    ));
+    assert!(policies.warnings()[0].message.contains("approval by \"dba\""));
+    let denial = denial(decide(&policies, &[statement(Verb::Create, None, &[])]));
+    assert!(denial.hint.unwrap().contains("Approval by \"dba\""));
+}
+
+#[test]
+fn mistakes_are_reported_with_their_place_and_a_way_out() {
+    for (text, place, words) in [
+        ("permit (principal, action, resource);", "test.cedar:1:1", "no @id"),
+        ("@id(\"a\")\npermit (principal, action resource);", "test.cedar:2:27", "unexpected token"),
+        ("@id(\"a b\") permit (principal, action, resource);", "test.cedar:1:1", "letters, digits"),
+        ("@id(\"builtin/x\") permit (principal, action, resource);", "test.cedar:1:1", "builtin/"),
+        ("@id(\"a\") @foo(\"b\") permit (principal, action, resource);", "test.cedar:1:1", "@foo"),
+        ("@id(\"a\") @mask(\"rot13\") forbid (principal, action == Action::\"sql:read\", resource);", "test.cedar:1:1", "redact"),
+        ("@id(\"a\") @mask(\"null\") forbid (principal, action in Action::\"sql:rows\", resource);", "test.cedar:1:1", "sql:read alone"),
+        ("@id(\"a\") @mask(\"null\") permit (principal, action == Action::\"sql:read\", resource);", "test.cedar:1:1", "sql:read alone"),
+        ("@id(\"a\") @window(\"5m\") forbid (principal, action, resource);", "test.cedar:1:1", "@approval"),
+        ("@id(\"a\") permit (principal == ?principal, action, resource);", "test.cedar:1:1", "template"),
+        ("@id(\"a\") permit (principal, action == Action::\"sql:slect\", resource);", "test.cedar:1:", "sql:slect"),
+        ("@id(\"a\") permit (principal, action == Action::\"connect\", resource)\nwhen { context.has_where };", "test.cedar:2:8", "has_where"),
+        ("@id(\"a\") forbid (principal, action, resource == Table::\"public.customers\");", "test.cedar:1:1", "orders-db/public.orders"),
+    ] {
+        let complaint = complaint(text);
+        assert!(complaint.starts_with(place) && complaint.contains(words), "{text}\n -> {complaint}");
+    }
+}
+
+#[test]
+fn a_double_id_is_reported_with_both_places() {
+    let complaint = complaint(&format!("{PERMIT_ALL}{PERMIT_ALL}"));
+    assert!(complaint.starts_with("test.cedar:2:1: "), "{complaint}");
+    assert!(complaint.contains("test.cedar:1:1"), "{complaint}");
+}
+
+#[test]
+fn files_are_found_at_any_depth_once_each_as_in_a_mounted_configmap() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("..2026/sub")).unwrap();
+    fs::create_dir_all(dir.path().join("guards")).unwrap();
+    fs::write(dir.path().join("..2026/a.cedar"), PERMIT_ALL).unwrap();
+    fs::write(dir.path().join("guards/b.cedar"), MASK_PII).unwrap();
+    fs::write(dir.path().join("guards/cases.yaml"), "not: policy").unwrap();
+    std::os::unix::fs::symlink("..2026", dir.path().join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/a.cedar", dir.path().join("a.cedar")).unwrap();
+    assert_eq!(Policies::load(dir.path(), &["ci"]).unwrap().count(), 2);
+    std::os::unix::fs::symlink(".", dir.path().join("loop")).unwrap();
+    assert!(matches!(Policies::load(dir.path(), &["ci"]), Err(PolicyError::TooDeep { .. })));
+}
+
+#[test]
+fn a_missing_directory_is_an_error_and_not_an_empty_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Policies::load(&dir.path().join("nowhere"), &["ci"]).unwrap_err();
+    assert!(error.to_string().contains("nowhere"));
+}
+
+#[test]
+fn a_reload_takes_effect_at_once_and_a_wrong_one_keeps_the_old_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("p.cedar");
+    fs::write(&file, PERMIT_ALL).unwrap();
+    let policies = Policies::load(dir.path(), &["ci"]).unwrap();
+    let connect = || policies.decide(&principal(&[]), &workload(), &target(), Action::Connect);
+    let first = policies.epoch();
+    assert!(matches!(connect(), Decision::Allow { .. }));
+
+    fs::write(&file, "permit (principal").unwrap();
+    assert!(policies.reload().is_err());
+    assert_eq!(policies.epoch(), first);
+    assert!(matches!(connect(), Decision::Allow { .. }));
+
+    fs::write(&file, PERMIT_ALL).unwrap();
+    assert!(!policies.reload().unwrap().changed);
+    assert_eq!(policies.epoch(), first);
+
+    fs::write(&file, MASK_PII).unwrap();
+    let reloaded = policies.reload().unwrap();
+    assert!(reloaded.changed && reloaded.epoch > first && policies.epoch() == reloaded.epoch);
+    denial(connect());
+
+    fs::remove_dir_all(dir.path()).unwrap();
+    assert!(policies.reload().is_err());
+    denial(connect());
+}
