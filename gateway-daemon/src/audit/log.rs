@@ -1,0 +1,173 @@
+//! The handle that the rest of the daemon holds.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    error::AuditError,
+    layout::{Layout, Marker},
+    queue::Shared,
+    recover::{Recovered, recover},
+    upkeep::Upkeep,
+    writer::{Writer, unix_micros},
+};
+use crate::domain::event::{AuditEvent, EventKind, Outcome};
+
+/// What the log needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The log's own directory, `<audit.dir>/audit`. Made when it is missing.
+    pub dir: PathBuf,
+    /// A segment is closed once it is this long.
+    pub segment_bytes: u64,
+    /// Whole segments older than this are removed. Zero keeps everything.
+    pub retention: Duration,
+    /// How many events may wait for the disk.
+    pub queue_len: u32,
+}
+
+impl Settings {
+    /// 64 MiB segments, 90 days, 16,384 events.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes: 64 * 1024 * 1024,
+            retention: Duration::from_hours(90 * 24),
+            queue_len: 16_384,
+        }
+    }
+}
+
+/// The audit log. Cloning gives another handle to the same log; it is closed with the last one, or by
+/// [`close`](Self::close).
+#[derive(Clone)]
+pub struct AuditLog {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+impl AuditLog {
+    /// Opens or begins the log in `settings.dir`, finds its end, sets aside what a crash left, and starts its
+    /// threads. Blocks on the disk; reads one segment.
+    pub fn open(settings: Settings) -> Result<Self, AuditError> {
+        let Settings { dir, segment_bytes, retention, queue_len } = settings;
+        let layout = Layout::new(&dir);
+        layout.create()?;
+        let lock = Arc::new(layout.lock()?);
+        let Recovered { last, open, torn } = recover(&layout, unix_micros())?;
+        let durable = Marker { seq: last.seq, hash: last.hash };
+        let shared = Arc::new(Shared::new(queue_len, durable));
+        let writer = Writer::new(layout.clone(), segment_bytes.max(1), last, open)?;
+        let upkeep = Upkeep::new(layout, retention, durable);
+        let writer_thread = spawn("audit-writer", {
+            let (shared, lock) = (Arc::clone(&shared), Arc::clone(&lock));
+            move || {
+                writer.run(&shared);
+                drop(lock);
+            }
+        });
+        let upkeep_thread = spawn("audit-upkeep", {
+            let shared = Arc::clone(&shared);
+            move || {
+                upkeep.run(&shared);
+                drop(lock);
+            }
+        });
+        let (writer_thread, upkeep_thread) = match (writer_thread, upkeep_thread) {
+            (Ok(writer), Ok(upkeep)) => (writer, upkeep),
+            (Err(source), _) | (_, Err(source)) => {
+                shared.close();
+                shared.ended();
+                return Err(AuditError::io("start a thread for", dir)(source));
+            }
+        };
+        let threads =
+            Threads { shared: Arc::clone(&shared), handles: Mutex::new(vec![writer_thread, upkeep_thread]) };
+        let log = Self { shared, threads: Arc::new(threads) };
+        if let Some(torn) = torn {
+            let mut event = AuditEvent::new(EventKind::Daemon, Outcome::Noted);
+            event.reason = format!(
+                "{} bytes of records that were never acknowledged were set aside after a crash",
+                torn.bytes
+            );
+            event.text = torn.saved_as.display().to_string();
+            tracing::warn!(bytes = torn.bytes, saved_as = %torn.saved_as.display(), "torn audit records set aside");
+            log.note(event)?;
+        }
+        Ok(log)
+    }
+
+    /// Writes the events and answers the last one's sequence number once all are on disk. Waits while the
+    /// queue is full. An empty list waits for nothing and answers the newest record on disk.
+    ///
+    /// When the future is dropped early, the events are written or not; nobody is told.
+    pub async fn append(&self, events: Vec<AuditEvent>) -> Result<u64, AuditError> {
+        if events.is_empty() {
+            return Ok(self.shared.durable().seq);
+        }
+        let (reply, answer) = oneshot::channel();
+        let entry = self.shared.entry(&events, Some(reply))?;
+        drop(events);
+        self.shared.push(entry).await?;
+        match answer.await {
+            Ok(result) => result.map_err(AuditError::Poisoned),
+            Err(_) => Err(self.shared.refusal()),
+        }
+    }
+
+    /// Queues an event without waiting for it. Fails when the queue is full.
+    pub fn note(&self, event: AuditEvent) -> Result<(), AuditError> {
+        let entry = self.shared.entry(&[event], None)?;
+        self.shared.try_push(entry)
+    }
+
+    /// The sequence number of the newest record that is on disk.
+    pub fn durable_seq(&self) -> u64 {
+        self.shared.durable().seq
+    }
+
+    /// Why the log takes nothing any more, when it does not: for health checks.
+    pub fn failure(&self) -> Option<AuditError> {
+        self.shared.failure()
+    }
+
+    /// Takes no more events, writes those that are queued, and ends the threads. The other handles fail from
+    /// then on.
+    pub async fn close(self) {
+        self.shared.close();
+        let handles =
+            std::mem::take(&mut *self.threads.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = tokio::task::spawn_blocking(move || {
+            for handle in handles {
+                if handle.join().is_err() {
+                    tracing::error!("a thread of the audit log panicked");
+                }
+            }
+        });
+        // It fails only when the runtime is going down itself.
+        let _ = joined.await;
+    }
+}
+
+/// Ends the threads with the last handle.
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
