@@ -1,0 +1,133 @@
+//! `nodegate policy`: are the rules sound, do they do what their cases say, and why was this denied?
+//!
+//! The statements are read and judged by the code that the daemon runs; nothing here decides by itself.
+
+mod cases;
+mod check;
+mod explain;
+mod test;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    domain::{
+        action::{Action, TargetFacts},
+        catalogue::Catalogue,
+        decision::{Decision, Denial},
+        flow::Workload,
+        ids::PolicyId,
+        principal::Principal,
+    },
+    policy::{Explanation, Policies, PolicyError},
+    sql,
+};
+
+/// Check, test and explain policies
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::CheckArgs),
+    Test(test::TestArgs),
+    Explain(explain::ExplainArgs),
+}
+
+/// Why a command ends with exit code 1, and no sooner than it has said what it found.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("{0}")]
+    Input(String),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Whether what was looked at is in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Bad,
+}
+
+/// Runs the subcommand. Exit codes: 0 in order (`explain`: explained), 1 not in order or not to be read, 2 usage.
+pub fn run(args: PolicyArgs) -> ExitCode {
+    let out = &mut io::stdout().lock();
+    let outcome = match args.command {
+        Command::Check(args) => check::run(&args, out),
+        Command::Test(args) => test::run(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
+    };
+    match outcome.and_then(|verdict| Ok(out.flush().map(|()| verdict)?)) {
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::FAILURE,
+        // `nodegate … | head`: the reader has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("nodegate: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is asked of the policies.
+#[derive(Debug, Clone, Copy)]
+enum Asked<'a> {
+    Connect,
+    Sql(&'a str),
+}
+
+/// Reads and judges, as the daemon does. A text that cannot be read is denied before any policy is asked.
+fn judge(
+    policies: &Policies,
+    principal: &Principal,
+    workload: &Workload,
+    target: &TargetFacts,
+    catalogue: &Catalogue,
+    asked: Asked<'_>,
+) -> Explanation {
+    match asked {
+        Asked::Connect => policies.explain(principal, workload, target, Action::Connect),
+        Asked::Sql(text) => match sql::postgres::read(text, catalogue) {
+            Ok(statements) => policies.explain(principal, workload, target, Action::Sql(&statements)),
+            Err(error) => Explanation {
+                decision: Decision::Deny(Denial {
+                    reason: error.to_string(),
+                    hint: Some(error.hint().to_owned()),
+                    policies: vec![PolicyId::from(error.rule())],
+                }),
+                answers: Vec::new(),
+            },
+        },
+    }
+}
+
+/// `allow` or `deny`.
+const fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Allow { .. } => "allow",
+        Decision::Deny(_) => "deny",
+    }
+}
+
+/// The rules behind a decision, by name.
+fn rules(decision: &Decision) -> Vec<String> {
+    let ids = match decision {
+        Decision::Allow { policies, .. } => policies,
+        Decision::Deny(denial) => &denial.policies,
+    };
+    ids.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests;

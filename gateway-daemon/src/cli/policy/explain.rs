@@ -1,0 +1,235 @@
+//! `nodegate policy explain`: what would be decided, and which rules make it so.
+
+use std::{collections::BTreeMap, io::Write, path::PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Asked, Failure, Verdict,
+    cases::{Caller, CaseFile},
+    judge, rules, word,
+};
+use crate::{
+    cli::table,
+    domain::{
+        action::TargetFacts,
+        decision::{Decision, Transform},
+    },
+    policy::{Answer, Explanation, Outcome, Policies},
+    sql,
+};
+
+/// Show the decision on a statement, and every rule that had a say in it
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The policies
+    #[arg(long, value_name = "DIR", default_value = "/etc/nodegate/policies")]
+    dir: PathBuf,
+    /// Who asks: `<issuer url>|<subject>`, a subject, or an identity of the --schema file
+    #[arg(long)]
+    identity: String,
+    /// The name of the identity's issuer in the configuration
+    #[arg(long)]
+    issuer: Option<String>,
+    /// A group of the identity; once for each
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// A role of the identity; once for each
+    #[arg(long = "role", value_name = "NAME")]
+    roles: Vec<String>,
+    /// Another claim of the identity; once for each
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = pair)]
+    claims: Vec<(String, String)>,
+    /// The label of its workload
+    #[arg(long, value_name = "LABEL")]
+    workload: Option<String>,
+    /// The target [default: that of the --schema file]
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// A tag of a column, beside those of the --schema file; once for each
+    #[arg(long = "tag", value_name = "SCHEMA.TABLE.COLUMN=TAG", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// A case file (cases.yaml) that has the target's tables, tags and identities
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// The statement, or several
+    #[arg(long, value_name = "SQL", required_unless_present = "connect")]
+    sql: Option<String>,
+    /// Ask whether the agent may connect, instead of about a statement
+    #[arg(long, conflicts_with = "sql")]
+    connect: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    identity: String,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sql: Option<&'a str>,
+    decision: &'static str,
+    policies: Vec<String>,
+    masked: BTreeMap<String, Transform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    answers: &'a [Answer],
+}
+
+pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Verdict, Failure> {
+    let file = args.schema.as_deref().map(CaseFile::read).transpose()?;
+    let caller = caller(args, file.as_ref());
+    let target = target(args, file.as_ref())?;
+    let catalogue = match &file {
+        Some(file) => file.catalogue().map_err(Failure::Input)?,
+        None => sql::postgres::offline_catalogue(),
+    };
+    let issuers = match &file {
+        Some(file) => file.issuers(),
+        None => vec![caller.principal.issuer.clone()],
+    };
+    let policies = Policies::load(&args.dir, &issuers)?;
+    let asked = args.sql.as_deref().map_or(Asked::Connect, Asked::Sql);
+    let explanation = judge(&policies, &caller.principal, &caller.workload, &target, &catalogue, asked);
+    let report = report(args, &caller, &target, &explanation);
+    if args.json {
+        table::write_json(out, [report])?;
+    } else {
+        show(&report, out)?;
+    }
+    Ok(Verdict::Good)
+}
+
+fn caller(args: &ExplainArgs, file: Option<&CaseFile>) -> Caller {
+    let claims: BTreeMap<String, String> = args.claims.iter().cloned().collect();
+    let known = file.and_then(|file| file.caller(&args.identity));
+    let mut caller = known.unwrap_or_else(|| {
+        Caller::named(&args.identity, args.issuer.as_deref(), &[], &[], &BTreeMap::new(), None)
+    });
+    let principal = &mut caller.principal;
+    for (known, more) in [(&mut principal.groups, &args.groups), (&mut principal.roles, &args.roles)] {
+        known.extend(more.iter().cloned());
+        known.sort();
+        known.dedup();
+    }
+    principal.claims.extend(claims);
+    if args.workload.is_some() {
+        caller.workload.label.clone_from(&args.workload);
+    }
+    caller
+}
+
+fn target(args: &ExplainArgs, file: Option<&CaseFile>) -> Result<TargetFacts, Failure> {
+    let mut target = file.map(CaseFile::target).unwrap_or_default();
+    if let Some(name) = &args.target {
+        target.name.clone_from(name);
+    }
+    if target.name.is_empty() {
+        return Err(Failure::Input("which target? Name it with --target, or give a --schema file".to_owned()));
+    }
+    for (column, tag) in &args.tags {
+        target.tags.entry(column.clone()).or_default().insert(tag.clone());
+    }
+    Ok(target)
+}
+
+fn report<'a>(
+    args: &'a ExplainArgs,
+    caller: &Caller,
+    target: &'a TargetFacts,
+    explanation: &'a Explanation,
+) -> Report<'a> {
+    let (masked, reason, hint) = match &explanation.decision {
+        Decision::Allow { masks, .. } => {
+            let columns = masks.columns.iter();
+            (columns.map(|(column, mask)| (column.to_string(), mask.transform)).collect(), None, None)
+        }
+        Decision::Deny(denial) => (BTreeMap::new(), Some(denial.reason.as_str()), denial.hint.as_deref()),
+    };
+    Report {
+        identity: caller.principal.id(),
+        target: &target.name,
+        sql: args.sql.as_deref(),
+        decision: word(&explanation.decision),
+        policies: rules(&explanation.decision),
+        masked,
+        reason,
+        hint,
+        answers: &explanation.answers,
+    }
+}
+
+fn show(report: &Report<'_>, out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(out, "decision  {}", report.decision)?;
+    if !report.policies.is_empty() {
+        writeln!(out, "by        {}", report.policies.join(", "))?;
+    }
+    if let Some(reason) = report.reason {
+        writeln!(out, "reason    {reason}")?;
+    }
+    if let Some(hint) = report.hint {
+        writeln!(out, "hint      {hint}")?;
+    }
+    for (column, transform) in &report.masked {
+        writeln!(out, "masked    {column}: {}", name(*transform))?;
+    }
+    writeln!(out, "identity  {}", report.identity)?;
+    writeln!(out, "target    {}", report.target)?;
+    if report.answers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let rows: Vec<[String; 4]> = report.answers.iter().map(row).collect();
+    table::write(out, ["ACTION", "RESOURCE", "OUTCOME", "RULES"], &rows)?;
+    Ok(())
+}
+
+fn row(answer: &Answer) -> [String; 4] {
+    let usage = answer.usage.map_or("", |usage| match usage {
+        crate::domain::statement::ColumnUse::Projected => " (projected)",
+        crate::domain::statement::ColumnUse::Compared => " (compared)",
+        crate::domain::statement::ColumnUse::Moved => " (moved)",
+        crate::domain::statement::ColumnUse::Written => " (written)",
+    });
+    let outcome = match answer.outcome {
+        Outcome::Permitted => "permitted",
+        Outcome::Masked => "masked",
+        Outcome::MaskedUse => "refused: masked",
+        Outcome::Forbidden => "forbidden",
+        Outcome::NotPermitted => "not permitted",
+        Outcome::Failed => "policy error",
+    };
+    let mut rules: Vec<String> = Vec::new();
+    for forbid in &answer.forbids {
+        let how = forbid.mask.map_or("forbid".to_owned(), |mask| format!("mask {}", name(mask)));
+        rules.push(format!("{how}: {} ({})", forbid.id, forbid.place));
+    }
+    for permit in &answer.permits {
+        rules.push(format!("permit: {} ({})", permit.id, permit.place));
+    }
+    for error in &answer.errors {
+        rules.push(format!("error: {} ({})", error.id, error.error));
+    }
+    [format!("{}{usage}", answer.action), answer.resource.clone(), outcome.to_owned(), rules.join("; ")]
+}
+
+const fn name(transform: Transform) -> &'static str {
+    match transform {
+        Transform::Redact => "redact",
+        Transform::Partial => "partial",
+        Transform::Hash => "hash",
+        Transform::Null => "null",
+        Transform::Last4 => "last4",
+    }
+}

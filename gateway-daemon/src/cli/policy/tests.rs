@@ -1,0 +1,172 @@
+//! The packs that ship with nodegate do what their cases say; the commands say what they found.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+
+use super::{Failure, PolicyArgs, Verdict, check, explain, test};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+fn packs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|dir| dir.join("policies"))
+        .find(|dir| dir.join("schema.cedarschema").is_file())
+        .unwrap()
+}
+
+fn command(args: &[&str]) -> (Verdict, String) {
+    let mut out = Vec::new();
+    let verdict = attempt(args, &mut out).unwrap();
+    (verdict, String::from_utf8(out).unwrap())
+}
+
+fn attempt(args: &[&str], out: &mut Vec<u8>) -> Result<Verdict, Failure> {
+    let cli = Cli::try_parse_from([&["nodegate"], args].concat()).unwrap();
+    match cli.policy.command {
+        super::Command::Check(args) => check::run(&args, out),
+        super::Command::Test(args) => test::run(&args, out),
+        super::Command::Explain(args) => explain::run(&args, out),
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn every_case_of_every_pack_passes() {
+    let mut packs_seen = 0;
+    for file in super::cases::find(&packs()).unwrap() {
+        packs_seen += 1;
+        for result in test::run_file(&file).unwrap() {
+            assert!(result.passed, "{result:#?}");
+        }
+    }
+    assert_eq!(packs_seen, 3);
+}
+
+#[test]
+fn the_packs_are_valid_together_and_without_warnings() {
+    let (verdict, out) = command(&["check", text(&packs())]);
+    assert_eq!(verdict, Verdict::Good);
+    assert!(!out.contains("warning") && out.contains("14 policies"), "{out}");
+}
+
+#[test]
+fn check_names_the_place_and_fails_and_warns_of_unknown_targets() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.cedar");
+    fs::write(&file, "@id(\"a\") permit (principal, action, resource in Target::\"orders-db\");").unwrap();
+    let (verdict, out) = command(&["check", text(dir.path()), "--target", "shop-db"]);
+    assert_eq!(verdict, Verdict::Good);
+    assert!(out.contains("warning") && out.contains("shop-db"), "{out}");
+    let (_, out) = command(&["check", text(dir.path()), "--target", "orders-db"]);
+    assert!(!out.contains("warning"), "{out}");
+
+    fs::write(&file, "@id(\"a\")\n permit (principal, action, resource) when { resource.colour };").unwrap();
+    let (verdict, out) = command(&["check", text(dir.path())]);
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(out.contains("a.cedar:2:") && out.contains("colour"), "{out}");
+    let (_, out) = command(&["check", text(dir.path()), "--json"]);
+    for line in out.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((line["level"].as_str(), line["place"]["line"].as_u64()), (Some("error"), Some(2)));
+    }
+}
+
+#[test]
+fn test_fails_when_a_case_fails_and_says_what_was_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = "given: '@id(\"all\") permit (principal, action, resource);'
+target: { name: orders-db }
+identities: { agent: {} }
+cases:
+  - { name: in, as: agent, connect: true, expect: allow, policies: [all] }
+  - { name: out, as: agent, connect: true, expect: deny }
+  - { name: by, as: agent, connect: true, expect: allow, policies: [other] }
+";
+    fs::write(dir.path().join("cases.yaml"), cases).unwrap();
+    let (verdict, out) = command(&["test", text(dir.path())]);
+    assert_eq!(verdict, Verdict::Bad);
+    for words in ["3 cases in 1 files, 2 failed", "expected deny, got allow", "\"other\" had no say in it; all had"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let (_, out) = command(&["test", text(dir.path()), "--json"]);
+    let passed: Vec<bool> = out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["passed"].as_bool().unwrap())
+        .collect();
+    assert_eq!(passed, [true, false, false]);
+}
+
+#[test]
+fn mistakes_in_a_case_file_are_errors_and_not_passed_cases() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = |text: &str| {
+        fs::write(dir.path().join("cases.yaml"), text).unwrap();
+        attempt(&["test", self::text(dir.path())], &mut Vec::new()).unwrap_err().to_string()
+    };
+    let head = "target: { name: t }\nidentities: { agent: {} }\n";
+    for (case, words) in [
+        ("cases: [{ name: a, as: agent, connect: true, expect: allow, mask: {} }]", "mask"),
+        ("cases: [{ name: a, as: nobody, connect: true, expect: allow }]", "nobody"),
+        ("cases: [{ name: a, as: agent, expect: allow }]", "one of `sql: …` and `connect: true`"),
+        ("cases: [{ name: a, as: agent, sql: SELECT 1, connect: true, expect: allow }]", "one of"),
+        ("cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, masked: { a.b.c: hash } }]", "masks nothing"),
+        ("tables: { customers: [id] }", "public.customers"),
+        ("views: { public.v: { a: [public.t.a] } }", "public.t.a"),
+        ("cases: []", "no cases"),
+    ] {
+        let error = attempt(&format!("{head}{case}\n"));
+        assert!(error.contains(words), "{case} -> {error}");
+    }
+    let error = attempt("target: { name: t, tags: { public.t.a: [pii] } }\n");
+    assert!(error.contains("public.t.a"), "{error}");
+    fs::remove_file(dir.path().join("cases.yaml")).unwrap();
+    let mut out = Vec::new();
+    assert!(super::tests::attempt(&["test", text(dir.path())], &mut out).is_err());
+}
+
+#[test]
+fn explain_shows_the_questions_the_rules_and_the_masks() {
+    let packs = packs();
+    let schema = packs.join("pii-masking/cases.yaml");
+    let base = ["explain", "--dir", text(&packs), "--schema", text(&schema), "--identity"];
+    let explain = |more: &[&str]| command(&[base.as_slice(), more].concat()).1;
+
+    let out = explain(&["agent", "--sql", "SELECT email, city FROM customers"]);
+    for words in [
+        "decision  allow",
+        "masked    public.customers.email: partial",
+        "mask partial: pii-masking/pii",
+        "Column::\"orders-db/public.customers.city\"",
+        "pii-masking.cedar:",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let out = explain(&["agent", "--sql", "DROP TABLE customers"]);
+    assert!(out.contains("decision  deny") && out.contains("forbid: no-destructive-sql/no-ddl"), "{out}");
+    let out = explain(&["https://ci.example|x", "--group", "contractors", "--connect", "--json"]);
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(out["decision"], "deny");
+    assert_eq!(out["policies"][0], "builtin/default-deny");
+    assert_eq!(out["answers"][0]["action"], "connect");
+    assert_eq!(out["identity"], "https://ci.example|x");
+}
+
+#[test]
+fn explain_needs_a_statement_and_a_target() {
+    assert!(Cli::try_parse_from(["nodegate", "explain", "--identity", "a"]).is_err());
+    let packs = packs();
+    let error = attempt(&["explain", "--dir", text(&packs), "--identity", "a", "--connect"], &mut Vec::new());
+    assert!(error.unwrap_err().to_string().contains("--target"));
+}

@@ -1,0 +1,347 @@
+//! From what is written to what is meant. Every problem is noted with its place, and checking goes on, so that one
+//! run names them all.
+
+mod identity;
+mod targets;
+
+use std::{
+    fs, io,
+    ops::Not as _,
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    Problem, checked,
+    error::{nearest, position},
+    raw::{self, At},
+};
+
+/// What is said of everything that a later version brings.
+const LATER: &str = "comes with a later version of nodegate";
+
+/// Checks a whole file that lies in `directory`.
+pub(super) fn check(
+    raw: &raw::Config,
+    file: &Path,
+    directory: &Path,
+) -> Result<checked::Config, Vec<Problem>> {
+    let mut checker = Checker { directory: directory.to_owned(), problems: Vec::new() };
+    match (checker.config(raw, file), checker.problems.is_empty()) {
+        (Some(config), true) => Ok(config),
+        (Some(_) | None, false) => Err(checker.problems),
+        (None, true) => {
+            Err(vec![Problem { position: None, what: "the file is not usable".to_owned(), hint: None }])
+        }
+    }
+}
+
+/// Collects problems. Methods return `None` after they have noted one.
+struct Checker {
+    directory: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl Checker {
+    fn config(&mut self, raw: &raw::Config, file: &Path) -> Option<checked::Config> {
+        if let Some(approvals) = &raw.approvals {
+            self.note(approvals, format!("`approvals` {LATER}"), Some("leave it out"));
+        }
+        let mode = self.mode(raw.mode.as_ref());
+        let identity = self.identity(&raw.identity.value);
+        let targets = self.targets(&raw.targets);
+        let policy = self.existing(&raw.policy.dir, Kind::Directory).map(|dir| checked::Policy { dir });
+        let audit = self.audit(&raw.audit);
+        let admin = self.admin(&raw.admin);
+        let capture = self.capture(&raw.capture);
+        let limits = self.limits(&raw.limits);
+        Some(checked::Config {
+            file: file.to_owned(),
+            mode: mode?,
+            identity: identity?,
+            targets: targets?,
+            policy: policy?,
+            audit: audit?,
+            admin: admin?,
+            capture: capture?,
+            limits: limits?,
+        })
+    }
+
+    fn mode(&mut self, mode: Option<&At<String>>) -> Option<checked::Mode> {
+        match mode {
+            None => Some(checked::Mode::Enforce),
+            Some(mode) => {
+                self.word(mode, "mode", &["enforce"], &["observe", "shadow"]).map(|_| checked::Mode::Enforce)
+            }
+        }
+    }
+
+    fn audit(&mut self, audit: &raw::Audit) -> Option<checked::Audit> {
+        let dir = self.path(&audit.dir);
+        if let Some(dir) = &dir
+            && fs::metadata(dir).is_ok_and(|metadata| !metadata.is_dir())
+        {
+            self.note(&audit.dir, format!("{} is not a directory", dir.display()), None);
+        }
+        if let Some(on_failure) = &audit.on_failure {
+            self.word(on_failure, "on_failure", &["deny"], &[])?;
+        }
+        let retention_days = match &audit.retention_days {
+            None => 90,
+            Some(days) if days.value == 0 => {
+                self.note(
+                    days,
+                    "records must be kept for at least a day".to_owned(),
+                    Some("write 1 or more"),
+                );
+                return None;
+            }
+            Some(days) => days.value,
+        };
+        Some(checked::Audit { dir: dir?, retention_days })
+    }
+
+    fn admin(&mut self, admin: &raw::Admin) -> Option<checked::Admin> {
+        if let Some(listen) = &admin.listen {
+            self.note(
+                listen,
+                format!("`listen` {LATER}"),
+                Some("leave it out: the admin API is on the Unix socket"),
+            );
+        }
+        let Some(socket) = &admin.socket else {
+            return Some(checked::Admin { socket: PathBuf::from(checked::DEFAULT_SOCKET) });
+        };
+        let path = self.path(socket)?;
+        // sockaddr_un holds 108 bytes with the NUL at the end.
+        if path.as_os_str().len() > 107 {
+            self.note(
+                socket,
+                "a socket's path has at most 107 bytes".to_owned(),
+                Some("choose a shorter one"),
+            );
+            return None;
+        }
+        Some(checked::Admin { socket: path })
+    }
+
+    fn capture(&mut self, capture: &raw::Capture) -> Option<checked::Capture> {
+        let pins = match &capture.pins {
+            None => Some(PathBuf::from("/sys/fs/bpf/nodegate")),
+            Some(pins) => self.path(pins),
+        };
+        let cgroup_parent = match &capture.cgroup_parent {
+            None => Some("nodegate".to_owned()),
+            Some(parent) => {
+                let plain =
+                    Path::new(&parent.value).components().all(|part| matches!(part, Component::Normal(_)));
+                if plain && !parent.value.is_empty() {
+                    Some(parent.value.trim_end_matches('/').to_owned())
+                } else {
+                    let hint =
+                        "write it as it is below the cgroup2 mount, such as `nodegate` or `agents/nodegate`";
+                    self.note(parent, "not a relative path without `..`".to_owned(), Some(hint));
+                    None
+                }
+            }
+        };
+        Some(checked::Capture { pins: pins?, cgroup_parent: cgroup_parent? })
+    }
+
+    fn limits(&mut self, limits: &raw::Limits) -> Option<checked::Limits> {
+        let sessions = match &limits.sessions {
+            None => Some(4096),
+            Some(sessions) if sessions.value == 0 => {
+                self.note(sessions, "0 sessions would refuse everything".to_owned(), Some("write 1 or more"));
+                None
+            }
+            Some(sessions) => Some(sessions.value),
+        };
+        let startup_timeout = match &limits.startup_timeout {
+            None => Some(Duration::from_secs(10)),
+            Some(timeout) => self.duration(timeout, Zero::Refused),
+        };
+        let idle_timeout = match &limits.idle_timeout {
+            None => Some(None),
+            Some(timeout) => self.duration(timeout, Zero::Refused).map(Some),
+        };
+        Some(checked::Limits {
+            sessions: sessions?,
+            startup_timeout: startup_timeout?,
+            idle_timeout: idle_timeout?,
+        })
+    }
+
+    fn note<T>(&mut self, at: &At<T>, what: String, hint: Option<&str>) {
+        let position = position(at.referenced);
+        self.problems.push(Problem { position, what, hint: hint.map(str::to_owned) });
+    }
+
+    /// One of `known`. Words of `later` are refused with the reason that they are not there yet.
+    fn word(
+        &mut self,
+        at: &At<String>,
+        key: &str,
+        known: &[&'static str],
+        later: &[&'static str],
+    ) -> Option<&'static str> {
+        let word = at.value.as_str();
+        if let Some(found) = known.iter().find(|candidate| **candidate == word) {
+            return Some(found);
+        }
+        if later.contains(&word) {
+            let hint = format!("this version knows {}", listed(known));
+            self.note(at, format!("{key} `{word}` {LATER}"), Some(&hint));
+            return None;
+        }
+        let hint = nearest(word, known.iter().chain(later).copied()).map_or_else(
+            || format!("this version knows {}", listed(known)),
+            |near| format!("did you mean `{near}`?"),
+        );
+        self.note(at, format!("unknown {key} `{}`", word.escape_debug()), Some(&hint));
+        None
+    }
+
+    /// A text that is not empty and holds no control characters.
+    fn text(&mut self, at: &At<String>, what: &str) -> Option<String> {
+        if at.value.trim().is_empty() {
+            self.note(at, format!("{what} is empty"), None);
+            return None;
+        }
+        if at.value.chars().any(char::is_control) {
+            self.note(at, format!("{what} contains control characters"), None);
+            return None;
+        }
+        Some(at.value.clone())
+    }
+
+    /// A name that policies, logs and file names can bear: letters, digits, `-`, `_` and `.`.
+    fn name(&mut self, at: &At<String>, what: &str) -> Option<String> {
+        let name = self.text(at, what)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if name.len() > 63 || !name.bytes().all(plain) {
+            let hint = "use up to 63 letters, digits, `-`, `_` and `.`";
+            self.note(at, format!("{what} `{}` cannot be used", name.escape_debug()), Some(hint));
+            return None;
+        }
+        Some(name)
+    }
+
+    /// A path, made absolute from the file's own directory.
+    fn path(&mut self, at: &At<String>) -> Option<PathBuf> {
+        let text = self.text(at, "the path")?;
+        Some(self.directory.join(text))
+    }
+
+    /// A path to something that exists and can be opened.
+    fn existing(&mut self, at: &At<String>, kind: Kind) -> Option<PathBuf> {
+        let path = self.path(at)?;
+        let shown = path.display();
+        let opened = match kind {
+            Kind::Directory => fs::read_dir(&path).map(drop),
+            // Opening a FIFO would wait for a writer: its metadata must do.
+            Kind::File => fs::metadata(&path).and_then(|metadata| {
+                if metadata.is_file() {
+                    fs::File::open(&path).map(drop)
+                } else {
+                    Err(io::ErrorKind::InvalidInput.into())
+                }
+            }),
+        };
+        let Err(error) = opened else { return Some(path) };
+        let (what, hint) = match error.kind() {
+            io::ErrorKind::NotFound => (
+                format!("there is no {kind} {shown}"),
+                at.value
+                    .starts_with('/')
+                    .not()
+                    .then_some("relative paths count from the configuration file's directory"),
+            ),
+            io::ErrorKind::PermissionDenied => (
+                format!("{shown} may not be read"),
+                Some("run as a user who may read it, or change its mode"),
+            ),
+            io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
+                (format!("{shown} is not a {kind}"), None)
+            }
+            _ => (format!("{shown} cannot be read: {error}"), None),
+        };
+        self.note(at, what, hint);
+        None
+    }
+
+    fn duration(&mut self, at: &At<String>, zero: Zero) -> Option<Duration> {
+        let Some(duration) = parse_duration(&at.value) else {
+            let what = format!("`{}` is not a duration", at.value.escape_debug());
+            self.note(at, what, Some("write a whole number and a unit: `500ms`, `30s`, `5m`, `1h`"));
+            return None;
+        };
+        if zero == Zero::Refused && duration.is_zero() {
+            self.note(at, "the duration must be longer than nothing".to_owned(), None);
+            return None;
+        }
+        Some(duration)
+    }
+}
+
+/// What a path must lead to.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    File,
+    Directory,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+        })
+    }
+}
+
+/// Whether a duration of nothing makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    Allowed,
+    Refused,
+}
+
+fn listed(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// `500ms`, `30s`, `5m`, `1h`, up to a year.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let milliseconds = number.checked_mul(match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    })?;
+    (milliseconds <= 366 * 24 * 3_600_000).then(|| Duration::from_millis(milliseconds))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use super::parse_duration;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_duration("5m"), Some(Duration::from_mins(5)));
+        assert_eq!(parse_duration("1h"), Some(Duration::from_hours(1)));
+        for text in ["", "30", "s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "9000000h", "1é"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+}

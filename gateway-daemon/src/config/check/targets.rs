@@ -1,0 +1,269 @@
+//! `targets:`, what agents may be let through to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{Checker, Kind};
+use crate::{
+    config::{
+        Cidr, checked,
+        checked::Host,
+        raw::{self, At},
+    },
+    domain::{action::TargetFacts, credential::PasswordSource},
+};
+
+impl Checker {
+    pub(super) fn targets(&mut self, raw: &At<Vec<At<raw::Target>>>) -> Option<Vec<checked::Target>> {
+        if raw.value.is_empty() {
+            let hint = "what is no target is refused: list what agents may reach";
+            self.note(raw, "no target is listed".to_owned(), Some(hint));
+            return None;
+        }
+        let mut targets: Vec<checked::Target> = Vec::new();
+        let mut complete = true;
+        for entry in &raw.value {
+            let Some(target) = self.target(entry) else {
+                complete = false;
+                continue;
+            };
+            for other in &targets {
+                if other.facts.name == target.facts.name {
+                    self.note(
+                        &entry.value.name,
+                        format!("a second target is named `{}`", target.facts.name),
+                        None,
+                    );
+                } else if let Some(shared) = shared_address(other, &target) {
+                    let what =
+                        format!("`{}` and `{}` both claim {shared}", other.facts.name, target.facts.name);
+                    let hint = "an address and port belong to one target, so that one credential and one set of rules hold";
+                    self.note(&entry.value.name, what, Some(hint));
+                }
+            }
+            targets.push(target);
+        }
+        complete.then_some(targets)
+    }
+
+    fn target(&mut self, entry: &At<raw::Target>) -> Option<checked::Target> {
+        let raw = &entry.value;
+        let name = self.name(&raw.name, "the target's name");
+        let protocol =
+            self.word(&raw.protocol, "protocol", &["postgres"], &["mysql", "http", "kubernetes", "tcp"]);
+        let hosts: Vec<Option<Host>> = raw.hosts.iter().map(|host| self.host(host)).collect();
+        let cidrs: Vec<Option<Cidr>> = raw.cidrs.iter().map(|cidr| self.cidr(cidr)).collect();
+        if raw.hosts.is_empty() && raw.cidrs.is_empty() {
+            self.note(entry, "the target has no address".to_owned(), Some("list `hosts`, `cidrs` or both"));
+            return None;
+        }
+        let ports = self.ports(&raw.ports);
+        let database = self.optional_text(raw.database.as_ref(), "the database's name");
+        let tls = self.tls(&raw.tls);
+        let credential = self.credential(&raw.credential);
+        let tags = self.tags(&raw.tags);
+        protocol?;
+        Some(checked::Target {
+            facts: TargetFacts { name: name?, tags: tags? },
+            protocol: checked::Protocol::Postgres,
+            hosts: hosts.into_iter().collect::<Option<_>>()?,
+            cidrs: cidrs.into_iter().collect::<Option<_>>()?,
+            ports: ports?,
+            database: database?,
+            tls: tls?,
+            credential: credential?,
+        })
+    }
+
+    fn host(&mut self, at: &At<String>) -> Option<Host> {
+        let text = self.text(at, "the host")?;
+        if let Ok(address) = text.parse::<IpAddr>() {
+            if address.is_unspecified() || address.is_multicast() {
+                self.note(at, format!("{address} is no server's address"), None);
+                return None;
+            }
+            return Some(Host::Address(address.to_canonical()));
+        }
+        let name = text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase();
+        if is_host_name(&name) {
+            return Some(Host::Name(name));
+        }
+        let hint = if text.contains('/') {
+            "networks go under `cidrs`"
+        } else if text.contains(':') {
+            "ports go under `ports`"
+        } else {
+            "write a DNS name or an IP address"
+        };
+        self.note(at, format!("`{}` is neither a host name nor an address", text.escape_debug()), Some(hint));
+        None
+    }
+
+    fn cidr(&mut self, at: &At<String>) -> Option<Cidr> {
+        match at.value.parse() {
+            Ok(cidr) => Some(cidr),
+            Err(error) => {
+                let hint =
+                    at.value.parse::<IpAddr>().is_ok().then_some("a single address goes under `hosts`");
+                self.note(at, error.to_string().escape_debug().to_string(), hint);
+                None
+            }
+        }
+    }
+
+    fn ports(&mut self, raw: &At<Vec<At<u32>>>) -> Option<Vec<u16>> {
+        if raw.value.is_empty() {
+            self.note(raw, "no port is listed".to_owned(), Some("PostgreSQL's own is 5432"));
+            return None;
+        }
+        let mut ports = BTreeSet::new();
+        for at in &raw.value {
+            match u16::try_from(at.value) {
+                Ok(port) if port > 0 => {
+                    if !ports.insert(port) {
+                        self.note(at, format!("port {port} is listed twice"), None);
+                    }
+                }
+                _ => self.note(at, format!("{} is no port", at.value), Some("ports are 1 to 65535")),
+            }
+        }
+        Some(ports.into_iter().collect())
+    }
+
+    fn tls(&mut self, at: &At<raw::Tls>) -> Option<checked::TargetTls> {
+        let raw = &at.value;
+        let client = self.word(&raw.client, "client", &["plaintext"], &["terminate"]);
+        let upstream = self.upstream(raw);
+        client?;
+        Some(checked::TargetTls { client: checked::ClientTls::Plaintext, upstream: upstream? })
+    }
+
+    fn upstream(&mut self, raw: &raw::Tls) -> Option<checked::UpstreamTls> {
+        if matches!(raw.upstream.value.as_str(), "allow" | "prefer" | "require" | "verify-ca") {
+            let what = format!("`{}` would give the credential to whoever answers", raw.upstream.value);
+            let hint = "write `verify-full` with `ca`, or `disable` where plain text is meant";
+            self.note(&raw.upstream, what, Some(hint));
+            return None;
+        }
+        match (
+            self.word(&raw.upstream, "upstream", &["verify-full", "disable"], &[])?,
+            &raw.ca,
+            &raw.server_name,
+        ) {
+            ("verify-full", Some(ca), server_name) => {
+                let ca = self.existing(ca, Kind::File);
+                let server_name = self.optional_text(server_name.as_ref(), "the server's name");
+                Some(checked::UpstreamTls::VerifyFull { ca: ca?, server_name: server_name? })
+            }
+            ("verify-full", None, _) => {
+                let hint = "name the PEM file of the authority that signed the server's certificate";
+                self.note(&raw.upstream, "`verify-full` needs `ca`".to_owned(), Some(hint));
+                None
+            }
+            (_, None, None) => Some(checked::UpstreamTls::Disable),
+            (_, Some(unused), _) | (_, None, Some(unused)) => {
+                let what =
+                    "with `upstream: disable` no certificate is checked, so this has no meaning".to_owned();
+                self.note(unused, what, Some("write `upstream: verify-full`, or leave it out"));
+                None
+            }
+        }
+    }
+
+    fn credential(&mut self, raw: &raw::Credential) -> Option<checked::Credential> {
+        let username = self.text(&raw.username, "the user's name");
+        let password = match (&raw.password.value.file, &raw.password.value.environment) {
+            (Some(file), None) => self.existing(file, Kind::File).map(PasswordSource::File),
+            (None, Some(at)) => {
+                let variable = self.variable(at)?;
+                if std::env::var_os(&variable).is_none() {
+                    let what =
+                        format!("the daemon's environment has no variable `{}`", variable.escape_debug());
+                    self.note(at, what, None);
+                    return None;
+                }
+                Some(PasswordSource::Environment(variable))
+            }
+            _ => {
+                let hint = "write `{ file: … }` or `{ environment: … }`";
+                self.note(&raw.password, "a password has one source".to_owned(), Some(hint));
+                None
+            }
+        };
+        Some(checked::Credential { username: username?, password: password? })
+    }
+
+    fn tags(
+        &mut self,
+        raw: &BTreeMap<String, At<Vec<At<String>>>>,
+    ) -> Option<BTreeMap<String, BTreeSet<String>>> {
+        let mut tags = BTreeMap::new();
+        let mut complete = true;
+        for (column, list) in raw {
+            // A tag that matches no column protects nothing: at least its form must be right.
+            if column.split('.').count() != 3 || column.split('.').any(|part| part.trim().is_empty()) {
+                let what = format!("`{}` is not `schema.table.column`", column.escape_debug());
+                self.note(list, what, Some("write all three parts, as in `public.customers.email`"));
+                complete = false;
+                continue;
+            }
+            if list.value.is_empty() {
+                self.note(
+                    list,
+                    format!("`{column}` has no tag"),
+                    Some("leave the column out, or list its tags"),
+                );
+                complete = false;
+            }
+            let names: Option<BTreeSet<String>> =
+                list.value.iter().map(|tag| self.name(tag, "the tag")).collect();
+            match names {
+                Some(names) => drop(tags.insert(column.clone(), names)),
+                None => complete = false,
+            }
+        }
+        complete.then_some(tags)
+    }
+}
+
+/// What two targets both claim, in words. Names are compared as names; that two names resolve to one address is
+/// seen only when they are resolved.
+fn shared_address(left: &checked::Target, right: &checked::Target) -> Option<String> {
+    let port = left.ports.iter().find(|port| right.has_port(**port))?;
+    if let Some(name) = left.host_names().find(|name| right.host_names().any(|other| other == *name)) {
+        return Some(format!("{name} port {port}"));
+    }
+    let right = networks(right);
+    networks(left)
+        .into_iter()
+        .flat_map(|network| right.iter().map(move |other| (network, *other)))
+        .find(|(network, other)| network.overlaps(other))
+        .map(|(network, other)| {
+            let narrower = if network.contains_network(&other) { other } else { network };
+            format!("{narrower} port {port}")
+        })
+}
+
+fn networks(target: &checked::Target) -> Vec<Cidr> {
+    let single = target.hosts.iter().filter_map(|host| match host {
+        Host::Address(address) => Some(Cidr::single(*address)),
+        Host::Name(_) => None,
+    });
+    single.chain(target.cidrs.iter().copied()).collect()
+}
+
+/// RFC 1123 §2.1, with the underscore that DNS allows and much internal naming uses.
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    // A last label of digits alone makes it a malformed IPv4 address.
+    let last_is_number =
+        name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(label) && !last_is_number
+}

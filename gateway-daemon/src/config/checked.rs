@@ -1,0 +1,254 @@
+//! The configuration as the daemon uses it: parsed, with defaults filled in, every path absolute, every reference
+//! resolved. Only [`load`](super::load()) makes one; secrets are not part of it.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use super::Cidr;
+use crate::domain::{
+    action::TargetFacts, address::OriginalDestination, credential::PasswordSource, ids::TargetName,
+};
+
+/// Where the admin API is unless the configuration or the command line says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/nodegate/nodegate.sock";
+
+/// A whole checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that it came from, absolute.
+    pub file: PathBuf,
+    /// What to do with what policy refuses.
+    pub mode: Mode,
+    /// Who may vouch for an agent, and where tokens are found.
+    pub identity: Identity,
+    /// What agents may be let through to; at least one, no two with the same name or overlapping addresses.
+    pub targets: Vec<Target>,
+    /// Where policies are.
+    pub policy: Policy,
+    /// Where the audit log is.
+    pub audit: Audit,
+    /// The admin API.
+    pub admin: Admin,
+    /// The kernel side.
+    pub capture: Capture,
+    /// Bounds on what captured agents can take.
+    pub limits: Limits,
+}
+
+/// What to do with what policy refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuse it.
+    Enforce,
+}
+
+/// Who may vouch for an agent, and where tokens are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// At least one; names and issuer URLs are unique.
+    pub issuers: Vec<Issuer>,
+    /// At least one; tried in order.
+    pub sources: Vec<Source>,
+    /// How far clocks may be apart.
+    pub leeway: Duration,
+}
+
+/// One OIDC issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer {
+    /// The name that policies use.
+    pub name: String,
+    /// The `iss` claim, exactly.
+    pub issuer: String,
+    /// One of these must be among a token's audiences; at least one.
+    pub audiences: Vec<String>,
+    /// The claim that lists groups.
+    pub groups_claim: Option<String>,
+    /// The claim that lists roles.
+    pub roles_claim: Option<String>,
+    /// Other claims that policies may use.
+    pub claims: Vec<String>,
+    /// Where its keys are found.
+    pub keys: IssuerKeys,
+}
+
+/// Where an issuer's keys are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuerKeys {
+    /// OIDC discovery over HTTPS.
+    Discovery {
+        /// PEM file of the authorities to trust instead of the system's.
+        ca: Option<PathBuf>,
+    },
+    /// A local JWKS file.
+    JwksFile(PathBuf),
+}
+
+/// Where a captured workload's token is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// POSTed on the admin socket.
+    Enrolled,
+    /// A file in the workload's own mount namespace; an absolute path there.
+    File {
+        /// The path as the workload sees it.
+        path: PathBuf,
+    },
+    /// An environment variable of the workload's process.
+    Environment {
+        /// Its name.
+        variable: String,
+    },
+}
+
+/// One thing that agents may be let through to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Name and column tags, as policies see them.
+    pub facts: TargetFacts,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Names, resolved by the daemon, and single addresses.
+    pub hosts: Vec<Host>,
+    /// Ranges of addresses.
+    pub cidrs: Vec<Cidr>,
+    /// At least one; sorted, without doubles.
+    pub ports: Vec<u16>,
+    /// The only database that sessions may open; `None` leaves it to policy and to the server.
+    pub database: Option<String>,
+    /// Encryption on both sides.
+    pub tls: TargetTls,
+    /// The login that the daemon uses.
+    pub credential: Credential,
+}
+
+/// What is spoken at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// PostgreSQL's frontend/backend protocol 3.
+    Postgres,
+}
+
+/// A target's host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Host {
+    /// A DNS name, lower case, without a trailing dot.
+    Name(String),
+    /// A literal address, IPv4-mapped ones as IPv4.
+    Address(IpAddr),
+}
+
+/// Encryption on both sides of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetTls {
+    /// Between agent and daemon: the node's own loopback.
+    pub client: ClientTls,
+    /// Between daemon and server.
+    pub upstream: UpstreamTls,
+}
+
+/// Encryption between agent and daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientTls {
+    /// SSLRequest is answered with `N`.
+    Plaintext,
+}
+
+/// Encryption between daemon and server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamTls {
+    /// None. Stated in the configuration, never a default.
+    Disable,
+    /// Encrypted, certificate chain and name are checked.
+    VerifyFull {
+        /// PEM file of the authorities to trust.
+        ca: PathBuf,
+        /// The name that the certificate must bear, where it is not the host that was dialled.
+        server_name: Option<String>,
+    },
+}
+
+/// The login that the daemon uses at a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The role to log in as.
+    pub username: String,
+    /// Where its password is found at each login.
+    pub password: PasswordSource,
+}
+
+/// Where policies are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// A directory that exists.
+    pub dir: PathBuf,
+}
+
+/// Where the audit log is. What cannot be recorded is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The directory, made at start if it is missing.
+    pub dir: PathBuf,
+    /// Days after which closed segments may be removed.
+    pub retention_days: u32,
+}
+
+/// The admin API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Path of its Unix socket.
+    pub socket: PathBuf,
+}
+
+/// The kernel side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// Directory below a bpffs where programs, maps and links are pinned.
+    pub pins: PathBuf,
+    /// Cgroup below the cgroup2 mount where `nodegate run` makes its cgroups; relative, no `..`.
+    pub cgroup_parent: String,
+}
+
+/// Bounds on what captured agents can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions: u32,
+    /// From accept to the end of the login, on both sides.
+    pub startup_timeout: Duration,
+    /// A session that sends nothing for that long is ended; `None` never ends one.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Config {
+    /// The target of that name.
+    pub fn target(&self, name: &TargetName) -> Option<&Target> {
+        self.targets.iter().find(|target| target.facts.name == name.as_str())
+    }
+
+    /// The target that lists this address literally, as a host or in a range. Host names are the caller's to resolve.
+    pub fn target_at(&self, destination: OriginalDestination) -> Option<&Target> {
+        self.targets.iter().find(|target| target.lists(destination))
+    }
+}
+
+impl Target {
+    /// Whether the target lists this address and port literally.
+    pub fn lists(&self, destination: OriginalDestination) -> bool {
+        self.has_port(destination.port())
+            && (self.hosts.iter().any(|host| *host == Host::Address(destination.ip()))
+                || self.cidrs.iter().any(|cidr| cidr.contains(destination.ip())))
+    }
+
+    /// Whether `port` is one of the target's.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.ports.binary_search(&port).is_ok()
+    }
+
+    /// The hosts that must be resolved before addresses can be compared.
+    pub fn host_names(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter_map(|host| match host {
+            Host::Name(name) => Some(name.as_str()),
+            Host::Address(_) => None,
+        })
+    }
+}

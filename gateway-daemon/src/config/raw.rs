@@ -1,0 +1,203 @@
+//! The configuration file as it is written: every key that this version knows, with the place of each value. What
+//! the values mean is [`check`](super::check)'s business.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
+use serde_saphyr::Spanned;
+
+/// A value and where it stands.
+pub(super) type At<T> = Spanned<T>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    pub mode: Option<At<String>>,
+    pub identity: At<Identity>,
+    pub targets: At<Vec<At<Target>>>,
+    pub policy: Policy,
+    pub audit: Audit,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub capture: Capture,
+    #[serde(default)]
+    pub limits: Limits,
+    /// Known to later versions; named here so that the error can say so.
+    pub approvals: Option<At<Later>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    pub issuers: At<Vec<At<Issuer>>>,
+    pub sources: Option<At<Vec<At<Source>>>>,
+    pub leeway: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the file's own keys")]
+pub(super) struct Issuer {
+    pub name: At<String>,
+    pub issuer: At<String>,
+    pub audience: At<OneOrMany>,
+    pub groups_claim: Option<At<String>>,
+    pub roles_claim: Option<At<String>>,
+    #[serde(default)]
+    pub claims: Vec<At<String>>,
+    pub jwks_file: Option<At<String>>,
+    pub ca: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Source {
+    pub kind: At<String>,
+    pub path: Option<At<String>>,
+    pub variable: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub name: At<String>,
+    pub protocol: At<String>,
+    #[serde(default)]
+    pub hosts: Vec<At<String>>,
+    #[serde(default)]
+    pub cidrs: Vec<At<String>>,
+    pub ports: At<Vec<At<u32>>>,
+    pub database: Option<At<String>>,
+    pub tls: At<Tls>,
+    pub credential: Credential,
+    #[serde(default)]
+    pub tags: BTreeMap<String, At<Vec<At<String>>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub client: At<String>,
+    pub upstream: At<String>,
+    pub ca: Option<At<String>>,
+    pub server_name: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credential {
+    pub username: At<String>,
+    pub password: At<Password>,
+}
+
+#[derive(Debug)]
+pub(super) struct Password {
+    pub file: Option<At<String>>,
+    pub environment: Option<At<String>>,
+}
+
+/// Like a derived one, but that a password in place of its source is answered with more than "not a mapping".
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Keys {
+            file: Option<At<String>>,
+            environment: Option<At<String>>,
+        }
+        struct Source;
+        impl<'de> Visitor<'de> for Source {
+            type Value = Password;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`{ file: … }` or `{ environment: … }`, not the password itself,")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<Password, A::Error> {
+                let Keys { file, environment } = Keys::deserialize(MapAccessDeserializer::new(keys))?;
+                Ok(Password { file, environment })
+            }
+        }
+        deserializer.deserialize_any(Source)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub dir: At<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Audit {
+    pub dir: At<String>,
+    pub retention_days: Option<At<u32>>,
+    pub on_failure: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub socket: Option<At<String>>,
+    /// Known to later versions.
+    pub listen: Option<At<Later>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Capture {
+    pub pins: Option<At<String>>,
+    pub cgroup_parent: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub sessions: Option<At<u32>>,
+    pub startup_timeout: Option<At<String>>,
+    pub idle_timeout: Option<At<String>>,
+}
+
+/// Anything at all: only that it is there matters.
+#[derive(Debug)]
+pub(super) struct Later;
+
+impl<'de> Deserialize<'de> for Later {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+/// A text, or a list of texts.
+#[derive(Debug)]
+pub(super) struct OneOrMany(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, texts: A) -> Result<OneOrMany, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(texts)).map(OneOrMany)
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
+}

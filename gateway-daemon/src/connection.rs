@@ -1,0 +1,271 @@
+//! One flow, in order: accept → attribute → detect → session → audit.
+//!
+//! Every way out of here but a session is a refusal, and is recorded before the client is told.
+
+pub mod targets;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    detect::{self, Detected},
+    domain::{
+        action::Action,
+        decision::{Decision, Denial},
+        event::{AuditEvent, EventKind, Outcome},
+        flow::{Flow, Workload},
+        ids::{CgroupId, PolicyId, SessionId, TargetName},
+        principal::Principal,
+    },
+    identity::Identity,
+    intercept::{Arrival, Intercept},
+    policy::Policies,
+    session::postgres::{About, Admission, Postgres, PostgresTarget, Route},
+};
+use targets::Targets;
+
+/// A client must say what it wants within this time.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every connection needs.
+pub struct Gateway {
+    /// Attributes flows to workloads.
+    pub intercept: Intercept,
+    /// Attributes workloads to identities.
+    pub identity: Arc<Identity>,
+    /// Judges.
+    pub policies: Arc<Policies>,
+    /// What may be connected to.
+    pub targets: ArcSwap<Targets>,
+    /// PostgreSQL sessions.
+    pub postgres: Postgres,
+    /// What has happened so far.
+    pub counters: Counters,
+}
+
+/// Totals since the start, and how many sessions are open.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Captured connections that arrived.
+    pub flows_total: AtomicU64,
+    /// Of those, refused before a session began.
+    pub denials_total: AtomicU64,
+    /// Connections to a listener that were not captured.
+    pub unattributed_total: AtomicU64,
+    /// Refused by the kernel programs.
+    pub kernel_refusals_total: AtomicU64,
+    /// Sessions that are open now.
+    pub sessions: Sessions,
+}
+
+/// Who has how many sessions open, to which target.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<HashMap<(CgroupId, Option<TargetName>), u64>>);
+
+impl Sessions {
+    /// Sessions by workload and target; `None` are those that are being refused.
+    pub fn open(&self) -> HashMap<(CgroupId, Option<TargetName>), u64> {
+        self.lock().clone()
+    }
+
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.lock().values().sum()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(CgroupId, Option<TargetName>), u64>> {
+        // A panic while the map was held cannot leave it half changed: every change is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a flow got no session. The client of a known protocol is told in that protocol.
+struct Refused {
+    denial: Denial,
+    principal: Option<Arc<Principal>>,
+    target: Option<Arc<PostgresTarget>>,
+}
+
+impl Gateway {
+    /// Serves one captured connection to its end.
+    pub async fn serve(&self, arrival: Arrival) {
+        self.counters.flows_total.fetch_add(1, Ordering::Relaxed);
+        let Arrival { flow, stream } = arrival;
+        let flow = Arc::new(flow);
+        let about =
+            About { session: session_id(&flow), flow: Arc::clone(&flow), identity: None, target: None };
+        let Some(workload) = self.intercept.workload(flow.captured_cgroup) else {
+            let denial = denial(
+                "the connection's cgroup is not captured any more".to_owned(),
+                "Start the process again.",
+                "unattributed",
+            );
+            return self.turn_away(&about, &denial, stream).await;
+        };
+        let detected = match timeout(FIRST_BYTES_TIMEOUT, first_bytes(&stream)).await {
+            Ok(Some(detected)) => detected,
+            // A probe that connects and hangs up, or a client that waits to be spoken to.
+            Ok(None) => return,
+            Err(_) => Detected::Unknown,
+        };
+        let target = self.targets.load().find(flow.original_destination).cloned();
+        if detected != Detected::Postgres {
+            let denial = match target {
+                Some(target) => denial(
+                    format!("target {} speaks PostgreSQL, and this connection does not", target.facts.name),
+                    "Use a PostgreSQL client.",
+                    "protocol",
+                ),
+                None => no_target(&flow),
+            };
+            return self.turn_away(&about, &denial, stream).await;
+        }
+        self.session(about, flow, workload, target, stream).await;
+    }
+
+    async fn session(
+        &self,
+        mut about: About,
+        flow: Arc<Flow>,
+        workload: Workload,
+        target: Option<Arc<PostgresTarget>>,
+        stream: TcpStream,
+    ) {
+        let admission = match self.admit(&flow, &workload, target).await {
+            Ok((principal, target, policies)) => {
+                about.identity = Some(principal.id());
+                about.target = Some(target.facts.id());
+                let route = Route { netns: flow.netns, address: flow.original_destination.socket_addr() };
+                Admission::Admitted { principal, target, route, policies }
+            }
+            Err(Refused { denial, principal, target }) => {
+                self.counters.denials_total.fetch_add(1, Ordering::Relaxed);
+                about.identity = principal.map(|principal| principal.id());
+                about.target = target.map(|target| target.facts.id());
+                Admission::Refused(denial)
+            }
+        };
+        let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
+        self.postgres.serve(about, workload, admission, stream).await;
+    }
+
+    async fn admit(
+        &self,
+        flow: &Flow,
+        workload: &Workload,
+        target: Option<Arc<PostgresTarget>>,
+    ) -> Result<(Arc<Principal>, Arc<PostgresTarget>, Vec<PolicyId>), Refused> {
+        let principal = match self.identity.principal_for(flow).await {
+            Ok(principal) => principal,
+            Err(error) => {
+                let denial = denial(
+                    error.to_string(),
+                    "Enrol a valid token with `nodegate identity enrol`, or start with `nodegate run --token-file`.",
+                    "identity",
+                );
+                return Err(Refused { denial, principal: None, target });
+            }
+        };
+        let Some(target) = target else {
+            return Err(Refused { denial: no_target(flow), principal: Some(principal), target: None });
+        };
+        match self.policies.decide(&principal, workload, &target.facts, Action::Connect) {
+            Decision::Allow { policies, .. } => Ok((principal, target, policies)),
+            Decision::Deny(denial) => {
+                Err(Refused { denial, principal: Some(principal), target: Some(target) })
+            }
+        }
+    }
+
+    /// Refuses a connection whose protocol has no words for it: it is reset.
+    async fn turn_away(&self, about: &About, denial: &Denial, stream: TcpStream) {
+        self.counters.denials_total.fetch_add(1, Ordering::Relaxed);
+        let mut event = about.event(EventKind::Connect, Outcome::Denied);
+        event.policies.clone_from(&denial.policies);
+        event.reason.clone_from(&denial.reason);
+        self.record(event).await;
+        reset(&stream);
+    }
+
+    /// Records what is refused in any case: without its record it stays refused.
+    async fn record(&self, event: AuditEvent) {
+        if let Err(error) = self.postgres.audit.append(vec![event]).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+    }
+}
+
+/// Counts an open session for as long as it lives.
+struct Open<'a> {
+    sessions: &'a Sessions,
+    key: (CgroupId, Option<TargetName>),
+}
+
+impl<'a> Open<'a> {
+    fn new(sessions: &'a Sessions, workload: CgroupId, target: Option<TargetName>) -> Self {
+        let key = (workload, target);
+        *sessions.lock().entry(key.clone()).or_default() += 1;
+        Self { sessions, key }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let mut sessions = self.sessions.lock();
+        if let Some(count) = sessions.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                sessions.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Looks at the first bytes without taking them; `None` when the client hung up before it said enough.
+async fn first_bytes(stream: &TcpStream) -> Option<Detected> {
+    let mut bytes = [0_u8; detect::ENOUGH_BYTES];
+    let mut before = 0;
+    loop {
+        let count = stream.peek(&mut bytes).await.ok()?;
+        match detect::detect(bytes.get(..count).unwrap_or_default()) {
+            _ if count == 0 => return None,
+            // Peeking does not wait for more than is there: wait a moment for the rest of a split message.
+            Detected::Incomplete if count > before => before = count,
+            Detected::Incomplete => tokio::time::sleep(Duration::from_millis(5)).await,
+            detected => return Some(detected),
+        }
+    }
+}
+
+/// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
+pub fn reset(stream: &TcpStream) {
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!(%error, "a refused connection is closed without a reset");
+    }
+}
+
+fn session_id(flow: &Flow) -> SessionId {
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    SessionId(format!("{started:x}-{:x}", flow.id.0).into())
+}
+
+fn no_target(flow: &Flow) -> Denial {
+    denial(
+        format!("{} is not a target of this node's configuration", flow.original_destination),
+        "Ask the operator to add it as a target.",
+        "unknown-target",
+    )
+}
+
+fn denial(reason: String, hint: &str, rule: &str) -> Denial {
+    Denial { reason, hint: Some(hint.to_owned()), policies: vec![PolicyId(format!("builtin/{rule}").into())] }
+}

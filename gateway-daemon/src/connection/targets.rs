@@ -1,0 +1,102 @@
+//! Original destination → target of the configuration. Names are resolved beforehand, so that no look-up stands in a
+//! flow's way.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+
+use crate::{
+    config::checked,
+    domain::address::OriginalDestination,
+    session::postgres::{KeptKeys, PostgresTarget, UpstreamTls},
+    tls::originate::{self, TlsError},
+};
+
+/// All targets, with their names as last resolved.
+#[derive(Debug, Default)]
+pub struct Targets {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    config: checked::Target,
+    target: Arc<PostgresTarget>,
+    resolved: Vec<IpAddr>,
+}
+
+impl Targets {
+    /// The targets of a configuration; names are not resolved yet.
+    ///
+    /// # Errors
+    /// A CA file that cannot be used, or a server name that is none.
+    pub fn new(config: &[checked::Target]) -> Result<Self, TlsError> {
+        let mut entries = Vec::with_capacity(config.len());
+        for target in config {
+            let postgres = PostgresTarget {
+                facts: target.facts.clone(),
+                database: target.database.clone(),
+                tls: upstream_tls(target)?,
+                username: target.credential.username.clone(),
+                password: target.credential.password.clone(),
+                kept_keys: KeptKeys::default(),
+            };
+            entries.push(Entry { config: target.clone(), target: Arc::new(postgres), resolved: Vec::new() });
+        }
+        Ok(Self { entries })
+    }
+
+    /// The same targets with names resolved anew. A name that is absent keeps its addresses.
+    #[must_use]
+    pub fn with_resolved(&self, addresses: &HashMap<String, Vec<IpAddr>>) -> Self {
+        let mut entries = self.entries.clone();
+        for entry in &mut entries {
+            if entry.config.host_names().all(|name| addresses.contains_key(name)) {
+                entry.resolved = entry
+                    .config
+                    .host_names()
+                    .filter_map(|name| addresses.get(name))
+                    .flatten()
+                    .copied()
+                    .collect();
+            }
+        }
+        Self { entries }
+    }
+
+    /// All names that targets are known by.
+    pub fn host_names(&self) -> Vec<String> {
+        self.entries.iter().flat_map(|entry| entry.config.host_names()).map(ToOwned::to_owned).collect()
+    }
+
+    /// The target that a destination belongs to.
+    pub fn find(&self, destination: OriginalDestination) -> Option<&Arc<PostgresTarget>> {
+        self.entries
+            .iter()
+            .find(|entry| {
+                entry.config.lists(destination)
+                    || (entry.config.has_port(destination.port())
+                        && entry.resolved.contains(&destination.ip()))
+            })
+            .map(|entry| &entry.target)
+    }
+}
+
+fn upstream_tls(target: &checked::Target) -> Result<UpstreamTls, TlsError> {
+    match &target.tls.upstream {
+        checked::UpstreamTls::Disable => Ok(UpstreamTls::Disable),
+        checked::UpstreamTls::VerifyFull { ca, server_name } => {
+            let config: Arc<ClientConfig> = originate::client_config(Some(ca))?;
+            let name = server_name.as_deref().or_else(|| target.host_names().next());
+            let server_name = match name {
+                Some(name) => Some(
+                    ServerName::try_from(name.to_owned())
+                        .map_err(|_| TlsError::ServerName(name.to_owned()))?,
+                ),
+                // Without a name the certificate must bear the address that is dialled.
+                None => None,
+            };
+            Ok(UpstreamTls::VerifyFull { config, server_name })
+        }
+    }
+}

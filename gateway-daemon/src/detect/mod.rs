@@ -1,0 +1,38 @@
+//! First bytes → protocol. Only what is certain counts: what is unknown is refused, never guessed.
+
+use crate::protocol::postgres::{self, Sniff};
+
+/// How many bytes are enough for every answer.
+pub const ENOUGH_BYTES: usize = 8;
+
+/// What the first bytes of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detected {
+    /// PostgreSQL's protocol, version 3.
+    Postgres,
+    /// Too few to tell.
+    Incomplete,
+    /// Nothing that is known here.
+    Unknown,
+}
+
+/// Tells the protocol of a connection by its first bytes.
+pub fn detect(first_bytes: &[u8]) -> Detected {
+    match postgres::sniff(first_bytes) {
+        Sniff::Postgres => Detected::Postgres,
+        Sniff::Incomplete => Detected::Incomplete,
+        Sniff::Unknown => Detected::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Detected, detect};
+
+    #[test]
+    fn a_startup_message_is_postgres_and_a_get_is_not() {
+        assert_eq!(detect(&[0, 0, 0, 8, 4, 210, 22, 47]), Detected::Postgres);
+        assert_eq!(detect(&[0, 0, 0]), Detected::Incomplete);
+        assert_eq!(detect(b"GET / HT"), Detected::Unknown);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the client is told in the daemon's own words, and what is left of the server's words where they could
+//! quote a masked value.
+
+use bytes::BytesMut;
+
+use super::judge::Verdict;
+use crate::{
+    domain::decision::Denial,
+    protocol::{
+        postgres::backend::{self, Fields},
+        wire::WireError,
+    },
+};
+
+/// SQLSTATE insufficient_privilege: what every driver reports as "you may not".
+const REFUSED: &str = "42501";
+
+/// Sent upstream in place of a refused statement. It is a syntax error, so the server does with transaction
+/// and pipeline what it does after any error; its own ErrorResponse is then replaced by the refusal.
+pub const REFUSED_STATEMENT: &[u8] = b"nodegate refused this statement";
+/// The prepared statement's name under which [`REFUSED_STATEMENT`] is sent; it never comes into being.
+pub const REFUSED_NAME: &[u8] = b"nodegate_refused";
+
+/// A refusal after which the session goes on.
+pub fn refusal(denial: &Denial, out: &mut BytesMut) -> Result<(), WireError> {
+    write_refusal("ERROR", REFUSED, denial, out)
+}
+
+/// A refusal that ends the connection.
+pub fn fatal_refusal(sqlstate: &str, denial: &Denial, out: &mut BytesMut) -> Result<(), WireError> {
+    write_refusal("FATAL", sqlstate, denial, out)
+}
+
+/// An end of the connection that is no refusal.
+pub fn fatal(sqlstate: &str, message: &str, out: &mut BytesMut) -> Result<(), WireError> {
+    let message = format!("nodegate: {message}");
+    backend::error_response(out, &Fields::refusal("FATAL", sqlstate, &message, None))
+}
+
+fn write_refusal(
+    severity: &str,
+    sqlstate: &str,
+    denial: &Denial,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    // A NUL ends a field: what came from a statement may hold none.
+    let message = format!("nodegate: {}", denial.reason).replace('\0', " ");
+    let policies: Vec<&str> = denial.policies.iter().map(|id| id.as_str()).collect();
+    let detail = format!("policy: {}", policies.join(", ")).replace('\0', " ");
+    let hint = denial.hint.as_ref().map(|hint| hint.replace('\0', " "));
+    let mut fields = Fields::refusal(severity, sqlstate, &message, hint.as_deref());
+    if !policies.is_empty() {
+        fields = fields.replace(Fields::DETAIL, detail.as_bytes());
+    }
+    backend::error_response(out, &fields)
+}
+
+/// The server's error or notice, without what could show a masked value.
+pub fn scrub<'a>(fields: Fields<'a>, verdict: Option<&Verdict>) -> Fields<'a> {
+    let Some(verdict) = verdict.filter(|verdict| !verdict.target_masks.columns.is_empty()) else {
+        return fields;
+    };
+    if !verdict.texts_may_leak() {
+        return fields.strip(&[Fields::INTERNAL_QUERY, Fields::CONTEXT]);
+    }
+    let fields = fields.strip(&[Fields::DETAIL, Fields::INTERNAL_QUERY, Fields::CONTEXT]);
+    if message_names_objects_only(&fields) {
+        return fields;
+    }
+    fields.keep(&[Fields::SEVERITY, Fields::SEVERITY_ENGLISH, Fields::SQLSTATE]).replace(
+        Fields::MESSAGE,
+        b"nodegate: the database's message is withheld, since the statement reads masked columns",
+    )
+}
+
+/// Whether a message of this SQLSTATE quotes names at most, never a value that the statement computed.
+///
+/// Class 42 is raised by parse analysis, with a position in the client's text, but also at run time by casts to
+/// `regclass` and its kin, which quote the value and have no position. Class 23 quotes values in its detail only.
+fn message_names_objects_only(fields: &Fields<'_>) -> bool {
+    let sqlstate = fields.field(Fields::SQLSTATE).unwrap_or_default();
+    match sqlstate.get(..2) {
+        Some(b"42") => sqlstate == REFUSED.as_bytes() || fields.field(Fields::POSITION).is_some(),
+        Some(b"08" | b"23" | b"25" | b"40" | b"53" | b"55" | b"57") => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,103 @@
+//! Why a session ends, and what each side of the house is told of it.
+
+use std::io;
+
+use super::{target::LoginError, transport::End};
+use crate::{audit::AuditError, domain::decision::Denial, protocol::wire::WireError};
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Ending {
+    /// The client said good-bye or hung up.
+    #[error("the client closed the connection")]
+    ClientClosed,
+    /// The target hung up.
+    #[error("the target closed the connection")]
+    UpstreamClosed,
+    /// A socket failed.
+    #[error("{}: {source}", match end { End::Client => "client", End::Upstream => "target" })]
+    Io {
+        /// Which socket.
+        end: End,
+        /// How.
+        source: io::Error,
+    },
+    /// The client does not keep to the protocol.
+    #[error("the client broke the protocol: {0}")]
+    ClientProtocol(String),
+    /// The client stalled in the middle of a message.
+    #[error("the client stalled in the middle of a message")]
+    ClientStalled,
+    /// The server does not keep to the protocol, or sent what cannot be judged.
+    #[error("the target broke the protocol: {0}")]
+    UpstreamProtocol(String),
+    /// The session may not go on: the identity has expired, or the like.
+    #[error("{}", .0.reason)]
+    Refused(Denial),
+    /// What must be recorded cannot be.
+    #[error("the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
+    /// No session with the target.
+    #[error("no session with the target: {0}")]
+    Login(LoginError),
+    /// The schema could not be read.
+    #[error("the target's schema cannot be read: {0}")]
+    Catalogue(LoginError),
+    /// A row could not be masked.
+    #[error("a row could not be masked: {0}")]
+    Mask(String),
+}
+
+impl Ending {
+    /// The last word for the client: SQLSTATE and sentence. `None` where nobody listens, or where the server
+    /// has said it already.
+    pub fn farewell(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::ClientClosed | Self::UpstreamClosed => None,
+            Self::Io { end: End::Client, .. } => None,
+            Self::Io { end: End::Upstream, .. } => {
+                Some(("08006", "the connection to the target was lost".to_owned()))
+            }
+            Self::ClientProtocol(_) | Self::ClientStalled => Some(("08P01", self.to_string())),
+            Self::UpstreamProtocol(_) => {
+                Some(("08P01", "the target sent what nodegate does not understand".to_owned()))
+            }
+            // Told with its policy and hint by the caller.
+            Self::Refused(denial) => Some(("28000", denial.reason.clone())),
+            Self::Audit(_) => Some((
+                "58030",
+                "the request cannot be recorded, so it is not run; tell your operator".to_owned(),
+            )),
+            // What the client chose itself, or what passes; everything else is the operator's to mend.
+            Self::Login(LoginError::Refused { sqlstate, message }) if sqlstate == "3D000" => {
+                Some(("3D000", message.clone()))
+            }
+            Self::Login(LoginError::Refused { sqlstate, message }) if sqlstate == "53300" => {
+                Some(("53300", message.clone()))
+            }
+            Self::Login(LoginError::Connect { .. }) => {
+                Some(("08001", "the target cannot be reached".to_owned()))
+            }
+            Self::Login(_) => Some((
+                "08004",
+                "nodegate could not log in to the target with its own credential; tell your operator"
+                    .to_owned(),
+            )),
+            Self::Catalogue(_) => Some((
+                "58000",
+                "the target's schema cannot be read, so nothing can be judged; tell your operator".to_owned(),
+            )),
+            Self::Mask(_) => Some(("58000", "a value could not be masked; tell your operator".to_owned())),
+        }
+    }
+
+    /// The client's breach of the protocol.
+    pub fn client(error: &WireError) -> Self {
+        Self::ClientProtocol(error.to_string())
+    }
+
+    /// The server's breach of the protocol.
+    pub fn upstream(error: &WireError) -> Self {
+        Self::UpstreamProtocol(error.to_string())
+    }
+}

@@ -1,0 +1,288 @@
+//! One PostgreSQL session: startup, login upstream with the daemon's own credential, then messages judged one by one.
+//!
+//! Follow a statement: `relay` (the loop) → `requests` (judged by `judge`, recorded, forwarded) → `replies`
+//! (matched against `expected`, masked). `startup`, `target` and `cancel` are the session's beginning and its side door;
+//! `names` knows what a prepared statement's name means; `answer` and `ending` are the daemon's own words.
+
+mod about;
+mod answer;
+mod cancel;
+mod catalogues;
+mod ending;
+mod expected;
+mod judge;
+mod names;
+mod relay;
+mod replies;
+mod requests;
+mod startup;
+mod target;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{net::TcpStream, time::timeout};
+
+pub use about::About;
+pub use cancel::CancelKeys;
+pub use catalogues::Catalogues;
+pub use judge::Judge;
+pub use target::{KeptKeys, PostgresTarget, Route, UpstreamTls};
+
+use self::{
+    cancel::Cancellable,
+    ending::Ending,
+    judge::Asker,
+    relay::{Relay, Start},
+    startup::{Asked, Wanted},
+    target::Upstream,
+    transport::Side,
+};
+use crate::{
+    audit::AuditLog,
+    credential::Provider,
+    domain::{
+        decision::Denial,
+        event::{EventKind, Outcome},
+        flow::Workload,
+        ids::PolicyId,
+        principal::Principal,
+    },
+    identity::Identity,
+    intercept::Intercept,
+    mask::Masker,
+    protocol::postgres::backend::{Authentication, Message, TransactionStatus},
+};
+
+/// How long the last word to a client may take to leave.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What all PostgreSQL sessions share.
+pub struct Postgres {
+    /// For connections from the agent's own network namespace.
+    pub intercept: Intercept,
+    /// The daemon's passwords.
+    pub credentials: Arc<Provider>,
+    /// Renews identities.
+    pub identity: Arc<Identity>,
+    /// Reads and judges.
+    pub judge: Judge,
+    /// The durable record.
+    pub audit: AuditLog,
+    /// Transforms values.
+    pub masker: Masker,
+    /// Keys given to clients.
+    pub cancel_keys: CancelKeys,
+    /// Schemas of targets.
+    pub catalogues: Catalogues,
+}
+
+/// A flow that was attributed and judged.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may talk to this target.
+    Admitted {
+        /// Who calls.
+        principal: Arc<Principal>,
+        /// The target.
+        target: Arc<PostgresTarget>,
+        /// The way there.
+        route: Route,
+        /// The policies that permitted.
+        policies: Vec<PolicyId>,
+    },
+    /// It may not: the client is told why, in its own protocol, before any byte reaches a target.
+    Refused(Denial),
+}
+
+impl Postgres {
+    /// Serves one connection to its end. Every end is recorded. Cancel-safe: dropping the future closes both sides.
+    pub async fn serve(&self, about: About, workload: Workload, admission: Admission, stream: TcpStream) {
+        let mut client = Side::new(stream, BytesMut::new());
+        let ending = match startup::receive(&mut client).await {
+            Ok(Asked::Cancel(key)) => {
+                self.cancel(&about, &key).await;
+                return;
+            }
+            Ok(Asked::Session(wanted)) => self.open(&about, workload, admission, wanted, &mut client).await,
+            Err(ending) => ending,
+        };
+        self.say_farewell(&ending, &mut client).await;
+        let mut event = about.event(EventKind::Close, Outcome::Noted);
+        event.reason = ending.to_string();
+        tracing::debug!(session = %about.session, %ending, "session ended");
+        if let Err(error) = self.audit.note(event) {
+            tracing::error!(%error, session = %about.session, "the end of a session could not be recorded");
+        }
+    }
+
+    /// From the startup message to the session's end.
+    async fn open(
+        &self,
+        about: &About,
+        workload: Workload,
+        admission: Admission,
+        wanted: Wanted,
+        client: &mut Side<TcpStream>,
+    ) -> Ending {
+        let (principal, target, route, policies) = match admission {
+            Admission::Admitted { principal, target, route, policies } => {
+                (principal, target, route, policies)
+            }
+            Admission::Refused(denial) => return self.refuse(about, denial).await,
+        };
+        let parameters = match admit(&wanted, &target) {
+            Ok(parameters) => parameters,
+            Err(denial) => return self.refuse(about, denial).await,
+        };
+        let mut event = about.event(EventKind::Connect, Outcome::Allowed);
+        event.policies = policies;
+        event.reason = format!("database {}", wanted.database);
+        if let Err(error) = self.audit.append(vec![event]).await {
+            return Ending::Audit(error);
+        }
+        let upstream = match target.login(&self.intercept, &self.credentials, route, &parameters).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::error!(target = %target.facts.name, %error, "cannot log in to the target");
+                return Ending::Login(error);
+            }
+        };
+        match self.begin(about, workload, principal, &target, route, wanted, upstream, client).await {
+            Ok(ending) | Err(ending) => ending,
+        }
+    }
+
+    /// Records the refusal of a connection, before the client is told.
+    async fn refuse(&self, about: &About, denial: Denial) -> Ending {
+        let mut event = about.event(EventKind::Connect, Outcome::Denied);
+        event.policies.clone_from(&denial.policies);
+        event.reason.clone_from(&denial.reason);
+        match self.audit.append(vec![event]).await {
+            Ok(_) => Ending::Refused(denial),
+            Err(error) => Ending::Audit(error),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one session, each used once")]
+    async fn begin(
+        &self,
+        about: &About,
+        workload: Workload,
+        principal: Arc<Principal>,
+        target: &Arc<PostgresTarget>,
+        route: Route,
+        wanted: Wanted,
+        upstream: Upstream,
+        client: &mut Side<TcpStream>,
+    ) -> Result<Ending, Ending> {
+        let Upstream { mut side, parameters, cancel_key } = upstream;
+        warn_of_superuser(target, &parameters);
+        let place = (target.facts.id(), wanted.database.clone());
+        let snapshot = self.catalogues.of(&place, &mut side).await.map_err(Ending::Catalogue)?;
+        let registration = match cancel_key {
+            Some(key) => {
+                let what = Cancellable {
+                    session: about.session.clone(),
+                    owner: about.flow.captured_cgroup,
+                    target: Arc::clone(target),
+                    route,
+                    key,
+                };
+                self.cancel_keys.register(what, wanted.key_length())
+            }
+            None => None,
+        };
+        wanted.negotiate(&mut client.output)?;
+        greet(client, &parameters, registration.as_ref().map(|registration| &registration.key))?;
+        let mut relay = Relay::new(Start {
+            room: self,
+            about: about.clone(),
+            asker: Asker { principal, workload },
+            facts: &target.facts,
+            place,
+            client,
+            upstream: side,
+            snapshot,
+        });
+        let ending = relay.serve().await;
+        relay.part().await;
+        Ok(ending)
+    }
+
+    async fn cancel(&self, about: &About, key: &target::CancelKey) {
+        let found = self.cancel_keys.find(key, about.flow.captured_cgroup);
+        let outcome = if found.is_some() { Outcome::Allowed } else { Outcome::Denied };
+        let mut event = about.request(outcome, "CANCEL");
+        match &found {
+            Some(what) => event.reason = format!("cancels session {}", what.session),
+            None => {
+                event.policies = vec![PolicyId::from("builtin/cancel-key")];
+                "the key is not one of this workload's sessions".clone_into(&mut event.reason);
+            }
+        }
+        if let Err(error) = self.audit.append(vec![event]).await {
+            tracing::error!(%error, "a cancel request could not be recorded, so it is not forwarded");
+            return;
+        }
+        if let Some(what) = found
+            && let Err(error) = cancel::forward(&self.intercept, &what).await
+        {
+            tracing::warn!(%error, session = %what.session, "a cancel request could not be forwarded");
+        }
+    }
+
+    async fn say_farewell(&self, ending: &Ending, client: &mut Side<TcpStream>) {
+        let said = match ending {
+            Ending::Refused(denial) => answer::fatal_refusal("28000", denial, &mut client.output),
+            _ => match ending.farewell() {
+                Some((sqlstate, message)) => answer::fatal(sqlstate, &message, &mut client.output),
+                None => Ok(()),
+            },
+        };
+        if said.is_ok() {
+            // A client that does not read its last message misses it.
+            let _ = timeout(FAREWELL_TIMEOUT, client.drain()).await;
+        }
+    }
+}
+
+/// Whether the session that the client wants is one that this target gives, and with which parameters.
+fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Vec<(String, String)>, Denial> {
+    if let Some(only) = target.database.as_ref().filter(|only| **only != wanted.database) {
+        return Err(Denial {
+            reason: format!("target {} gives access to database {only:?} only", target.facts.name),
+            hint: Some(format!("Connect with dbname={only}.")),
+            policies: vec![PolicyId::from("builtin/database")],
+        });
+    }
+    wanted.upstream_parameters()
+}
+
+fn greet(
+    client: &mut Side<TcpStream>,
+    parameters: &[(String, String)],
+    key: Option<&target::CancelKey>,
+) -> Result<(), Ending> {
+    let out = &mut client.output;
+    let mut say = |message: Message<'_>| message.encode(out).map_err(|error| Ending::upstream(&error));
+    say(Message::Authentication(Authentication::Ok))?;
+    for (name, value) in parameters {
+        say(Message::ParameterStatus { name: name.as_bytes(), value: value.as_bytes() })?;
+    }
+    if let Some(key) = key {
+        say(Message::BackendKeyData { process_id: key.process_id, secret: &key.secret })?;
+    }
+    say(Message::ReadyForQuery(TransactionStatus::Idle))
+}
+
+fn warn_of_superuser(target: &PostgresTarget, parameters: &[(String, String)]) {
+    if parameters.iter().any(|(name, value)| name == "is_superuser" && value == "on") {
+        tracing::warn!(
+            target = %target.facts.name,
+            user = %target.username,
+            "the credential of this target is a superuser; give it a role with the least privileges that work"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! One session's state and its loop: client messages are judged and forwarded (`requests`), the server's
+//! answers are matched against what is owed and masked (`replies`).
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Postgres,
+    about::About,
+    catalogues::{self, Place, Snapshot},
+    ending::Ending,
+    expected::Expected,
+    judge::{Asker, Verdict},
+    names::{Batch, Names},
+    replies::RowHandling,
+    transport::{End, Reading, Side, Transport, turn},
+};
+use crate::{
+    domain::{
+        action::TargetFacts,
+        decision::Denial,
+        event::{EventKind, Outcome},
+        ids::PolicyId,
+        statement::Statement,
+    },
+    protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
+};
+
+/// A client may not leave a message half sent for longer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a target may take to read the last bytes.
+const PARTING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A prepared statement, as far as it must be judged again when it runs.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its text; for one made by SQL's PREPARE the text of that.
+    pub(super) text: Arc<str>,
+    /// How it was judged last.
+    pub(super) verdict: Arc<Verdict>,
+    /// Whether judging it again can begin from its text.
+    pub(super) origin: Origin,
+}
+
+/// Where a prepared statement comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The protocol's Parse: the text is the statement.
+    Parse,
+    /// SQL's PREPARE: the text is the PREPARE.
+    Sql,
+}
+
+/// COPY FROM STDIN, as far as it changes which messages mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// Not under way: the server ignores late COPY messages, and so does the relay.
+    No,
+    /// Forwarded; until the server has answered, nobody knows what the next message means.
+    Asked,
+    /// The server takes COPY data, and ignores everything else.
+    Yes,
+}
+
+/// A session after login.
+pub(super) struct Relay<'a> {
+    pub(super) room: &'a Postgres,
+    pub(super) about: About,
+    pub(super) asker: Asker,
+    pub(super) facts: &'a TargetFacts,
+    pub(super) place: Place,
+    pub(super) client: &'a mut Side<TcpStream>,
+    pub(super) upstream: Side<Transport>,
+    pub(super) snapshot: Snapshot,
+    /// A statement of this session has changed the schema since the snapshot.
+    pub(super) schema_changed: bool,
+    pub(super) queue: VecDeque<Expected>,
+    pub(super) statements: Names<Arc<Prepared>>,
+    pub(super) portals: Names<Option<Arc<Prepared>>>,
+    pub(super) batch: Batch,
+    /// Messages of the extended protocol have been forwarded since the last Sync.
+    pub(super) unsynced: bool,
+    /// The server skips everything up to the next Sync.
+    pub(super) skipping: bool,
+    pub(super) transaction: TransactionStatus,
+    pub(super) copying: Copying,
+    /// A message that waits for the queue to drain.
+    pub(super) held: Option<Frame>,
+    /// Bytes of a CopyData message still to be passed on as they come.
+    pub(super) copy_bytes_left: usize,
+    /// Bytes of a large reply still to be passed on as they come.
+    pub(super) reply_bytes_left: usize,
+    pub(super) rows: RowHandling,
+}
+
+/// Everything that a relay starts from.
+pub(super) struct Start<'a> {
+    pub(super) room: &'a Postgres,
+    pub(super) about: About,
+    pub(super) asker: Asker,
+    pub(super) facts: &'a TargetFacts,
+    pub(super) place: Place,
+    pub(super) client: &'a mut Side<TcpStream>,
+    pub(super) upstream: Side<Transport>,
+    pub(super) snapshot: Snapshot,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(start: Start<'a>) -> Self {
+        let Start { room, about, asker, facts, place, client, upstream, snapshot } = start;
+        Self {
+            room,
+            about,
+            asker,
+            facts,
+            place,
+            client,
+            upstream,
+            snapshot,
+            schema_changed: false,
+            queue: VecDeque::new(),
+            statements: Names::default(),
+            portals: Names::default(),
+            batch: 0,
+            unsynced: false,
+            skipping: false,
+            transaction: TransactionStatus::Idle,
+            copying: Copying::No,
+            held: None,
+            copy_bytes_left: 0,
+            reply_bytes_left: 0,
+            rows: RowHandling::Undescribed,
+        }
+    }
+
+    /// Serves the session to its end. Never returns without a reason.
+    pub(super) async fn serve(&mut self) -> Ending {
+        loop {
+            if let Err(ending) = self.step().await {
+                return ending;
+            }
+        }
+    }
+
+    /// Takes leave of the target: what was forwarded still reaches it, and it need not find out by itself.
+    pub(super) async fn part(&mut self) {
+        if !self.upstream.ended && Message::Terminate.encode(&mut self.upstream.output).is_ok() {
+            // A target that does not take it in time finds out when the connection closes.
+            let _ = timeout(PARTING_TIMEOUT, self.upstream.drain()).await;
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Ending> {
+        self.take_replies().await?;
+        self.take_requests().await?;
+        if self.upstream.ended && self.upstream.input.is_empty() {
+            self.client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+            return Err(Ending::UpstreamClosed);
+        }
+        if self.client.ended && self.held.is_none() {
+            return Err(Ending::ClientClosed);
+        }
+        let reading = if self.waits() { Reading::Off } else { Reading::On };
+        // A half-sent message has a deadline; an idle session has none.
+        let half_sent = reading == Reading::On && !self.client.input.is_empty();
+        let progress = turn(self.client, &mut self.upstream, reading);
+        let moved = if half_sent {
+            timeout(STALL_TIMEOUT, progress).await.map_err(|_| Ending::ClientStalled)?
+        } else {
+            progress.await
+        };
+        moved.map_err(|(end, source)| Ending::Io { end, source })
+    }
+
+    /// Whether no further message of the client may be looked at before the server has answered.
+    pub(super) fn waits(&self) -> bool {
+        (self.held.is_some() && !self.queue.is_empty()) || self.copying == Copying::Asked
+    }
+
+    /// The session's identity must be valid now; an expired one is renewed from its source, or ends the session.
+    pub(super) async fn check_identity(&mut self) -> Result<(), Ending> {
+        if self.asker.principal.expires_at > SystemTime::now() {
+            return Ok(());
+        }
+        let refuse = |reason: String| {
+            Ending::Refused(Denial {
+                reason,
+                hint: Some("Get a fresh token and connect again.".to_owned()),
+                policies: vec![PolicyId::from("builtin/identity")],
+            })
+        };
+        match self.room.identity.renew(&self.about.flow).await {
+            Ok(principal) if principal.id() == self.asker.principal.id() => {
+                self.asker.principal = principal;
+                Ok(())
+            }
+            Ok(principal) => Err(refuse(format!(
+                "this session belongs to {}, whose token has expired; the workload is now {principal}",
+                self.asker.principal
+            ))),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    /// Reads the schema over the session's own connection, so that what its transaction has done is seen.
+    /// Nothing may be owed by the server.
+    pub(super) async fn refresh_catalogue(&mut self) -> Result<(), Ending> {
+        self.upstream.drain().await.map_err(|source| Ending::Io { end: End::Upstream, source })?;
+        let mut status = self.transaction;
+        let snapshot =
+            catalogues::read(&mut self.upstream, &mut |now| status = now).await.map_err(Ending::Catalogue)?;
+        self.transaction = status;
+        self.snapshot = snapshot;
+        self.schema_changed = false;
+        Ok(())
+    }
+
+    /// Records a request that is now refused or forwarded.
+    pub(super) fn request_event(
+        &self,
+        text: &str,
+        verdict: &Verdict,
+        refusal: Option<&Denial>,
+    ) -> crate::domain::event::AuditEvent {
+        let outcome = if refusal.is_some() { Outcome::Denied } else { Outcome::Allowed };
+        let mut event = self.about.request(outcome, text);
+        match refusal {
+            Some(denial) => {
+                event.policies.clone_from(&denial.policies);
+                event.reason.clone_from(&denial.reason);
+            }
+            None => {
+                event.policies.clone_from(&verdict.policies);
+                event.masked = verdict.masked_columns();
+                let note = super::judge::opaque_note(&verdict.statements);
+                if !note.is_empty() {
+                    event.reason = note;
+                }
+            }
+        }
+        event
+    }
+
+    /// Records how a request ended. Not waited for: it is a fact about what has happened already.
+    pub(super) fn note_completion(
+        &self,
+        request: &super::expected::Request,
+        failure: Option<String>,
+    ) -> Result<(), Ending> {
+        if request.refusal.is_some() {
+            return Ok(());
+        }
+        let mut event = self.about.event(EventKind::Completion, Outcome::Noted);
+        event.rows = Some(request.rows);
+        event.duration_us = u64::try_from(request.started.elapsed().as_micros()).ok();
+        event.reason = failure.unwrap_or_default();
+        self.room.audit.note(event).map_err(Ending::Audit)
+    }
+}
+
+/// What the session knows of its prepared statements, for an EXECUTE in a message of `batch`.
+pub(super) struct KnownStatements<'a> {
+    pub(super) names: &'a Names<Arc<Prepared>>,
+    pub(super) batch: Batch,
+}
+
+impl super::judge::Prepared for KnownStatements<'_> {
+    fn statements(&self, name: &str) -> Option<Arc<[Statement]>> {
+        match self.names.lookup(name.as_bytes(), self.batch) {
+            super::names::Lookup::Known(prepared) => Some(Arc::clone(&prepared.verdict.statements)),
+            _ => None,
+        }
+    }
+}

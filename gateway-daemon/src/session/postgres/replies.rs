@@ -1,0 +1,431 @@
+//! The server's answers: matched against what is owed, masked, scrubbed, and passed on as they came wherever
+//! nothing has to change. A server that answers what nobody asked ends the session.
+
+use std::{mem, sync::Arc};
+
+use bytes::Buf;
+
+use super::{
+    answer,
+    ending::Ending,
+    expected::{Expected, skip_to_sync},
+    judge::{Rows, Verdict},
+    relay::{Copying, Relay},
+};
+use crate::{
+    domain::decision::Transform,
+    mask::{Format, mask_data_row},
+    protocol::postgres::{
+        Frame, HEADER_BYTES,
+        backend::{self, Field, Fields, Message, TransactionStatus},
+        peek_header, split_frame,
+    },
+    sql::postgres::origins,
+};
+
+/// No reply but rows and COPY data that pass unchanged may be larger.
+const REPLY_BYTES: usize = 64 * 1024 * 1024;
+
+/// What happens to the rows that come now.
+#[derive(Debug)]
+pub(super) enum RowHandling {
+    /// They pass as they come.
+    Clear,
+    /// They may show masked columns, and no description has come yet: a row now ends the session.
+    Undescribed,
+    /// Each column has its mask or none.
+    Masked(Vec<Option<(Transform, u32, Format)>>),
+}
+
+/// What the relay must know of a reply that passes unchanged.
+#[derive(Debug, Clone, Copy)]
+enum Gist {
+    /// Rows returned or affected, by a CommandComplete.
+    Rows(u64),
+    /// The transaction's state, by a ReadyForQuery.
+    Status(TransactionStatus),
+    /// The type of the message says it all.
+    Nothing,
+}
+
+impl Gist {
+    fn of(tag: u8, body: &[u8]) -> Self {
+        match (tag, body) {
+            (b'C', [words @ .., 0]) => Self::Rows(backend::rows(words).unwrap_or(0)),
+            (b'Z', b"I") => Self::Status(TransactionStatus::Idle),
+            (b'Z', b"T") => Self::Status(TransactionStatus::InTransaction),
+            (b'Z', b"E") => Self::Status(TransactionStatus::Failed),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl Relay<'_> {
+    /// Takes whatever replies of the server are there.
+    pub(super) async fn take_replies(&mut self) -> Result<(), Ending> {
+        // Frames that pass unchanged are counted here and moved together: a small result is one copy.
+        let mut unchanged = 0;
+        loop {
+            if self.reply_bytes_left > 0 {
+                let now = self.reply_bytes_left.min(self.upstream.input.len());
+                if now == 0 {
+                    return Ok(());
+                }
+                self.pass(now);
+                self.reply_bytes_left -= now;
+                continue;
+            }
+            let rest = self.upstream.input.get(unchanged..).unwrap_or_default();
+            let Some((tag, total)) = peek_header(rest).map_err(|error| Ending::upstream(&error))? else {
+                break;
+            };
+            let here = rest.len();
+            if matches!(tag, b'D' | b'd') && self.passes_data(tag)? {
+                if here < total {
+                    self.pass(unchanged);
+                    unchanged = 0;
+                    self.reply_bytes_left = total;
+                    continue;
+                }
+                unchanged += total;
+                continue;
+            }
+            if here < total {
+                if total > REPLY_BYTES {
+                    return Err(Ending::UpstreamProtocol(format!("a message of {total} bytes")));
+                }
+                break;
+            }
+            let gist = Gist::of(tag, rest.get(HEADER_BYTES..total).unwrap_or_default());
+            if self.takes_unchanged(tag, gist).await? {
+                unchanged += total;
+                continue;
+            }
+            self.pass(unchanged);
+            unchanged = 0;
+            let frame = split_frame(&mut self.upstream.input, REPLY_BYTES)
+                .map_err(|error| Ending::upstream(&error))?
+                .ok_or_else(|| Ending::UpstreamProtocol("a message shrank".to_owned()))?;
+            self.take_reply(&frame)?;
+        }
+        self.pass(unchanged);
+        Ok(())
+    }
+
+    /// Moves the first `count` bytes to the client.
+    fn pass(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        if self.client.output.is_empty() {
+            if count == self.upstream.input.len() {
+                mem::swap(&mut self.client.output, &mut self.upstream.input);
+                return;
+            }
+            self.client.output.clear();
+        }
+        let passed = self.upstream.input.get(..count).unwrap_or_default();
+        self.client.output.extend_from_slice(passed);
+        self.upstream.input.advance(count.min(self.upstream.input.len()));
+    }
+
+    /// Whether a row or a piece of COPY data may pass as it comes.
+    fn passes_data(&self, tag: u8) -> Result<bool, Ending> {
+        match self.queue.front() {
+            // No description comes ahead of these rows, and none is needed.
+            Some(Expected::Execute(request))
+                if request.refusal.is_none() && request.verdict.rows == Rows::Clear =>
+            {
+                return Ok(true);
+            }
+            Some(Expected::Simple(request, _) | Expected::Execute(request)) if request.refusal.is_none() => {}
+            _ => return Err(unexpected(tag)),
+        }
+        match (&self.rows, tag) {
+            // COPY TO of a masked column is refused beforehand: what comes is clear.
+            (RowHandling::Clear, _) | (_, b'd') => Ok(true),
+            (RowHandling::Masked(_), _) => Ok(false),
+            (RowHandling::Undescribed, _) => {
+                Err(Ending::Mask("rows came without a description of their columns".to_owned()))
+            }
+        }
+    }
+
+    /// Takes the replies that need no change; `false` for those that may.
+    async fn takes_unchanged(&mut self, tag: u8, gist: Gist) -> Result<bool, Ending> {
+        match tag {
+            b'1' => self.parse_complete()?,
+            b'2' => self.bind_complete()?,
+            b'3' => self.close_complete()?,
+            b't' => match self.queue.front() {
+                Some(Expected::Describe) => {}
+                _ => return Err(unexpected(tag)),
+            },
+            b'C' | b'I' | b's' => self.complete(tag, gist)?,
+            b'Z' => self.ready(gist).await?,
+            b'T' => match self.queue.front() {
+                Some(Expected::Describe) => {
+                    self.queue.pop_front();
+                }
+                Some(Expected::Simple(request, _)) if request.verdict.rows == Rows::Clear => {
+                    self.rows = RowHandling::Clear;
+                }
+                _ => return Ok(false),
+            },
+            b'n' => match self.queue.front() {
+                Some(Expected::Describe) => {
+                    self.queue.pop_front();
+                }
+                _ => return Ok(false),
+            },
+            b'H' | b'c' => match self.queue.front() {
+                Some(Expected::Simple(..) | Expected::Execute(_)) => {}
+                _ => return Err(unexpected(tag)),
+            },
+            b'G' => {
+                if self.copying != Copying::Asked {
+                    return Err(unexpected(tag));
+                }
+                self.copying = Copying::Yes;
+            }
+            b'A' => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Takes the replies that are changed, or not passed on at all.
+    fn take_reply(&mut self, frame: &Frame) -> Result<(), Ending> {
+        match backend::parse(frame).map_err(|error| Ending::upstream(&error))? {
+            Message::RowDescription(fields) => self.described(frame, &fields),
+            Message::NoData => match self.queue.pop_front() {
+                Some(Expected::DescribeOurs(_)) => {
+                    self.rows = RowHandling::Undescribed;
+                    Ok(())
+                }
+                _ => Err(unexpected(frame.tag)),
+            },
+            Message::DataRow(_) => self.masked_row(frame),
+            Message::ErrorResponse(fields) => self.failed(fields),
+            Message::NoticeResponse(fields) => {
+                let verdict = self.queue.front().and_then(|expected| expected.verdict()).cloned();
+                let fields = answer::scrub(fields, verdict.as_deref());
+                backend::notice_response(&mut self.client.output, &fields)
+                    .map_err(|error| Ending::upstream(&error))
+            }
+            Message::ParameterStatus { name, value } => {
+                pinned(name, value)?;
+                self.client.output.extend_from_slice(frame.raw());
+                Ok(())
+            }
+            _ => Err(unexpected(frame.tag)),
+        }
+    }
+
+    fn parse_complete(&mut self) -> Result<(), Ending> {
+        match self.queue.pop_front() {
+            Some(Expected::Parse { name, learnt: Some(learnt), .. }) => {
+                self.statements.confirm(&name, learnt);
+                Ok(())
+            }
+            _ => Err(unexpected(b'1')),
+        }
+    }
+
+    fn bind_complete(&mut self) -> Result<(), Ending> {
+        match self.queue.pop_front() {
+            Some(Expected::Bind { name, learnt, .. }) => {
+                self.portals.confirm(&name, learnt);
+                Ok(())
+            }
+            _ => Err(unexpected(b'2')),
+        }
+    }
+
+    fn close_complete(&mut self) -> Result<(), Ending> {
+        match self.queue.pop_front() {
+            Some(Expected::CloseStatement(name)) => self.statements.forget(&name),
+            Some(Expected::ClosePortal(name)) => self.portals.forget(&name),
+            _ => return Err(unexpected(b'3')),
+        }
+        Ok(())
+    }
+
+    /// A statement has ended, or a portal is suspended.
+    fn complete(&mut self, tag: u8, gist: Gist) -> Result<(), Ending> {
+        let affected = if let Gist::Rows(rows) = gist { rows } else { 0 };
+        match self.queue.front_mut() {
+            Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
+                request.rows += affected;
+                if let Some((name, learnt)) = request.prepares.take() {
+                    self.statements.confirm(&name, learnt);
+                }
+                // The next statement of the message brings a description of its own.
+                self.rows = RowHandling::Undescribed;
+                Ok(())
+            }
+            Some(Expected::Execute(request)) if request.refusal.is_none() => {
+                request.rows += affected;
+                if let Some((name, learnt)) = request.prepares.take() {
+                    self.statements.confirm(&name, learnt);
+                }
+                let Some(Expected::Execute(request)) = self.queue.pop_front() else {
+                    return Err(unexpected(tag));
+                };
+                self.copying = Copying::No;
+                self.rows = RowHandling::Undescribed;
+                self.note_completion(&request, None)
+            }
+            _ => Err(unexpected(tag)),
+        }
+    }
+
+    async fn ready(&mut self, gist: Gist) -> Result<(), Ending> {
+        let Gist::Status(status) = gist else { return Err(unexpected(b'Z')) };
+        self.transaction = status;
+        let batch = match self.queue.pop_front() {
+            Some(Expected::Simple(request, batch)) => {
+                if request.refusal.is_none() && !request.verdict.statements.is_empty() {
+                    self.note_completion(&request, None)?;
+                }
+                batch
+            }
+            Some(Expected::Sync(batch)) => batch,
+            _ => return Err(unexpected(b'Z')),
+        };
+        self.copying = Copying::No;
+        self.rows = RowHandling::Undescribed;
+        self.statements.settle(batch);
+        self.portals.settle(batch);
+        if self.transaction == TransactionStatus::Idle {
+            if self.queue.is_empty() {
+                // Portals end with their transaction.
+                self.portals.clear();
+            }
+            if self.schema_changed {
+                self.room.catalogues.outdate(&self.place).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn described(&mut self, frame: &Frame, fields: &[Field<'_>]) -> Result<(), Ending> {
+        match self.queue.front() {
+            Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
+                self.rows = trace(&request.verdict, fields);
+                self.client.output.extend_from_slice(frame.raw());
+                Ok(())
+            }
+            Some(Expected::DescribeOurs(verdict)) => {
+                self.rows = trace(verdict, fields);
+                self.queue.pop_front();
+                Ok(())
+            }
+            _ => Err(unexpected(frame.tag)),
+        }
+    }
+
+    fn masked_row(&mut self, frame: &Frame) -> Result<(), Ending> {
+        let RowHandling::Masked(plan) = &self.rows else { return Err(unexpected(frame.tag)) };
+        mask_data_row(frame, plan, &self.room.masker, &mut self.client.output)
+            .map_err(|error| Ending::Mask(error.to_string()))
+    }
+
+    fn failed(&mut self, fields: Fields<'_>) -> Result<(), Ending> {
+        let fatal = matches!(fields.field(Fields::SEVERITY_ENGLISH), Some(b"FATAL" | b"PANIC"));
+        let front = self.queue.front();
+        match front.and_then(Expected::refusal).filter(|_| !fatal) {
+            Some(denial) => answer::refusal(denial, &mut self.client.output),
+            None => {
+                let verdict = front.and_then(Expected::verdict).cloned();
+                let sqlstate = fields.field(Fields::SQLSTATE).unwrap_or_default();
+                let failure = format!("failed: SQLSTATE {}", sqlstate.escape_ascii());
+                if let Some(Expected::Simple(request, _) | Expected::Execute(request)) = front {
+                    self.note_completion(request, Some(failure))?;
+                }
+                let fields = answer::scrub(fields, verdict.as_deref());
+                backend::error_response(&mut self.client.output, &fields)
+            }
+        }
+        .map_err(|error| Ending::upstream(&error))?;
+        self.copying = Copying::No;
+        match self.queue.front_mut() {
+            Some(Expected::Simple(request, _)) => {
+                // ReadyForQuery comes next; that the statement ran to its end is not recorded a second time.
+                request.verdict = Arc::new(nothing_more(&request.verdict));
+            }
+            Some(Expected::Sync(_)) | None => {}
+            Some(_) => {
+                skip_to_sync(&mut self.queue);
+                // Without a Sync in the queue the server goes on skipping what is still to come.
+                self.skipping = self.queue.is_empty();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The verdict of a simple query that has failed: no statements are left of it.
+fn nothing_more(verdict: &Verdict) -> Verdict {
+    Verdict {
+        statements: Arc::from([]),
+        denial: verdict.denial.clone(),
+        policies: Vec::new(),
+        masks: verdict.masks.clone(),
+        target_masks: Arc::clone(&verdict.target_masks),
+        catalogue: Arc::clone(&verdict.catalogue),
+        policy_epoch: verdict.policy_epoch,
+        rows: verdict.rows,
+    }
+}
+
+/// The mask of each result column: by where its value comes from, never by the name that the statement gave it.
+fn trace(verdict: &Verdict, fields: &[Field<'_>]) -> RowHandling {
+    let plan: Vec<_> = fields
+        .iter()
+        .map(|field| {
+            let format = if field.format == 1 { Format::Binary } else { Format::Text };
+            Some((transform(verdict, field)?, field.type_oid, format))
+        })
+        .collect();
+    if plan.iter().all(Option::is_none) { RowHandling::Clear } else { RowHandling::Masked(plan) }
+}
+
+fn transform(verdict: &Verdict, field: &Field<'_>) -> Option<Transform> {
+    let masks = [&verdict.masks, verdict.target_masks.as_ref()];
+    let catalogue = &verdict.catalogue;
+    let traced = origins(&verdict.statements, catalogue, field.table_oid, field.attribute)
+        .iter()
+        .flat_map(|origin| masks.iter().filter_map(move |plan| plan.columns.get(origin)))
+        .map(|mask| mask.transform)
+        .reduce(Transform::stronger);
+    // A column of a relation that the catalogue does not know may be anything that this target masks.
+    let unknown = field.table_oid != 0 && catalogue.column(field.table_oid, field.attribute).is_none();
+    let anything = || {
+        masks
+            .iter()
+            .flat_map(|plan| plan.columns.values())
+            .map(|mask| mask.transform)
+            .reduce(Transform::stronger)
+    };
+    let transform = if unknown { anything() } else { traced };
+    // A computed value could show a partly masked one piece by piece: substr(email, 1, 1), substr(email, 2, 1), …
+    if field.table_oid == 0 { transform.map(|mask| mask.stronger(Transform::Redact)) } else { transform }
+}
+
+/// Settings that decide how statements are read must stay as the session began.
+fn pinned(name: &[u8], value: &[u8]) -> Result<(), Ending> {
+    let expected: &[u8] = match name {
+        b"client_encoding" => b"UTF8",
+        b"standard_conforming_strings" => b"on",
+        _ => return Ok(()),
+    };
+    if value == expected {
+        return Ok(());
+    }
+    Err(Ending::UpstreamProtocol(format!("{} changed under the session", name.escape_ascii())))
+}
+
+fn unexpected(tag: u8) -> Ending {
+    Ending::UpstreamProtocol(format!("unexpected message {:?}", char::from(tag)))
+}

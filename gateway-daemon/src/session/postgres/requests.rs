@@ -1,0 +1,557 @@
+//! The client's messages: judged, recorded, then forwarded as they came, or replaced by one that fails.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+
+use super::{
+    answer::{REFUSED_NAME, REFUSED_STATEMENT},
+    ending::Ending,
+    expected::{Expected, Request},
+    judge::{Rows, Verdict},
+    names::Lookup,
+    relay::{Copying, KnownStatements, Origin, Prepared, Relay},
+};
+use crate::{
+    domain::{decision::Denial, event::AuditEvent, ids::PolicyId, statement::SessionEffect},
+    protocol::{
+        postgres::{
+            Frame,
+            backend::TransactionStatus,
+            frontend::{self, Kind, Message},
+            peek_header, split_frame,
+        },
+        wire::WireError,
+    },
+    sql::postgres::unknown_relations,
+};
+
+/// No message of a client but COPY data, which is passed on as it comes, may be larger.
+const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Requests judged in one go are recorded together; beyond this much the rest waits its turn.
+const BATCH_BYTES: usize = 128 * 1024;
+/// A session keeps no more names of prepared statements or portals than this.
+const NAMES: usize = 20_000;
+
+/// What became of a message.
+enum Taken {
+    /// It is dealt with.
+    Done,
+    /// It must wait until the server has answered everything before it.
+    Wait,
+}
+
+/// A verdict, or the need to wait for one.
+enum Judged {
+    Verdict(Arc<Verdict>),
+    Wait,
+}
+
+/// Messages of one go: staged bytes go upstream once the events are durable.
+#[derive(Default)]
+struct Batched {
+    staged: BytesMut,
+    events: Vec<AuditEvent>,
+}
+
+impl Relay<'_> {
+    /// Takes whatever messages of the client are complete, up to one that must wait.
+    pub(super) async fn take_requests(&mut self) -> Result<(), Ending> {
+        let mut batched = Batched::default();
+        while !self.waits() && batched.staged.len() < BATCH_BYTES {
+            if self.pass_copy_data()? {
+                continue;
+            }
+            let Some(frame) = self.next_frame()? else { break };
+            // A frame is a reference to the bytes that came: keeping one in hand costs nothing.
+            match self.take(frame.clone(), &mut batched).await {
+                Ok(Taken::Done) => {}
+                Ok(Taken::Wait) => {
+                    self.held = Some(frame);
+                    if self.unsynced {
+                        // The server may keep its answers to a pipeline until a Sync; the wait needs them now.
+                        Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+                    }
+                    break;
+                }
+                Err(ending) => {
+                    // What was refused or allowed before the end is recorded all the same.
+                    if !batched.events.is_empty() {
+                        self.room.audit.append(batched.events).await?;
+                    }
+                    return Err(ending);
+                }
+            }
+        }
+        if !batched.events.is_empty() {
+            self.room.audit.append(batched.events).await?;
+        }
+        if self.upstream.output.is_empty() {
+            self.upstream.output = batched.staged;
+        } else {
+            self.upstream.output.extend_from_slice(&batched.staged);
+        }
+        Ok(())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, Ending> {
+        if let Some(frame) = self.held.take() {
+            return Ok(Some(frame));
+        }
+        split_frame(&mut self.client.input, MESSAGE_BYTES).map_err(|error| Ending::client(&error))
+    }
+
+    /// Passes COPY data on as they come; `true` when something was moved.
+    fn pass_copy_data(&mut self) -> Result<bool, Ending> {
+        if self.copy_bytes_left == 0 {
+            if self.copying != Copying::Yes || self.held.is_some() {
+                return Ok(false);
+            }
+            match peek_header(&self.client.input).map_err(|error| Ending::client(&error))? {
+                Some((b'd', total)) => self.copy_bytes_left = total,
+                _ => return Ok(false),
+            }
+        }
+        let now = self.copy_bytes_left.min(self.client.input.len());
+        if now == 0 {
+            return Ok(false);
+        }
+        let piece = self.client.input.split_to(now);
+        self.upstream.output.unsplit(piece);
+        self.copy_bytes_left -= now;
+        Ok(true)
+    }
+
+    async fn take(&mut self, frame: Frame, batched: &mut Batched) -> Result<Taken, Ending> {
+        let message = frontend::parse(&frame).map_err(|error| Ending::client(&error))?;
+        if self.copying == Copying::Yes {
+            return self.take_in_copy(&message, &frame, batched);
+        }
+        if self.skipping && !matches!(message, Message::Sync | Message::Terminate) {
+            // The server would skip it: so nothing is judged, and nothing answered.
+            return Ok(Taken::Done);
+        }
+        match message {
+            Message::Query(sql) => return self.take_query(sql, &frame, batched).await,
+            Message::Parse { name, sql, .. } => return self.take_parse(name, sql, &frame, batched).await,
+            Message::Bind { portal, statement, .. } => {
+                return self.take_bind(portal, statement, &frame, batched).await;
+            }
+            Message::Execute { portal, .. } => return self.take_execute(portal, &frame, batched).await,
+            Message::Describe { .. } => self.forward(Expected::Describe, &frame, batched),
+            Message::Close { kind: Kind::Statement, name } => {
+                self.forward(Expected::CloseStatement(name.to_vec()), &frame, batched);
+            }
+            Message::Close { kind: Kind::Portal, name } => {
+                self.forward(Expected::ClosePortal(name.to_vec()), &frame, batched);
+            }
+            Message::Flush => batched.staged.extend_from_slice(frame.raw()),
+            Message::Sync => {
+                self.skipping = false;
+                self.unsynced = false;
+                self.queue.push_back(Expected::Sync(self.batch));
+                self.batch += 1;
+                batched.staged.extend_from_slice(frame.raw());
+            }
+            Message::FunctionCall { .. } => {
+                let denial = denial(
+                    "fastpath function calls are not judged, so they are refused",
+                    Some("Call the function in a SELECT."),
+                    "function-call",
+                );
+                let verdict = Arc::new(self.refused_verdict(denial));
+                self.refuse_simple("", verdict, batched)?;
+            }
+            // Without COPY under way the server ignores these; so does the relay.
+            Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => {}
+            Message::Password(_) => {
+                return Err(Ending::ClientProtocol("a password after the login".to_owned()));
+            }
+            Message::Terminate => return Err(Ending::ClientClosed),
+        }
+        Ok(Taken::Done)
+    }
+
+    fn take_in_copy(
+        &mut self,
+        message: &Message<'_>,
+        frame: &Frame,
+        batched: &mut Batched,
+    ) -> Result<Taken, Ending> {
+        match message {
+            Message::CopyDone | Message::CopyFail(_) => {
+                self.copying = Copying::No;
+                batched.staged.extend_from_slice(frame.raw());
+            }
+            // The server ignores both during COPY.
+            Message::Flush | Message::Sync => {}
+            Message::Terminate => return Err(Ending::ClientClosed),
+            _ => {
+                return Err(Ending::ClientProtocol(format!(
+                    "message {:?} in the middle of COPY",
+                    char::from(frame.tag)
+                )));
+            }
+        }
+        Ok(Taken::Done)
+    }
+
+    async fn take_query(
+        &mut self,
+        sql: &[u8],
+        frame: &Frame,
+        batched: &mut Batched,
+    ) -> Result<Taken, Ending> {
+        let text = match text(sql) {
+            Ok(text) => text,
+            Err(denial) => {
+                let verdict = Arc::new(self.refused_verdict(denial));
+                self.refuse_simple("", verdict, batched)?;
+                return Ok(Taken::Done);
+            }
+        };
+        let Judged::Verdict(verdict) = self.judge(text, batched).await? else { return Ok(Taken::Wait) };
+        if verdict.denial.is_some() {
+            self.refuse_simple(text, verdict, batched)?;
+            return Ok(Taken::Done);
+        }
+        if !verdict.statements.is_empty() {
+            batched.events.push(self.request_event(text, &verdict, None));
+        }
+        let prepares = self.learn_prepare(text, &verdict);
+        self.after_forwarding(&verdict);
+        let request = self.request(verdict, None, prepares);
+        self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
+        self.batch += 1;
+        batched.staged.extend_from_slice(frame.raw());
+        Ok(Taken::Done)
+    }
+
+    async fn take_parse(
+        &mut self,
+        name: &[u8],
+        sql: &[u8],
+        frame: &Frame,
+        batched: &mut Batched,
+    ) -> Result<Taken, Ending> {
+        if self.statements.len() >= NAMES {
+            return Err(Ending::ClientProtocol(format!("more than {NAMES} prepared statements")));
+        }
+        let (text, verdict) = match text(sql) {
+            Ok(text) => match self.judge(text, batched).await? {
+                Judged::Verdict(verdict) => (text, verdict),
+                Judged::Wait => return Ok(Taken::Wait),
+            },
+            Err(denial) => ("", Arc::new(self.refused_verdict(denial))),
+        };
+        self.unsynced = true;
+        if let Some(denial) = verdict.denial.clone() {
+            batched.events.push(self.request_event(text, &verdict, Some(&denial)));
+            stage_refused_parse(&mut batched.staged)?;
+            self.queue.push_back(Expected::Parse {
+                name: Vec::new(),
+                learnt: None,
+                refusal: Some(denial),
+                verdict,
+            });
+            return Ok(Taken::Done);
+        }
+        let prepared = Prepared { text: text.into(), verdict: Arc::clone(&verdict), origin: Origin::Parse };
+        let learnt = self.statements.learn(name, Arc::new(prepared), self.batch);
+        self.queue.push_back(Expected::Parse {
+            name: name.to_vec(),
+            learnt: Some(learnt),
+            refusal: None,
+            verdict,
+        });
+        batched.staged.extend_from_slice(frame.raw());
+        Ok(Taken::Done)
+    }
+
+    async fn take_bind(
+        &mut self,
+        portal: &[u8],
+        statement: &[u8],
+        frame: &Frame,
+        batched: &mut Batched,
+    ) -> Result<Taken, Ending> {
+        self.refresh_if_aged(batched).await?;
+        if self.portals.len() >= NAMES {
+            return Err(Ending::ClientProtocol(format!("more than {NAMES} portals")));
+        }
+        let prepared = match self.statements.lookup(statement, self.batch) {
+            Lookup::Known(prepared) => Some(Arc::clone(prepared)),
+            // The server will say that there is none; if it has one after all, its rows are refused at Execute.
+            Lookup::Unknown => None,
+            Lookup::Unsettled => return Ok(Taken::Wait),
+        };
+        let verdict = prepared.as_ref().map(|prepared| Arc::clone(&prepared.verdict));
+        let learnt = self.portals.learn(portal, prepared, self.batch);
+        self.unsynced = true;
+        self.queue.push_back(Expected::Bind { name: portal.to_vec(), learnt, verdict });
+        batched.staged.extend_from_slice(frame.raw());
+        Ok(Taken::Done)
+    }
+
+    async fn take_execute(
+        &mut self,
+        portal: &[u8],
+        frame: &Frame,
+        batched: &mut Batched,
+    ) -> Result<Taken, Ending> {
+        let prepared = match self.portals.lookup(portal, self.batch) {
+            Lookup::Known(prepared) => prepared.clone(),
+            Lookup::Unknown => None,
+            Lookup::Unsettled => return Ok(Taken::Wait),
+        };
+        let (text, verdict) = match prepared {
+            Some(prepared) => {
+                let Judged::Verdict(verdict) = self.judge_again(&prepared, batched).await? else {
+                    return Ok(Taken::Wait);
+                };
+                (Arc::clone(&prepared.text), verdict)
+            }
+            None => {
+                let denial = denial(
+                    "this portal was not made by a Bind on this connection",
+                    Some("Run FETCH for a cursor."),
+                    "unknown-portal",
+                );
+                (Arc::from(""), Arc::new(self.refused_verdict(denial)))
+            }
+        };
+        self.unsynced = true;
+        if let Some(denial) = verdict.denial.clone() {
+            batched.events.push(self.request_event(&text, &verdict, Some(&denial)));
+            stage_refused_parse(&mut batched.staged)?;
+            let request = self.request(verdict, Some(denial), None);
+            self.queue.push_back(Expected::Execute(Box::new(request)));
+            return Ok(Taken::Done);
+        }
+        if !verdict.statements.is_empty() {
+            batched.events.push(self.request_event(&text, &verdict, None));
+        }
+        if verdict.rows == Rows::Traced {
+            let describe = Message::Describe { kind: Kind::Portal, name: portal };
+            describe.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+            self.queue.push_back(Expected::DescribeOurs(Arc::clone(&verdict)));
+        }
+        let prepares = self.learn_prepare(&text, &verdict);
+        self.after_forwarding(&verdict);
+        batched.staged.extend_from_slice(frame.raw());
+        if self.copying == Copying::Asked {
+            // The relay waits for the server's word before it looks at the client's next message.
+            Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+        }
+        let request = self.request(verdict, None, prepares);
+        self.queue.push_back(Expected::Execute(Box::new(request)));
+        Ok(Taken::Done)
+    }
+
+    fn forward(&mut self, expected: Expected, frame: &Frame, batched: &mut Batched) {
+        self.unsynced = true;
+        self.queue.push_back(expected);
+        batched.staged.extend_from_slice(frame.raw());
+    }
+
+    /// Sends a simple query that fails in the place of a refused one.
+    fn refuse_simple(
+        &mut self,
+        text: &str,
+        verdict: Arc<Verdict>,
+        batched: &mut Batched,
+    ) -> Result<(), Ending> {
+        let refusal = verdict.denial.clone();
+        batched.events.push(self.request_event(text, &verdict, refusal.as_deref()));
+        let stand_in = Message::Query(REFUSED_STATEMENT);
+        stand_in.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+        let request = self.request(verdict, refusal, None);
+        self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
+        self.batch += 1;
+        Ok(())
+    }
+
+    async fn judge(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
+        self.check_identity().await?;
+        self.refresh_if_aged(batched).await?;
+        if self.schema_changed {
+            match self.may_refresh(batched) {
+                Refresh::Now => self.refresh_catalogue().await?,
+                Refresh::AfterDraining => return Ok(Judged::Wait),
+                Refresh::NotInThisTransaction => {}
+                Refresh::NeedsSync => {
+                    return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
+                }
+            }
+        }
+        let mut reading = self.room.judge.read(text, &self.snapshot.catalogue);
+        if let Ok(statements) = &reading {
+            let executes = statements
+                .iter()
+                .any(|statement| matches!(statement.session_effect, SessionEffect::Execute { .. }));
+            if executes && !self.queue.is_empty() {
+                return Ok(Judged::Wait);
+            }
+            let unknown = statements
+                .iter()
+                .any(|statement| !unknown_relations(statement, &self.snapshot.catalogue).is_empty());
+            if unknown {
+                match self.may_refresh(batched) {
+                    Refresh::Now => {
+                        self.refresh_catalogue().await?;
+                        reading = self.room.judge.read(text, &self.snapshot.catalogue);
+                    }
+                    Refresh::AfterDraining => return Ok(Judged::Wait),
+                    // Nothing runs in a failed transaction.
+                    Refresh::NotInThisTransaction => {}
+                    Refresh::NeedsSync => {
+                        return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
+                    }
+                }
+            }
+        }
+        let prepared = KnownStatements { names: &self.statements, batch: self.batch };
+        let verdict =
+            self.room.judge.decide(&self.asker, self.facts, &self.snapshot.catalogue, reading, &prepared);
+        Ok(Judged::Verdict(Arc::new(verdict)))
+    }
+
+    /// Judges a prepared statement as it stands now: policies, schema and identity may have changed since.
+    async fn judge_again(&mut self, prepared: &Prepared, batched: &Batched) -> Result<Judged, Ending> {
+        let current = prepared.verdict.policy_epoch == self.room.judge.policy_epoch()
+            && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
+            && !self.schema_changed;
+        if current {
+            self.check_identity().await?;
+            return Ok(Judged::Verdict(Arc::clone(&prepared.verdict)));
+        }
+        match prepared.origin {
+            Origin::Parse => self.judge(&prepared.text, batched).await,
+            Origin::Sql => Ok(Judged::Verdict(Arc::new(self.refused_verdict(denial(
+                "policies or schema have changed since this statement was prepared",
+                Some("PREPARE it again."),
+                "prepared-outdated",
+            ))))),
+        }
+    }
+
+    /// Reads the schema anew when the snapshot is old and the session has nothing under way; an old snapshot
+    /// without a known change is good enough to finish what is under way.
+    async fn refresh_if_aged(&mut self, batched: &Batched) -> Result<(), Ending> {
+        if !self.snapshot.is_fresh(Instant::now()) && matches!(self.may_refresh(batched), Refresh::Now) {
+            self.refresh_catalogue().await?;
+        }
+        Ok(())
+    }
+
+    fn may_refresh(&self, batched: &Batched) -> Refresh {
+        if !self.queue.is_empty() || !batched.staged.is_empty() {
+            // Even a failed transaction is only known to have failed once everything is answered.
+            return if self.unsynced && self.only_unsynced_owed() {
+                Refresh::NeedsSync
+            } else {
+                Refresh::AfterDraining
+            };
+        }
+        match self.transaction {
+            TransactionStatus::Failed => Refresh::NotInThisTransaction,
+            _ if self.unsynced => Refresh::NeedsSync,
+            _ => Refresh::Now,
+        }
+    }
+
+    /// Whether what is owed belongs to the batch that the client has not ended yet, so that waiting may be in vain:
+    /// the server answers it when a Sync or Flush comes.
+    fn only_unsynced_owed(&self) -> bool {
+        !self.queue.iter().any(|expected| matches!(expected, Expected::Sync(_) | Expected::Simple(..)))
+    }
+
+    /// Notes the meaning that SQL's PREPARE gives a name.
+    fn learn_prepare(&mut self, text: &str, verdict: &Arc<Verdict>) -> Option<(Vec<u8>, u64)> {
+        let SessionEffect::Prepare { name, statement } = &verdict.statements.first()?.session_effect else {
+            return None;
+        };
+        let inner = Verdict {
+            statements: Arc::from([statement.as_ref().clone()]),
+            denial: None,
+            policies: verdict.policies.clone(),
+            masks: verdict.masks.clone(),
+            target_masks: Arc::clone(&verdict.target_masks),
+            catalogue: Arc::clone(&verdict.catalogue),
+            policy_epoch: verdict.policy_epoch,
+            rows: verdict.rows,
+        };
+        let prepared = Prepared { text: text.into(), verdict: Arc::new(inner), origin: Origin::Sql };
+        let name = name.as_bytes().to_vec();
+        let learnt = self.statements.learn(&name, Arc::new(prepared), self.batch);
+        Some((name, learnt))
+    }
+
+    fn after_forwarding(&mut self, verdict: &Verdict) {
+        if verdict.copies_from_client() {
+            self.copying = Copying::Asked;
+        }
+        if verdict.changes_schema() {
+            self.schema_changed = true;
+        }
+    }
+
+    fn request(
+        &self,
+        verdict: Arc<Verdict>,
+        refusal: Option<Arc<Denial>>,
+        prepares: Option<(Vec<u8>, u64)>,
+    ) -> Request {
+        Request { verdict, refusal, started: Instant::now(), rows: 0, prepares }
+    }
+
+    /// The verdict on what cannot even be read.
+    fn refused_verdict(&self, denial: Denial) -> Verdict {
+        Verdict {
+            statements: Arc::from([]),
+            denial: Some(Arc::new(denial)),
+            policies: Vec::new(),
+            masks: crate::domain::decision::MaskPlan::default(),
+            target_masks: Arc::default(),
+            catalogue: Arc::clone(&self.snapshot.catalogue),
+            policy_epoch: self.room.judge.policy_epoch(),
+            rows: Rows::Clear,
+        }
+    }
+}
+
+/// Whether the schema can be read over the session's own connection now.
+enum Refresh {
+    Now,
+    AfterDraining,
+    NotInThisTransaction,
+    NeedsSync,
+}
+
+fn stage_refused_parse(staged: &mut BytesMut) -> Result<(), Ending> {
+    Message::Parse { name: REFUSED_NAME, sql: REFUSED_STATEMENT, parameter_types: Vec::new() }
+        .encode(staged)
+        .map_err(|error: WireError| Ending::client(&error))
+}
+
+fn text(sql: &[u8]) -> Result<&str, Denial> {
+    std::str::from_utf8(sql).map_err(|_| {
+        denial("the statement is not valid UTF-8", Some("Set the client's encoding to UTF8."), "not-utf8")
+    })
+}
+
+fn needs_sync() -> Denial {
+    denial(
+        "the schema may have changed in this pipeline, and cannot be read in the middle of it",
+        Some("End the pipeline with Sync before the next statement."),
+        "schema-in-pipeline",
+    )
+}
+
+fn denial(reason: &str, hint: Option<&str>, rule: &str) -> Denial {
+    Denial {
+        reason: reason.to_owned(),
+        hint: hint.map(ToOwned::to_owned),
+        policies: vec![PolicyId(format!("builtin/{rule}").into())],
+    }
+}

@@ -1,0 +1,281 @@
+//! The client's side of a session's beginning: what it may ask for, and what of that is passed on.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    cancel::KeyLength,
+    ending::Ending,
+    target::CancelKey,
+    transport::{End, Side},
+};
+use crate::{
+    domain::{decision::Denial, ids::PolicyId},
+    protocol::postgres::{StartupPacket, backend::Message, split_startup},
+};
+
+/// From the connection to the end of the startup message.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Startup parameters that change how values look, or how long things may take, and nothing else.
+const HARMLESS: &[&str] = &[
+    "application_name",
+    "bytea_output",
+    "client_min_messages",
+    "datestyle",
+    "extra_float_digits",
+    "geqo",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "statement_timeout",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "timezone",
+];
+
+/// What a client asked for.
+#[derive(Debug)]
+pub enum Asked {
+    /// A session.
+    Session(Wanted),
+    /// To cancel what another connection runs.
+    Cancel(CancelKey),
+}
+
+/// A session that a client wants.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The database; the user's name when the client named none, as PostgreSQL has it.
+    pub database: String,
+    /// The other parameters, as the client wrote them.
+    parameters: Vec<(String, String)>,
+    /// Protocol options that nodegate does not know, and the minor version asked for.
+    unknown_options: Vec<String>,
+    minor: u16,
+}
+
+/// The newest minor version of protocol 3 that is spoken.
+const NEWEST_MINOR: u16 = 2;
+
+/// Reads up to the startup message, answering requests for encryption.
+///
+/// # Errors
+/// A breach of the protocol, or a client that takes too long.
+pub async fn receive(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
+    timeout(STARTUP_TIMEOUT, exchange(client)).await.unwrap_or(Err(Ending::ClientStalled))
+}
+
+async fn exchange(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
+    let mut encryption_requests = 0;
+    loop {
+        let packet = split_startup(&mut client.input).map_err(|error| Ending::client(&error))?;
+        match packet {
+            None => {
+                if client.ended {
+                    return Err(Ending::ClientClosed);
+                }
+                client.fill().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+            }
+            Some(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => {
+                encryption_requests += 1;
+                if encryption_requests > 2 || !client.input.is_empty() {
+                    return Err(Ending::ClientProtocol("bytes ahead of the answer to SSLRequest".to_owned()));
+                }
+                client.output.extend_from_slice(b"N");
+                client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+            }
+            Some(StartupPacket::Cancel { process_id, secret }) => {
+                return Ok(Asked::Cancel(CancelKey { process_id, secret }));
+            }
+            Some(StartupPacket::Startup { minor, parameters, .. }) => {
+                return Ok(Asked::Session(Wanted::new(minor, parameters)));
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn new(minor: u16, parameters: Vec<(String, String)>) -> Self {
+        let value =
+            |name: &str| parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        let database = value("database").filter(|name| !name.is_empty()).or_else(|| value("user"));
+        let (unknown_options, parameters) = parameters
+            .into_iter()
+            .filter(|(name, _)| name != "database" && name != "user")
+            .partition::<Vec<_>, _>(|(name, _)| name.starts_with("_pq_."));
+        Self {
+            database: database.unwrap_or_default(),
+            parameters,
+            unknown_options: unknown_options.into_iter().map(|(name, _)| name).collect(),
+            minor,
+        }
+    }
+
+    /// Which kind of cancel key the client can take.
+    pub const fn key_length(&self) -> KeyLength {
+        if self.minor >= NEWEST_MINOR { KeyLength::Long } else { KeyLength::Short }
+    }
+
+    /// Tells the client what of the protocol it asked for is not spoken, if anything.
+    pub fn negotiate(&self, out: &mut BytesMut) -> Result<(), Ending> {
+        if self.minor <= NEWEST_MINOR && self.unknown_options.is_empty() {
+            return Ok(());
+        }
+        let spoken = u32::from(self.minor.min(NEWEST_MINOR));
+        Message::NegotiateProtocolVersion {
+            version: 3 << 16 | spoken,
+            unrecognised: self.unknown_options.iter().map(String::as_bytes).collect(),
+        }
+        .encode(out)
+        .map_err(|error| Ending::client(&error))
+    }
+
+    /// The parameters to log in with: the client's harmless ones, and those that the daemon pins.
+    ///
+    /// # Errors
+    /// A parameter that would change how statements are read, who runs them, or the kind of connection.
+    pub fn upstream_parameters(&self) -> Result<Vec<(String, String)>, Denial> {
+        let mut passed = vec![
+            ("database".to_owned(), self.database.clone()),
+            ("client_encoding".to_owned(), "UTF8".to_owned()),
+            ("standard_conforming_strings".to_owned(), "on".to_owned()),
+        ];
+        for (name, value) in &self.parameters {
+            if name == "options" {
+                for (name, value) in command_line(value)? {
+                    admit(&name, &value, &mut passed)?;
+                }
+            } else {
+                admit(name, value, &mut passed)?;
+            }
+        }
+        Ok(passed)
+    }
+}
+
+fn admit(name: &str, value: &str, passed: &mut Vec<(String, String)>) -> Result<(), Denial> {
+    let lower = name.to_ascii_lowercase();
+    match lower.as_str() {
+        // An ASCII client is served as UTF-8: ASCII is part of it, and other bytes are refused as such.
+        "client_encoding" => {
+            let plain: String =
+                value.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+            match plain.as_str() {
+                "utf8" | "unicode" | "sqlascii" | "auto" => Ok(()),
+                _ => Err(refuse(
+                    format!("the client's encoding is {value:?}"),
+                    "Connect with client_encoding=UTF8.",
+                )),
+            }
+        }
+        "standard_conforming_strings" if matches!(value, "on" | "true" | "1" | "yes") => Ok(()),
+        "replication" if matches!(value, "false" | "off" | "0" | "no") => Ok(()),
+        "replication" => {
+            Err(refuse("replication connections are refused".to_owned(), "Ask for an ordinary session."))
+        }
+        _ if HARMLESS.contains(&lower.as_str()) => {
+            passed.push((name.to_owned(), value.to_owned()));
+            Ok(())
+        }
+        _ => Err(refuse(
+            format!("the startup parameter {name:?} is not allowed"),
+            "Leave it out of the connection string, PGOPTIONS and the driver's settings.",
+        )),
+    }
+}
+
+/// Reads `-c name=value` and `--name=value` as the server's command line does: blanks separate, a backslash
+/// takes the next character as it is.
+fn command_line(options: &str) -> Result<Vec<(String, String)>, Denial> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        if character.is_ascii_whitespace() {
+            words.extend(word.take());
+            continue;
+        }
+        let taken = if character == '\\' { characters.next().unwrap_or('\\') } else { character };
+        word.get_or_insert_default().push(taken);
+    }
+    words.extend(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("--") {
+            Some(setting) => Some(setting.to_owned()),
+            None if word == "-c" => words.next(),
+            None => word.strip_prefix("-c").map(ToOwned::to_owned),
+        };
+        match setting.as_deref().and_then(|setting| setting.split_once('=')) {
+            Some((name, value)) => settings.push((name.replace('-', "_"), value.to_owned())),
+            None => {
+                return Err(refuse(
+                    format!("the startup option {word:?} is not allowed"),
+                    "Use -c name=value, for settings that nodegate allows.",
+                ));
+            }
+        }
+    }
+    Ok(settings)
+}
+
+fn refuse(reason: String, hint: &str) -> Denial {
+    Denial {
+        reason,
+        hint: Some(hint.to_owned()),
+        policies: vec![PolicyId::from("builtin/startup-parameter")],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn wanted(parameters: &[(&str, &str)]) -> Wanted {
+        let parameters = parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Wanted::new(0, parameters)
+    }
+
+    #[test]
+    fn the_user_is_never_passed_on_and_names_the_database_when_none_is_given() {
+        let wanted = wanted(&[("user", "alice")]);
+        assert_eq!(wanted.database, "alice");
+        assert!(wanted.upstream_parameters().unwrap().iter().all(|(name, _)| name != "user"));
+    }
+
+    #[test]
+    fn harmless_options_pass_and_others_are_refused_by_name() {
+        let passed = wanted(&[("options", "-c statement_timeout=5s --TimeZone=UTC")]);
+        let passed = passed.upstream_parameters().unwrap();
+        assert!(passed.contains(&("statement_timeout".to_owned(), "5s".to_owned())));
+        for (name, value) in [
+            ("options", "-c search_path=evil"),
+            ("options", "-csession_replication_role=replica"),
+            ("options", "-c role\\=admin"),
+            ("options", "-W 5"),
+            ("replication", "database"),
+            ("search_path", "evil"),
+            ("client_encoding", "SJIS"),
+            ("standard_conforming_strings", "off"),
+        ] {
+            assert!(wanted(&[(name, value)]).upstream_parameters().is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn unknown_protocol_options_and_newer_versions_are_negotiated() {
+        let mut out = BytesMut::new();
+        Wanted::new(2, vec![]).negotiate(&mut out).unwrap();
+        assert!(out.is_empty());
+        Wanted::new(9, vec![("_pq_.command_tag".to_owned(), "x".to_owned())]).negotiate(&mut out).unwrap();
+        assert_eq!(out.first(), Some(&b'v'));
+    }
+}

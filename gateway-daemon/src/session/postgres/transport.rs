@@ -1,0 +1,215 @@
+//! The two ends of a session as buffers over sockets: bytes in, bytes out, bounded, without a task per side.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
+
+/// Reading stops while this much is waiting to be written to the other side.
+const BACKLOG_BYTES: usize = 256 * 1024;
+/// How much is read at once.
+const READ_BYTES: usize = 32 * 1024;
+
+/// A connection to a target, with or without TLS.
+#[derive(Debug)]
+pub enum Transport {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, data),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, data),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// One end of the session.
+#[derive(Debug)]
+pub struct Side<S> {
+    stream: S,
+    /// Bytes that came and are not yet understood.
+    pub input: BytesMut,
+    /// Bytes to be sent.
+    pub output: BytesMut,
+    /// The peer has closed its sending direction.
+    pub ended: bool,
+    unflushed: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
+    /// A side over `stream`, with bytes that were read ahead of it.
+    pub fn new(stream: S, input: BytesMut) -> Self {
+        Self { stream, input, output: BytesMut::new(), ended: false, unflushed: false }
+    }
+
+    /// Reads once; at the end of the stream `ended` is set.
+    ///
+    /// # Errors
+    /// Those of the socket. Cancel-safe: nothing read is lost.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Writes all of `output`.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn drain(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input.reserve(READ_BYTES);
+        match poll_read_buf(&mut self.stream, cx, &mut self.input) {
+            Poll::Ready(Ok(0)) => {
+                self.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.output.advance(written);
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.unflushed
+    }
+}
+
+/// Reads into the spare capacity of `buffer` and returns how much came.
+fn poll_read_buf<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    // `read_buf` is cancel-safe: a future dropped while pending has read nothing.
+    pin!(stream.read_buf(buffer)).poll(cx)
+}
+
+/// Whether a side is to be read in this turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Read when bytes are there.
+    On,
+    /// Leave what comes in the socket.
+    Off,
+}
+
+/// Moves bytes until something happened on either side: output written, input read, or an end of stream.
+///
+/// A side's input is not read while the other side has `BACKLOG_BYTES` to write, so that a slow reader slows
+/// its peer instead of filling memory.
+///
+/// # Errors
+/// The socket's error and the side it came from.
+pub async fn turn<C, U>(
+    client: &mut Side<C>,
+    upstream: &mut Side<U>,
+    client_reading: Reading,
+) -> Result<(), (End, io::Error)>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| {
+        let mut progress = false;
+        if client.has_output() {
+            match client.poll_drain(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Client, error))),
+                Poll::Pending => {}
+            }
+        }
+        if upstream.has_output() {
+            match upstream.poll_drain(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Upstream, error))),
+                Poll::Pending => {}
+            }
+        }
+        if !upstream.ended && client.output.len() < BACKLOG_BYTES {
+            match upstream.poll_fill(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Upstream, error))),
+                Poll::Pending => {}
+            }
+        }
+        if client_reading == Reading::On && !client.ended && upstream.output.len() < BACKLOG_BYTES {
+            match client.poll_fill(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Client, error))),
+                Poll::Pending => {}
+            }
+        }
+        if progress { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Which side of the session something came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The agent.
+    Client,
+    /// The target.
+    Upstream,
+}

@@ -1,0 +1,3 @@
+//! TLS towards targets. Terminating TLS from clients comes with a later protocol room.
+
+pub mod originate;

@@ -1,0 +1,329 @@
+//! Builds all rooms, hands each its own small settings, and keeps the daemon running until it is told to stop.
+
+mod control;
+mod reload;
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use tokio::{
+    net::lookup_host,
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, mpsc, watch},
+};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    admin::{AdminSocket, SocketError, serve},
+    audit::{self, AuditError, AuditLog},
+    config::checked::{self, Config},
+    connection::{Counters, Gateway, reset, targets::Targets},
+    credential::Provider,
+    domain::event::{AuditEvent, EventKind, Outcome},
+    identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
+    intercept::{self, Arrival, Intercept, InterceptError, KernelRefusal, Streams, Unattributed},
+    mask::{HashKey, Masker},
+    policy::{Policies, PolicyError},
+    session::postgres::{CancelKeys, Catalogues, Judge, Postgres},
+    tls::originate::TlsError,
+};
+
+/// libpg_query and the walk over its tree recurse as deep as a statement nests; only touched pages cost memory.
+const WORKER_STACK_BYTES: usize = 64 * 1024 * 1024;
+/// Names of targets are resolved anew at this interval.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Connections that wait to be accepted, in each network namespace.
+const LISTEN_BACKLOG: u32 = 4096;
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Threads, signals, files of the daemon's own.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The issuers or sources.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The policies.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The kernel side.
+    #[error(transparent)]
+    Intercept(#[from] InterceptError),
+    /// A target's TLS settings.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] SocketError),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Captured cgroups stay captured: without a daemon they are refused.
+///
+/// # Errors
+/// Whatever kept it from starting; nothing is then let through.
+pub fn run(config: Config) -> Result<(), Error> {
+    log_to_stderr();
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .build()
+        .map_err(|source| Error::Io { doing: "start the daemon's threads", source })?;
+    runtime.block_on(daemon(config))
+}
+
+/// Logs go to standard error; `NODEGATE_LOG` filters them (`info` by default), in the syntax of `tracing`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("NODEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if subscriber.with_ansi(io::stderr().is_terminal()).try_init().is_err() {
+        warn!("a log subscriber was there already");
+    }
+}
+
+async fn daemon(config: Config) -> Result<(), Error> {
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let (gateway, streams, audit) = build(&config).await?;
+    let socket = AdminSocket::open(&config.admin.socket)?;
+    let (stop, stopped) = watch::channel(());
+
+    resolve_names(&gateway).await;
+    tokio::spawn(keep_resolving(Arc::clone(&gateway)));
+    tokio::spawn(serve_arrivals(Arc::clone(&gateway), streams.arrivals, config.limits.sessions));
+    tokio::spawn(note_unattributed(Arc::clone(&gateway), streams.unattributed));
+    tokio::spawn(note_refusals(Arc::clone(&gateway), streams.refusals));
+    reload::watch(Arc::clone(&gateway), config.clone())?;
+    let control = Arc::new(control::DaemonControl::new(Arc::clone(&gateway), &config));
+    let admin = tokio::spawn(serve(socket, control, async move {
+        let mut stopped = stopped;
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stopped.changed().await;
+    }));
+
+    note(
+        &audit,
+        format!("started, version {}, policies {}", env!("CARGO_PKG_VERSION"), gateway.policies.count()),
+    )
+    .await?;
+    // Said whatever the log's level is: whoever started the daemon waits for this line.
+    eprintln!("nodegate is ready: {}", config.admin.socket.display());
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping; captured cgroups stay captured and are refused until a daemon runs again");
+    drop(stop);
+    if let Err(error) = admin.await {
+        warn!(%error, "the admin API ended badly");
+    }
+    note(&audit, "stopped".to_owned()).await?;
+    audit.close().await;
+    Ok(())
+}
+
+async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Error> {
+    let mut settings = audit::Settings::new(config.audit.dir.join("audit"));
+    settings.retention = Duration::from_secs(u64::from(config.audit.retention_days) * 24 * 3600);
+    let audit = AuditLog::open(settings)?;
+    let identity = Arc::new(Identity::new(issuers(&config.identity), sources(&config.identity))?);
+    let issuer_names: Vec<&str> = config.identity.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+    let policies = Arc::new(Policies::load(&config.policy.dir, &issuer_names)?);
+    let names: Vec<String> = config.targets.iter().map(|target| target.facts.name.clone()).collect();
+    for problem in policies.warnings().into_iter().chain(policies.unknown_targets(&names)) {
+        warn!("policy: {problem}");
+    }
+    let targets = Targets::new(&config.targets)?;
+    let masker = Masker::new(hash_key(&config.audit.dir.join("mask.key"))?);
+    let (intercept, streams) = Intercept::start(intercept::Settings {
+        pins: config.capture.pins.clone(),
+        run_parent: config.capture.cgroup_parent.clone(),
+        listen_backlog: LISTEN_BACKLOG,
+    })
+    .await?;
+    let gateway = Gateway {
+        intercept: intercept.clone(),
+        identity: Arc::clone(&identity),
+        policies: Arc::clone(&policies),
+        targets: ArcSwap::from_pointee(targets),
+        postgres: Postgres {
+            intercept,
+            credentials: Arc::new(Provider::default()),
+            identity,
+            judge: Judge::new(policies),
+            audit: audit.clone(),
+            masker,
+            cancel_keys: CancelKeys::default(),
+            catalogues: Catalogues::default(),
+        },
+        counters: Counters::default(),
+    };
+    Ok((Arc::new(gateway), streams, audit))
+}
+
+fn issuers(identity: &checked::Identity) -> Vec<IssuerSettings> {
+    identity
+        .issuers
+        .iter()
+        .map(|issuer| IssuerSettings {
+            name: issuer.name.clone(),
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audiences.clone(),
+            groups_claim: issuer.groups_claim.clone(),
+            roles_claim: issuer.roles_claim.clone(),
+            claims: issuer.claims.clone(),
+            keys: match &issuer.keys {
+                checked::IssuerKeys::Discovery { ca } => KeySource::Discovery { ca: ca.clone() },
+                checked::IssuerKeys::JwksFile(path) => KeySource::JwksFile(path.clone()),
+            },
+            leeway: identity.leeway,
+        })
+        .collect()
+}
+
+fn sources(identity: &checked::Identity) -> Vec<SourceSettings> {
+    identity
+        .sources
+        .iter()
+        .map(|source| match source {
+            checked::Source::Enrolled => SourceSettings::Enrolled,
+            checked::Source::File { path } => SourceSettings::File { path: path.clone() },
+            checked::Source::Environment { variable } => {
+                SourceSettings::Environment { variable: variable.clone() }
+            }
+        })
+        .collect()
+}
+
+/// The key of hash masks: made once, so that equal values stay equal across restarts.
+fn hash_key(path: &Path) -> Result<HashKey, Error> {
+    let failed = |source| Error::Io { doing: "read or make the key of hash masks (mask.key)", source };
+    let mut key = [0_u8; 32];
+    match fs::File::open(path) {
+        Ok(mut file) => file.read_exact(&mut key).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            SystemRandom::new().fill(&mut key).map_err(|_| failed(io::Error::other("no randomness")))?;
+            // Written beside and renamed: a crash leaves a whole key or none.
+            let new = path.with_extension("key.new");
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)
+                .map_err(failed)?;
+            file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
+            fs::rename(&new, path).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(HashKey::new(key))
+}
+
+fn on_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {
+    signal(kind).map_err(|source| Error::Io { doing: "listen for signals", source })
+}
+
+async fn note(audit: &AuditLog, reason: String) -> Result<(), AuditError> {
+    let mut event = AuditEvent::new(EventKind::Daemon, Outcome::Noted);
+    event.reason = reason;
+    audit.append(vec![event]).await.map(|_| ())
+}
+
+async fn serve_arrivals(gateway: Arc<Gateway>, mut arrivals: mpsc::Receiver<Arrival>, sessions: u32) {
+    let places = Arc::new(Semaphore::new(usize::try_from(sessions).unwrap_or(usize::MAX)));
+    while let Some(arrival) = arrivals.recv().await {
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            warn!(limit = sessions, flow = %arrival.flow.id, "too many sessions at once: a connection is refused");
+            gateway.counters.denials_total.fetch_add(1, Ordering::Relaxed);
+            reset(&arrival.stream);
+            continue;
+        };
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move {
+            gateway.serve(arrival).await;
+            drop(place);
+        });
+    }
+}
+
+async fn note_unattributed(gateway: Arc<Gateway>, mut unattributed: mpsc::Receiver<Unattributed>) {
+    while let Some(connection) = unattributed.recv().await {
+        gateway.counters.unattributed_total.fetch_add(1, Ordering::Relaxed);
+        let mut event = AuditEvent::new(EventKind::Connect, Outcome::Denied);
+        event.reason = format!(
+            "{} connected to the daemon's listener in network namespace {} without having been captured",
+            connection.client, connection.netns
+        );
+        remember(&gateway, event);
+    }
+}
+
+async fn note_refusals(gateway: Arc<Gateway>, mut refusals: mpsc::Receiver<KernelRefusal>) {
+    while let Some(refusal) = refusals.recv().await {
+        gateway.counters.kernel_refusals_total.fetch_add(1, Ordering::Relaxed);
+        let mut event = AuditEvent::new(EventKind::KernelRefusal, Outcome::Denied);
+        event.cgroup = Some(refusal.captured_cgroup.unwrap_or(refusal.cgroup));
+        event.process = Some(format!("{} ({})", refusal.pid, refusal.comm));
+        event.destination = refusal.destination.map(crate::domain::address::OriginalDestination::new);
+        event.reason =
+            format!("{} (family {}, protocol {})", refusal.reason, refusal.family, refusal.protocol);
+        remember(&gateway, event);
+    }
+}
+
+/// Records a fact that nobody waits for.
+fn remember(gateway: &Gateway, event: AuditEvent) {
+    if let Err(error) = gateway.postgres.audit.note(event) {
+        error!(%error, "an event could not be recorded");
+    }
+}
+
+async fn keep_resolving(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(RESOLVE_INTERVAL).await;
+        resolve_names(&gateway).await;
+    }
+}
+
+/// Resolves the names of all targets; one that cannot be resolved keeps its addresses.
+async fn resolve_names(gateway: &Gateway) {
+    let mut addresses = std::collections::HashMap::new();
+    for name in gateway.targets.load().host_names() {
+        let found = lookup_host((name.as_str(), 0)).await;
+        match found.map(|found| found.map(|address| address.ip().to_canonical()).collect::<Vec<IpAddr>>()) {
+            Ok(found) => {
+                addresses.insert(name, found);
+            }
+            Err(error) => warn!(host = %name, %error, "a target's name cannot be resolved"),
+        }
+    }
+    if !addresses.is_empty() {
+        gateway.targets.rcu(|targets| targets.with_resolved(&addresses));
+    }
+}
+
+/// Seconds since 1970.
+fn unix_seconds() -> u64 {
+    crate::admin::seconds(SystemTime::now())
+}

@@ -1,0 +1,118 @@
+//! What the tests run as a captured agent where psql will not do: it lends sockets, storms, and takes the time
+//! of `connect()`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support: trouble must end the test, loudly and at once"
+)]
+
+use std::{
+    env,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nodegate_tests::{agent, wire};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve", control] => agent::serve(Path::new(control)).expect("to serve"),
+        ["storm", count, threads, every, targets @ ..] => {
+            storm(number(count), number(threads), number(every), &addresses(targets));
+        }
+        ["connect-cost", count, target] => connect_cost(number(count), &addresses(&[target])),
+        _ => {
+            eprintln!(
+                "usage: agent serve SOCKET | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS"
+            );
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn number(word: &str) -> usize {
+    word.parse().expect("a number")
+}
+
+fn addresses(words: &[&str]) -> Vec<SocketAddr> {
+    words.iter().map(|word| word.parse().expect("an address")).collect()
+}
+
+/// Opens `count` short connections, round robin over the targets. Each asks for TLS, as every libpq does, and
+/// reads the answer; each `every`th logs in and runs a query as well. Prints how many did.
+fn storm(count: usize, threads: usize, every: usize, targets: &[SocketAddr]) {
+    let next = AtomicUsize::new(0);
+    let (answered, queried, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    match short_connection(
+                        targets[number % targets.len()],
+                        (number / targets.len()).is_multiple_of(every),
+                    ) {
+                        Ok(logged_in) => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            queried.fetch_add(usize::from(logged_in), Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            if failed.fetch_add(1, Ordering::Relaxed) < 5 {
+                                eprintln!("connection {number}: {error}");
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let report = json!({ "answered": answered.into_inner(), "queried": queried.into_inner(),
+                         "failed": failed.into_inner(), "seconds": started.elapsed().as_secs_f64() });
+    println!("{report}");
+}
+
+fn short_connection(target: SocketAddr, logs_in: bool) -> Result<bool, String> {
+    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(30))
+        .map_err(|error| format!("connect: {error}"))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
+    stream.write_all(&wire::ssl_request()).map_err(|error| format!("send: {error}"))?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).map_err(|error| format!("answer: {error}"))?;
+    if !logs_in {
+        return Ok(false);
+    }
+    let mut client = wire::Client::start(stream).map_err(|error| format!("login: {}", error.text()))?;
+    let reply = client.query("SELECT count(*) FROM products");
+    if reply.errors.is_empty() { Ok(true) } else { Err(format!("query: {:?}", reply.errors)) }
+}
+
+/// Takes the time of `connect()` alone, again and again, and prints the median and the 99th percentile.
+fn connect_cost(count: usize, targets: &[SocketAddr]) {
+    let mut nanoseconds: Vec<u128> = (0..count)
+        .map(|_| {
+            let started = Instant::now();
+            let stream = TcpStream::connect(targets[0]).expect("a connection");
+            let took = started.elapsed().as_nanos();
+            drop(stream);
+            took
+        })
+        .collect();
+    nanoseconds.sort_unstable();
+    let at = |share: usize| nanoseconds[(nanoseconds.len() * share / 100).min(nanoseconds.len() - 1)];
+    println!("{}", json!({ "median_ns": at(50), "p99_ns": at(99), "count": count }));
+}

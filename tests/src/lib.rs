@@ -1,0 +1,25 @@
+//! What the end-to-end tests, the demo and the benchmarks share: real servers, an issuer, a daemon, captured
+//! agents, and network namespaces, each of which cleans up after itself, also after a failed test.
+//!
+//! Everything here blocks and panics on trouble, since a test that cannot set up its stage has failed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    reason = "test support: trouble must end the test, loudly and at once"
+)]
+
+pub mod agent;
+pub mod daemon;
+pub mod issuer;
+pub mod leftovers;
+pub mod netns;
+pub mod postgres;
+pub mod programs;
+pub mod stage;
+pub mod tokens;
+pub mod wire;

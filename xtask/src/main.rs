@@ -1,0 +1,75 @@
+//! `cargo xtask`: everything that building, checking and showing nodegate takes besides cargo itself.
+//!
+//! One command of the README is one sub-command here; nothing is hidden in shell scripts. Each step says
+//! the command that it runs before it runs it. This crate stays light, since it is compiled first.
+
+mod bench;
+mod ebpf;
+mod places;
+mod rooms;
+mod setup;
+mod shell;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, test and demo tasks of nodegate")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Compile the kernel programs; install the toolchain for it on Debian if it is missing
+    BuildEbpf,
+    /// Install what the build and the tests need from the system (Debian), if it is missing
+    Setup,
+    /// Set up, build and run every test, or those whose names contain FILTER
+    Test {
+        /// Part of a test's name
+        filter: Option<String>,
+    },
+    /// What CI runs: formatting, rooms, lints, licences and advisories, then every test
+    Ci,
+    /// Check which room of the daemon imports which, against the table in ARCHITECTURE.md
+    Rooms,
+    /// Show nodegate at work: a captured psql beside a direct one
+    Demo {
+        /// Leave everything running, and print what to try
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Measure: pgbench direct, through pgbouncer and through nodegate; the cost of a captured connect()
+    Bench {
+        /// Shorter rounds and fewer of them
+        #[arg(long)]
+        quick: bool,
+        /// The micro-benchmarks of single functions instead
+        #[arg(long, conflicts_with = "quick")]
+        functions: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::BuildEbpf => ebpf::build().map(drop),
+        Task::Setup => setup::install_missing(),
+        Task::Test { filter } => suite::test(filter.as_deref()),
+        Task::Ci => suite::ci(),
+        Task::Rooms => rooms::check(),
+        Task::Demo { keep } => suite::demo(keep),
+        Task::Bench { quick, functions: false } => bench::servers(quick),
+        Task::Bench { functions: true, .. } => bench::functions(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
