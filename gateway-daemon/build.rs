@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub fn main() -> io::Result<()> {
+fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=NODEGATE_EBPF_OBJECT");
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
     let out = PathBuf::from(variable("OUT_DIR")?);

@@ -6,6 +6,7 @@
 //! [`LAYOUT_VERSION`].
 
 #![no_std]
+#![allow(clippy::inline_always, reason = "kernel programs: a call costs registers and verifier work")]
 
 pub mod address;
 pub mod flow;

@@ -21,7 +21,8 @@ use gateway_daemon::{
         ids::CgroupId,
         principal::Principal,
         statement::{
-            ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, RowLimit, SessionEffect, Statement, Verb,
+            ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, RowLimit, SessionEffect, Statement,
+            Verb,
         },
     },
     policy::{Origin, Policies, Source},

@@ -30,7 +30,7 @@ const SOL_SOCKET: i32 = 1;
 const SO_BINDTOIFINDEX: i32 = 62;
 
 #[cgroup_sock_addr(connect4)]
-pub fn nodegate_connect4(ctx: SockAddrContext) -> i32 {
+pub fn nodegate_conn4(ctx: SockAddrContext) -> i32 {
     match redirect(&ctx, destination_v4(&ctx), AF_INET) {
         Ok((address, port)) => {
             set_v4(&ctx, address, port);
@@ -41,7 +41,7 @@ pub fn nodegate_connect4(ctx: SockAddrContext) -> i32 {
 }
 
 #[cgroup_sock_addr(connect6)]
-pub fn nodegate_connect6(ctx: SockAddrContext) -> i32 {
+pub fn nodegate_conn6(ctx: SockAddrContext) -> i32 {
     match redirect(&ctx, destination_v6(&ctx), AF_INET6) {
         Ok((address, port)) => {
             set_v6(&ctx, address, port);

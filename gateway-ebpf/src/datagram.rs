@@ -19,12 +19,12 @@ use crate::{
 const DNS_PORT: u16 = 53;
 
 #[cgroup_sock_addr(sendmsg4)]
-pub fn nodegate_sendmsg4(ctx: SockAddrContext) -> i32 {
+pub fn nodegate_send4(ctx: SockAddrContext) -> i32 {
     if refused_already() { ALLOW } else { judge(&ctx, destination_v4(&ctx), AF_INET) }
 }
 
 #[cgroup_sock_addr(sendmsg6)]
-pub fn nodegate_sendmsg6(ctx: SockAddrContext) -> i32 {
+pub fn nodegate_send6(ctx: SockAddrContext) -> i32 {
     if refused_already() { ALLOW } else { judge(&ctx, destination_v6(&ctx), AF_INET6) }
 }
 

@@ -18,7 +18,7 @@ use gateway_common::{
 use crate::maps::{FLOWS, SOCKETS};
 
 #[sock_ops]
-pub fn nodegate_lifecycle(ctx: SockOpsContext) -> u32 {
+pub fn nodegate_flows(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => file(&ctx),
         BPF_SOCK_OPS_STATE_CB => follow(&ctx),

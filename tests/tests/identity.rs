@@ -40,13 +40,13 @@ fn each_bad_token_is_refused_with_its_own_reason_before_a_byte_reaches_the_datab
     let unknown = Key::generate("never-published", Algorithm::Es256);
     let good = issuer.claims("agent-1");
     let cases = [
-        ("no token", None, "no token"),
+        ("no token", None, "no identity token"),
         ("another audience", Some(issuer.token_with("agent-1", &json!({ "aud": "elsewhere" }))), "audience"),
         ("expired", Some(issuer.token_with("agent-1", &json!({ "exp": now() - 60 }))), "expired"),
         (
-            "not yet valid",
+            "not valid before",
             Some(issuer.token_with("agent-1", &json!({ "nbf": now() + 600 }))),
-            "not yet valid",
+            "not valid before",
         ),
         (
             "another issuer",

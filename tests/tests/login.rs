@@ -53,7 +53,7 @@ fn the_daemon_logs_in_with_scram_md5_and_cleartext_under_tls() {
         ("app_agent", "disable"),
         ("app_md5", "disable"),
         ("app_clear", "verify-full"),
-        ("app_agent", "require"),
+        ("app_agent", "verify-full"),
     ] {
         let postgres = Postgres::start();
         let ca = postgres.ca();

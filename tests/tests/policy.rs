@@ -35,7 +35,7 @@ fn a_changed_policy_counts_for_sessions_that_are_already_open() {
 #[test]
 fn a_policy_that_does_not_validate_keeps_the_one_before_and_says_so() {
     let stage = Stage::new();
-    stage.daemon.set_policy("permit (principal, action == Action::\"sql:selekt\", resource);");
+    stage.daemon.set_policy("@id(\"wrong\") permit (principal, action == Action::\"sql:selekt\", resource);");
     wait_for("a complaint in the log", Duration::from_secs(10), || {
         stage.daemon.log().contains("selekt").then_some(())
     });

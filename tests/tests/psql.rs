@@ -29,7 +29,6 @@ fn meta_commands_show_what_they_show_without_nodegate() {
         "\\df",
         "\\dT",
         "\\encoding",
-        "\\dconfig work_mem",
     ] {
         let script = format!("{command}\n");
         let captured = stage.psql_script(&[], &script);

@@ -1,9 +1,9 @@
 //! Names and modes of the log's files, the lock, and the two small marker files, which are replaced as a whole.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -94,6 +94,12 @@ impl Layout {
                 .mode(DIR_MODE)
                 .create(&dir)
                 .map_err(AuditError::io("create", &dir))?;
+            // One that was there already may be read by a group, but not written.
+            let mode = fs::metadata(&dir).map_err(AuditError::io("examine", &dir))?.permissions().mode();
+            if mode & 0o022 != 0 {
+                fs::set_permissions(&dir, Permissions::from_mode(mode & 0o7755))
+                    .map_err(AuditError::io("protect", &dir))?;
+            }
         }
         for dir in self.root.parent().into_iter().chain([self.root.as_path()]) {
             if !dir.as_os_str().is_empty() {

@@ -68,7 +68,8 @@ pub(super) fn last_line(path: &Path) -> Result<Option<Vec<u8>>, AuditError> {
     let mut start = file.metadata().map_err(AuditError::io("examine", path))?.len();
     let mut tail: Vec<u8> = Vec::new();
     while start > 0 {
-        let step = start.min(64 * 1024);
+        // Doubled each time, so that a long line is not gone through again and again.
+        let step = start.min((tail.len() as u64).max(64 * 1024));
         start -= step;
         let mut block = vec![0; usize::try_from(step).unwrap_or_default()];
         file.read_exact_at(&mut block, start).map_err(AuditError::io("read", path))?;

@@ -21,8 +21,9 @@ use super::{
 };
 
 /// How far ahead of the records a segment is laid out, so that most commits change no file metadata: that
-/// spares the file system's journal, a third of the time of a small commit.
-const LAY_OUT_BYTES: usize = 512 * 1024;
+/// spares the file system's journal, a quarter of the time of a small commit on ext4. Written, not `fallocate`d:
+/// an extent that was only reserved changes its metadata when it is first written.
+const LAY_OUT_BYTES: usize = 256 * 1024;
 static LAID_OUT: [u8; LAY_OUT_BYTES] = [b'\n'; LAY_OUT_BYTES];
 /// A batch above this gains nothing from space laid out.
 const LARGE_BATCH_BYTES: usize = LAY_OUT_BYTES / 4;

@@ -101,7 +101,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             eprintln!("nodegate: {error}");
             if let CommandError::Daemon(ClientError::NoDaemon { .. }) = error {
-                eprintln!("  hint: start it with `nodegate daemon`, or name its socket with `--socket` or NODEGATE_SOCKET");
+                eprintln!(
+                    "  hint: start it with `nodegate daemon`, or name its socket with `--socket` or NODEGATE_SOCKET"
+                );
             }
             ExitCode::FAILURE
         }

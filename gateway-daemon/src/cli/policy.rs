@@ -38,7 +38,7 @@ pub struct PolicyArgs {
 enum Command {
     Check(check::CheckArgs),
     Test(test::TestArgs),
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
 }
 
 /// Why a command ends with exit code 1, and no sooner than it has said what it found.

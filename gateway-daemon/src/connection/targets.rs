@@ -69,16 +69,20 @@ impl Targets {
         self.entries.iter().flat_map(|entry| entry.config.host_names()).map(ToOwned::to_owned).collect()
     }
 
-    /// The target that a destination belongs to.
+    /// The target that a destination belongs to. A destination of two targets, whose names have come to resolve to
+    /// one address, belongs to neither: nobody knows which policy is meant.
     pub fn find(&self, destination: OriginalDestination) -> Option<&Arc<PostgresTarget>> {
-        self.entries
-            .iter()
-            .find(|entry| {
-                entry.config.lists(destination)
-                    || (entry.config.has_port(destination.port())
-                        && entry.resolved.contains(&destination.ip()))
-            })
-            .map(|entry| &entry.target)
+        let mut found = self.entries.iter().filter(|entry| {
+            entry.config.lists(destination)
+                || (entry.config.has_port(destination.port()) && entry.resolved.contains(&destination.ip()))
+        });
+        let first = found.next()?;
+        if let Some(second) = found.next() {
+            let (first, second) = (&first.target.facts.name, &second.target.facts.name);
+            tracing::warn!(%destination, first, second, "two targets resolve to one address: it is refused");
+            return None;
+        }
+        Some(&first.target)
     }
 }
 

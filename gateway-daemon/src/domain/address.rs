@@ -53,6 +53,7 @@ impl fmt::Display for ClientAddr {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::OriginalDestination;
 

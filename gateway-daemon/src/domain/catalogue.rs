@@ -69,6 +69,8 @@ pub struct Catalogue {
     pub user_operators: BTreeSet<String>,
     /// Casts, types with casts, domains with constraints whose code is not PostgreSQL's own: type names.
     pub opaque_types: BTreeSet<String>,
+    /// Views whose definition calls functions of unknown body: what they show cannot be traced.
+    pub opaque_relations: BTreeSet<RelationName>,
 }
 
 impl Catalogue {

@@ -24,6 +24,7 @@ pub enum Transform {
 
 impl Transform {
     /// The stronger of two, when two policies mask one column: null > redact > hash > last4 > partial.
+    #[must_use]
     pub fn stronger(self, other: Self) -> Self {
         if self.rank() >= other.rank() { self } else { other }
     }

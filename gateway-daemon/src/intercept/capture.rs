@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::{
     accept::Gate,
-    cgroups::{Cgroup, Tree},
+    cgroups::{Cgroup, Tree, path_of_process},
     error::{Doing, InterceptError},
     handle::Settings,
     kernel::Kernel,
@@ -95,7 +95,7 @@ impl Core {
         label: Option<&str>,
         origin: Origin,
     ) -> Result<(), InterceptError> {
-        self.refuse_own(&cgroup)?;
+        refuse_own(&cgroup)?;
         self.kernel.arm(&cgroup, label)?;
         if let Some(label) = label {
             cgroup.set_label(label);
@@ -211,7 +211,7 @@ impl Core {
 
     /// The captured cgroup that a process is in: the nearest above it.
     pub fn workload_of_pid(&self, pid: u32) -> io::Result<Option<Workload>> {
-        let path = self.tree.path_of_process(pid)?;
+        let path = path_of_process(pid)?;
         let captured = self.captured();
         let nearest = captured
             .values()
@@ -237,15 +237,12 @@ impl Core {
     fn captured_mut(&self) -> RwLockWriteGuard<'_, HashMap<CgroupId, Captured>> {
         self.captured.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The daemon's own connections must never come back to it.
-    fn refuse_own(&self, cgroup: &Cgroup) -> Result<(), InterceptError> {
-        let own = self
-            .tree
-            .path_of_process(std::process::id())
-            .doing(|| "find the daemon's own cgroup".to_owned())?;
-        if cgroup.contains(&own) { Err(InterceptError::OwnCgroup(cgroup.path.clone())) } else { Ok(()) }
-    }
+/// The daemon's own connections must never come back to it.
+fn refuse_own(cgroup: &Cgroup) -> Result<(), InterceptError> {
+    let own = path_of_process(std::process::id()).doing(|| "find the daemon's own cgroup".to_owned())?;
+    if cgroup.contains(&own) { Err(InterceptError::OwnCgroup(cgroup.path.clone())) } else { Ok(()) }
 }
 
 /// Raises the limit of open descriptors as far as it goes: each captured connection takes two.

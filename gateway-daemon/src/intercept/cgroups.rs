@@ -78,16 +78,6 @@ impl Tree {
         Ok(Cgroup { id: CgroupId(metadata.ino()), path, dir })
     }
 
-    /// The path below the mount of the cgroup that a process is in.
-    pub fn path_of_process(&self, pid: u32) -> io::Result<String> {
-        let entries = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        entries
-            .lines()
-            .find_map(|line| line.strip_prefix("0::"))
-            .map(|path| path.trim_end_matches(" (deleted)").to_owned())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup2 cgroup"))
-    }
-
     /// The directory of every id. Walks the whole tree: for starting up only.
     pub fn index(&self) -> HashMap<CgroupId, PathBuf> {
         let mut index = HashMap::new();
@@ -187,6 +177,16 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// The path below the mount of the cgroup that a process is in.
+pub(super) fn path_of_process(pid: u32) -> io::Result<String> {
+    let entries = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    entries
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(|path| path.trim_end_matches(" (deleted)").to_owned())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup2 cgroup"))
 }
 
 fn remove_tree(dir: &Path) -> io::Result<()> {

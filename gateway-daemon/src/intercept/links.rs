@@ -44,16 +44,21 @@ impl Kernel {
             link(program, &directory, &pins.join(name))
                 .map_err(|source| InterceptError::Program { name, source })?;
         }
-        Ok(())
+        drop(programs);
+        remove_foreign_links(&pins)
+            .doing(|| format!("detach programs of another version from {}", cgroup.path))
     }
 
     /// Takes the links off a cgroup, which need not exist any more.
     pub fn disarm(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
         let pins = self.pins_of(cgroup);
-        for name in PROGRAMS.iter().rev().chain([&LABEL]) {
-            absent_is_fine(fs::remove_file(pins.join(name)))
-                .doing(|| format!("unpin {name} of cgroup {cgroup}"))?;
+        for name in PROGRAMS.iter().rev() {
+            unlink(&pins.join(name)).doing(|| format!("detach {name} from cgroup {cgroup}"))?;
         }
+        absent_is_fine(remove_foreign_links(&pins))
+            .doing(|| format!("detach programs of another version from cgroup {cgroup}"))?;
+        absent_is_fine(fs::remove_file(pins.join(LABEL)))
+            .doing(|| format!("forget the label of cgroup {cgroup}"))?;
         absent_is_fine(fs::remove_dir(&pins)).doing(|| format!("remove {}", pins.display()))?;
         self.unmark_captured(cgroup)
     }
@@ -105,6 +110,34 @@ fn link(program: &mut Program, cgroup: &File, pin: &Path) -> Result<(), ProgramE
     }
     let link = attach(program, cgroup)?;
     link.pin(pin).map(drop).map_err(|error| io::Error::other(error).into())
+}
+
+/// Another version of the daemon may have had programs that this one does not have: two sets of programs on one
+/// cgroup would not agree on who has seen what.
+fn remove_foreign_links(pins: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(pins)? {
+        let name = entry?.file_name();
+        let ours = name.to_str().is_some_and(|name| name == LABEL || PROGRAMS.contains(&name));
+        if !ours {
+            unlink(&pins.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the link that is pinned at `pin` off its cgroup, if there is one.
+fn unlink(pin: &Path) -> io::Result<()> {
+    let link = match sys::open_pinned(pin) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match sys::detach_link(link) {
+        // The kernel has detached it already, together with the cgroup.
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+        detached => detached?,
+    }
+    absent_is_fine(fs::remove_file(pin))
 }
 
 fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {

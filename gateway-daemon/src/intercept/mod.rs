@@ -1,7 +1,7 @@
 //! Capture: the kernel programs, their pins, the listeners inside network namespaces, and the cgroups.
-//! `Intercept` is the handle; it yields one [`Arrival`] for each captured connection.
+//! [`Intercept`] is the handle; it yields one [`Arrival`] for each captured connection.
 //!
-//! It knows nothing of identities, targets or protocols. `unsafe` lives in [`sys`] alone.
+//! It knows nothing of identities, targets or protocols. `unsafe` lives in `sys.rs` alone.
 
 mod accept;
 mod capture;

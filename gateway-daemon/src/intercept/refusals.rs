@@ -124,12 +124,10 @@ pub(super) async fn read_all(mut buffer: RingBuf<MapData>, mut tell: impl FnMut(
     while let Ok(mut ready) = bell.readable().await {
         ready.clear_ready();
         while let Some(item) = buffer.next() {
-            match Refusal::from_bytes(&item) {
-                Some(refusal) => tell(refusal.into()),
-                None => tracing::error!(
-                    bytes = item.len(),
-                    "an entry of unknown length in the buffer of refusals"
-                ),
+            if let Some(refusal) = Refusal::from_bytes(&item) {
+                tell(refusal.into());
+            } else {
+                tracing::error!(bytes = item.len(), "an entry of unknown length in the buffer of refusals");
             }
         }
     }

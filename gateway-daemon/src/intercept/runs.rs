@@ -58,43 +58,53 @@ impl Core {
 
     /// Ends a run: whatever still lives in it is killed, and the cgroup is removed. One that is gone is ended.
     pub async fn end_run(&self, id: CgroupId) -> Result<(), InterceptError> {
-        let _changes = self.changes.lock().await;
-        let Some(captured) = self.captured().get(&id).cloned() else { return Ok(()) };
+        let Some(captured) = self.settled(id).await else { return Ok(()) };
         if captured.origin != Origin::Run {
             return Err(InterceptError::NotCaptured(id));
         }
-        self.clear_out(captured).await
-    }
-
-    async fn clear_out(&self, captured: Captured) -> Result<(), InterceptError> {
-        let cgroup = captured.cgroup.clone();
-        blocking(move || cgroup.kill(PATIENCE))
-            .await
-            .doing(|| format!("kill what is left in {}", captured.cgroup.path))?;
-        self.let_go(captured.cgroup.id)?;
-        let cgroup = captured.cgroup.clone();
-        blocking(move || cgroup.remove(PATIENCE)).await.doing(|| format!("remove {}", captured.cgroup.path))
+        self.clear_out(captured.cgroup).await
     }
 
     /// Something happened to a captured cgroup: ends a run that everybody left, forgets a cgroup that is gone.
     pub async fn look_after(&self, id: CgroupId) {
-        let _changes = self.changes.lock().await;
-        let Some(captured) = self.captured().get(&id).cloned() else { return };
-        if captured.cgroup.is_populated() {
+        let Some(Captured { cgroup, origin, .. }) = self.settled(id).await else { return };
+        if cgroup.is_populated() {
             return;
         }
-        let path = captured.cgroup.path.clone();
-        let ended = if captured.origin == Origin::Run {
-            self.clear_out(captured).await
-        } else if captured.cgroup.dir.exists() {
-            return;
-        } else {
-            self.let_go(id)
+        let path = cgroup.path.clone();
+        let ended = match origin {
+            Origin::Run => self.clear_out(cgroup).await,
+            Origin::Foreign if cgroup.dir.exists() => return,
+            Origin::Foreign => {
+                let _changes = self.changes.lock().await;
+                self.let_go(id)
+            }
         };
         match ended {
             Ok(()) => tracing::debug!(cgroup = %path, "ended"),
             Err(error) => tracing::warn!(cgroup = %path, %error, "cannot clear away"),
         }
+    }
+
+    /// A captured cgroup that nobody is about to fill.
+    async fn settled(&self, id: CgroupId) -> Option<Captured> {
+        let _changes = self.changes.lock().await;
+        self.captured().get(&id).cloned()
+    }
+
+    /// It stays armed until nobody is left in it. Doing this twice, even at the same time, is doing it once;
+    /// nobody else waits for the dead meanwhile.
+    async fn clear_out(&self, cgroup: Cgroup) -> Result<(), InterceptError> {
+        let dying = cgroup.clone();
+        blocking(move || dying.kill(PATIENCE))
+            .await
+            .doing(|| format!("kill what is left in {}", cgroup.path))?;
+        {
+            let _changes = self.changes.lock().await;
+            self.let_go(cgroup.id)?;
+        }
+        let path = cgroup.path.clone();
+        blocking(move || cgroup.remove(PATIENCE)).await.doing(|| format!("remove {path}"))
     }
 
     /// Looks at the runs that a daemon before us left: empty ones are removed, the others armed if they are not.

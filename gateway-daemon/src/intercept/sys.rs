@@ -18,6 +18,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `SO_NETNS_COOKIE`, since Linux 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -37,6 +38,12 @@ struct LinkUpdateAttr {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+/// The part of `union bpf_attr` for BPF_LINK_DETACH.
+#[repr(C)]
+struct LinkDetachAttr {
+    link: u32,
 }
 
 /// The part of `union bpf_attr` for the commands on map elements.
@@ -70,6 +77,11 @@ pub(super) fn update_link(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     let mut attr =
         LinkUpdateAttr { link: number(&link)?, program: number(&program)?, flags: 0, old_program: 0 };
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes a link's program off its cgroup at once. Removing the pin would do it too, but some time later.
+pub(super) fn detach_link(link: impl AsFd) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &mut LinkDetachAttr { link: number(&link)? }).map(drop)
 }
 
 /// Takes a record out of the flow map, in one step.

@@ -36,9 +36,9 @@ impl Watch {
 
     pub fn remove(&self, cgroup: CgroupId) {
         let mut watched = held(&self.watched);
-        let watches: Vec<_> =
-            watched.iter().filter(|(_, watched)| **watched == cgroup).map(|(watch, _)| *watch).collect();
-        for watch in watches {
+        let stale: Vec<_> =
+            watched.iter().filter(|(_, of)| **of == cgroup).map(|(watch, _)| *watch).collect();
+        for watch in stale {
             watched.remove(&watch);
             // It vanishes by itself together with the file.
             let _ = self.inotify.rm_watch(watch);

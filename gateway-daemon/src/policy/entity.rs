@@ -45,8 +45,12 @@ fn is_escaped(character: char) -> bool {
 
 /// A target's name in an id. It stands before the first `/`, so its dots need no escape and
 /// `Target::"orders.eu"` reads as it does in the configuration.
-pub(super) fn escape_target(name: &str) -> String {
-    name.split('.').map(escape).collect::<Vec<_>>().join(".")
+pub(super) fn escape_target(name: &str) -> Cow<'_, str> {
+    if name.chars().any(|character| character != '.' && is_escaped(character)) {
+        Cow::Owned(name.split('.').map(escape).collect::<Vec<_>>().join("."))
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 /// `Schema` id.
@@ -76,9 +80,7 @@ pub(super) fn malformed_id(entity_type: &str, id: &str) -> Option<&'static str> 
         "Target" if id.is_empty() || id.contains('/') => {
             Some("a Target's id is the name of a target of the configuration: Target::\"orders-db\"")
         }
-        "Schema" if !parts(1) => {
-            Some("a Schema's id is \"<target>/<schema>\": Schema::\"orders-db/public\"")
-        }
+        "Schema" if !parts(1) => Some("a Schema's id is \"<target>/<schema>\": Schema::\"orders-db/public\""),
         "Table" if !parts(2) => {
             Some("a Table's id is \"<target>/<schema>.<table>\": Table::\"orders-db/public.orders\"")
         }
@@ -140,8 +142,9 @@ impl Vocabulary {
             .into_iter()
             .map(|entity| (entity.uid(), entity))
             .collect();
-        let entity_type =
-            |name: &str| EntityTypeName::from_str(name).map_err(|error| PolicyError::Schema(error.to_string()));
+        let entity_type = |name: &str| {
+            EntityTypeName::from_str(name).map_err(|error| PolicyError::Schema(error.to_string()))
+        };
         let action_type = entity_type("Action")?;
         let action = |name: &str| {
             let uid = EntityUid::from_type_name_and_id(action_type.clone(), EntityId::new(name));
@@ -220,7 +223,9 @@ impl Vocabulary {
         single_issuer: bool,
     ) -> Result<Node, Refusal> {
         if principal.issuer_url.contains('|') {
-            return Err(Refusal("the issuer's URL contains '|', so agents could not be told apart".to_owned()));
+            return Err(Refusal(
+                "the issuer's URL contains '|', so agents could not be told apart".to_owned(),
+            ));
         }
         let issuer = escape(&principal.issuer);
         let mut above = HashSet::new();

@@ -7,25 +7,19 @@ use std::{
 };
 
 use super::{
+    entity::{Node, Refusal, Vocabulary},
     every,
-    explain::{Answer, Outcome, RuleError, RuleRef},
-    entity::{Node, Refusal, Vocabulary, table_id},
-    question::{Facts, Message, Question, Subject, alike, Alike},
-    rules::Rule,
+    explain::Answer,
+    question::{Alike, Facts, Message, Question, Subject, alike},
     slice::Asker,
-    state::{Depth, Finding, KnownAnswer, State},
+    state::{Depth, KnownAnswer, State},
+    verdict::Verdict,
 };
 use crate::domain::{
     action::{Action, TargetFacts},
-    decision::{Decision, Denial, Mask, MaskPlan},
-    ids::PolicyId,
+    decision::Decision,
     statement::{ColumnName, ColumnUse, Statement},
 };
-
-/// Nothing permitted.
-pub const DEFAULT_DENY: &str = "builtin/default-deny";
-/// A policy could not be evaluated, or a request could not be put to the policies.
-pub const POLICY_ERROR: &str = "builtin/policy-error";
 
 /// Judges `action`, adding every answer to `answers` if it is there.
 pub(super) fn judge(
@@ -35,7 +29,7 @@ pub(super) fn judge(
     action: Action<'_>,
     answers: Option<&mut Vec<Answer>>,
 ) -> Decision {
-    let mut verdict = Verdict { state, answers, masks: MaskPlan::default(), permits: BTreeSet::new(), denials: Vec::new() };
+    let mut verdict = Verdict::new(state, answers);
     let outcome = asker.and_then(|asker| {
         let mut judge = Judge { state, asker, target, verdict: &mut verdict };
         match action {
@@ -43,18 +37,11 @@ pub(super) fn judge(
             Action::Sql(statements) => judge.statements(statements),
         }
     });
-    if let Err(Refusal(reason)) = outcome {
-        verdict.deny(Denied {
-            rank: Rank::Error,
-            reason: format!("the request could not be put to the policies: {reason}"),
-            hint: Some(TELL_THE_AUTHORS.to_owned()),
-            policies: vec![PolicyId::from(POLICY_ERROR)],
-        });
+    if let Err(refusal) = outcome {
+        verdict.refuse(&refusal);
     }
     verdict.decision()
 }
-
-const TELL_THE_AUTHORS: &str = "Nothing was run. Tell the people who keep the policies.";
 
 struct Judge<'a, 'v> {
     state: &'a State,
@@ -65,7 +52,7 @@ struct Judge<'a, 'v> {
 
 impl<'a> Judge<'a, '_> {
     fn connect(&mut self) -> Result<(), Refusal> {
-        self.thing(Subject::Connect, Facts::plain())
+        self.thing(&Subject::Connect, Facts::plain(), None)
     }
 
     fn statements(&mut self, statements: &'a [Statement]) -> Result<(), Refusal> {
@@ -86,7 +73,7 @@ impl<'a> Judge<'a, '_> {
                 Some(relation) => Subject::Table(effect.verb, Cow::Borrowed(relation)),
                 None => Subject::Target(effect.verb),
             };
-            self.thing(subject, facts.clone())?;
+            self.thing(&subject, facts.clone(), Some(statement))?;
         }
         let mut classes: Vec<_> = self.classes(statement).into_iter().collect();
         classes.sort_by(|(one, of_one), (other, of_other)| (one.usage, of_one).cmp(&(other.usage, of_other)));
@@ -120,12 +107,17 @@ impl<'a> Judge<'a, '_> {
     }
 
     /// A relation, or the target itself.
-    fn thing(&mut self, subject: Subject<'a>, facts: Facts<'a>) -> Result<(), Refusal> {
-        let known = self.answer(subject.clone(), facts, |vocabulary, target| match &subject {
+    fn thing(
+        &mut self,
+        subject: &Subject<'a>,
+        facts: Facts<'a>,
+        statement: Option<&Statement>,
+    ) -> Result<(), Refusal> {
+        let known = self.answer(subject.clone(), facts, |vocabulary, target| match subject {
             Subject::Table(_, relation) => vocabulary.table(target, relation),
             Subject::Connect | Subject::Target(_) | Subject::Column(_) => vocabulary.target(target),
         })?;
-        self.verdict.thing(self.target, &subject, &known.finding);
+        self.verdict.thing(self.target, subject, statement, &known.finding);
         Ok(())
     }
 
@@ -160,11 +152,8 @@ impl<'a> Judge<'a, '_> {
         let context = question.context()?;
         let depth = if explains { Depth::Explain } else { Depth::Decide };
         let finding = self.state.ask(self.asker, action, &resource, context, depth)?;
-        let known = Arc::new(KnownAnswer {
-            asker: Arc::clone(self.asker),
-            question: question.into_owned(),
-            finding,
-        });
+        let known =
+            Arc::new(KnownAnswer { asker: Arc::clone(self.asker), question: question.into_owned(), finding });
         if !explains {
             self.state.answers.insert(hash, Arc::clone(&known));
         }
@@ -186,211 +175,4 @@ pub(super) fn tags_of<'a>(
         key.push_str(part);
     }
     target.tags.get(key.as_str())
-}
-
-/// The most telling denial comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Error,
-    Forbidden,
-    MaskedUse,
-    NotPermitted,
-}
-
-struct Denied {
-    rank: Rank,
-    reason: String,
-    hint: Option<String>,
-    policies: Vec<PolicyId>,
-}
-
-/// The strongest mask among the forbids that apply.
-pub(super) fn strongest_mask(rules: &[Rule], finding: &Finding) -> Option<Mask> {
-    finding
-        .forbids
-        .iter()
-        .filter_map(|rule| rules.get(*rule))
-        .filter_map(|rule| Some(Mask { transform: rule.mask?, policy: rule.id.clone() }))
-        .reduce(|one, other| if one.transform.stronger(other.transform) == one.transform { one } else { other })
-}
-
-/// The answers so far.
-struct Verdict<'a> {
-    state: &'a State,
-    answers: Option<&'a mut Vec<Answer>>,
-    masks: MaskPlan,
-    permits: BTreeSet<usize>,
-    denials: Vec<Denied>,
-}
-
-impl Verdict<'_> {
-    fn deny(&mut self, denied: Denied) {
-        self.denials.push(denied);
-    }
-
-    fn ids(&self, rules: &[usize]) -> Vec<PolicyId> {
-        rules.iter().filter_map(|rule| self.state.set.rules.get(*rule)).map(|rule| rule.id.clone()).collect()
-    }
-
-    /// A relation or the target itself.
-    fn thing(&mut self, target: &TargetFacts, subject: &Subject<'_>, finding: &Finding) {
-        let what = || match subject {
-            Subject::Table(_, relation) => format!("{} on {}", subject.action(), table_id(&target.name, relation)),
-            Subject::Connect | Subject::Target(_) | Subject::Column(_) => {
-                format!("{} on {}", subject.action(), target.name)
-            }
-        };
-        let outcome = self.settle(what, finding);
-        if self.answers.is_some() {
-            let vocabulary = &self.state.vocabulary;
-            let uid = match subject {
-                Subject::Table(_, relation) => vocabulary.table_uid(&target.name, relation),
-                Subject::Connect | Subject::Target(_) | Subject::Column(_) => vocabulary.target_uid(&target.name),
-            };
-            self.note(&subject.action(), uid.to_string(), None, outcome, finding);
-        }
-    }
-
-    /// A column that is read.
-    fn column(&mut self, target: &TargetFacts, column: &ColumnName, usage: ColumnUse, finding: &Finding) {
-        let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
-        if outcome == Outcome::Permitted
-            && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
-        {
-            if usage == ColumnUse::Projected {
-                outcome = Outcome::Masked;
-                self.masks.columns.insert(column.clone(), mask);
-            } else {
-                outcome = Outcome::MaskedUse;
-                let (used, instead) = match usage {
-                    ColumnUse::Compared => (
-                        "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
-                        "Select the column itself, without filtering, joining, sorting or grouping by it.",
-                    ),
-                    ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
-                        "moved to where it cannot be masked",
-                        "Select the column itself, without storing, copying or exporting it.",
-                    ),
-                };
-                self.deny(Denied {
-                    rank: Rank::MaskedUse,
-                    reason: format!(
-                        "{column} is masked for this agent by policy \"{}\", and here it would be {used}",
-                        mask.policy
-                    ),
-                    hint: Some(instead.to_owned()),
-                    policies: vec![mask.policy],
-                });
-            }
-        }
-        if self.answers.is_some() {
-            let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
-            self.note("sql:read", uid, Some(usage), outcome, finding);
-        }
-    }
-
-    /// Everything but masks: errors, forbids, and whether anything permits.
-    fn settle(&mut self, what: impl FnOnce() -> String, finding: &Finding) -> Outcome {
-        let set = &self.state.set;
-        if !finding.errors.is_empty() {
-            let erring: Vec<usize> = finding.errors.iter().map(|(rule, _)| *rule).collect();
-            let mut policies = self.ids(&erring);
-            let named = policies.first().map(ToString::to_string).unwrap_or_default();
-            policies.push(PolicyId::from(POLICY_ERROR));
-            self.deny(Denied {
-                rank: Rank::Error,
-                reason: format!("policy \"{named}\" could not be evaluated for {}", what()),
-                hint: Some(TELL_THE_AUTHORS.to_owned()),
-                policies,
-            });
-            return Outcome::Failed;
-        }
-        let hard: Vec<usize> = finding
-            .forbids
-            .iter()
-            .copied()
-            .filter(|rule| set.rules.get(*rule).is_none_or(|rule| rule.mask.is_none()))
-            .collect();
-        if !hard.is_empty() {
-            let policies = self.ids(&hard);
-            let named = policies.first().map(ToString::to_string).unwrap_or_default();
-            let rules = || hard.iter().filter_map(|rule| set.rules.get(*rule));
-            let hint = rules().find_map(|rule| rule.message.clone());
-            let approval = rules().find_map(|rule| rule.approval.as_ref()).map(|approvers| {
-                format!("Approval by \"{approvers}\" would be needed, which this version cannot ask for.")
-            });
-            let hint = match (hint, approval) {
-                (Some(hint), Some(approval)) => Some(format!("{hint} {approval}")),
-                (hint, approval) => hint.or(approval),
-            };
-            self.deny(Denied {
-                rank: Rank::Forbidden,
-                reason: format!("policy \"{named}\" forbids {}", what()),
-                hint,
-                policies,
-            });
-            return Outcome::Forbidden;
-        }
-        if finding.permits.is_empty() {
-            self.deny(Denied {
-                rank: Rank::NotPermitted,
-                reason: format!("no policy permits {}", what()),
-                hint: Some("Do without it, or ask for a policy that permits it.".to_owned()),
-                policies: vec![PolicyId::from(DEFAULT_DENY)],
-            });
-            return Outcome::NotPermitted;
-        }
-        self.permits.extend(&finding.permits);
-        Outcome::Permitted
-    }
-
-    fn note(
-        &mut self,
-        action: &str,
-        resource: String,
-        usage: Option<ColumnUse>,
-        outcome: Outcome,
-        finding: &Finding,
-    ) {
-        let Some(answers) = self.answers.as_deref_mut() else {
-            return;
-        };
-        let rules = &self.state.set.rules;
-        let refer = |indexes: &[usize]| {
-            indexes.iter().filter_map(|rule| rules.get(*rule)).map(RuleRef::of).collect()
-        };
-        let errors = finding.errors.iter().filter_map(|(rule, error)| {
-            rules.get(*rule).map(|rule| RuleError { id: rule.id.clone(), error: error.clone() })
-        });
-        answers.push(Answer {
-            action: action.to_owned(),
-            resource,
-            usage,
-            outcome,
-            permits: refer(&finding.permits),
-            forbids: refer(&finding.forbids),
-            errors: errors.collect(),
-        });
-    }
-
-    fn decision(mut self) -> Decision {
-        if self.denials.is_empty() {
-            let permits: Vec<usize> = self.permits.iter().copied().collect();
-            return Decision::Allow { policies: self.ids(&permits), masks: self.masks };
-        }
-        self.denials.sort_by_key(|denied| denied.rank);
-        let mut policies: Vec<PolicyId> = Vec::new();
-        for id in self.denials.iter().flat_map(|denied| &denied.policies) {
-            if !policies.contains(id) {
-                policies.push(id.clone());
-            }
-        }
-        let (reason, hint) = self
-            .denials
-            .into_iter()
-            .next()
-            .map(|denied| (denied.reason, denied.hint))
-            .unwrap_or_default();
-        Decision::Deny(Denial { reason, hint, policies })
-    }
 }

@@ -7,7 +7,9 @@
 //!
 //! Knows nothing of SQL text, of sockets or of who verified the principal.
 
+mod annotations;
 mod cache;
+mod conditions;
 mod entity;
 mod error;
 mod explain;
@@ -18,6 +20,7 @@ mod rules;
 mod slice;
 mod source;
 mod state;
+mod verdict;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -38,8 +41,8 @@ use serde::Serialize;
 pub use entity::{column_id, escape, schema_id, table_id};
 pub use error::{Place, PolicyError, Problem};
 pub use explain::{Answer, Explanation, Outcome, RuleError, RuleRef};
-pub use judge::{DEFAULT_DENY, POLICY_ERROR};
 pub use source::{Origin, Source};
+pub use verdict::{DEFAULT_DENY, POLICY_ERROR};
 
 use crate::domain::{
     action::{Action, TargetFacts},
@@ -165,7 +168,11 @@ impl Policies {
                 Arc::new(KnownDecision {
                     identity: Identity::of(principal, workload),
                     target: target.name.clone(),
-                    tags: read_tags(target, statements.unwrap_or_default(), |tags| tags.cloned()),
+                    tags: read_tags(
+                        target,
+                        statements.unwrap_or_default(),
+                        Option::<&BTreeSet<String>>::cloned,
+                    ),
                     statements: statements.map(<[Statement]>::to_vec),
                     decision: decision.clone(),
                 }),
@@ -208,8 +215,8 @@ impl Policies {
         if let Some(known) = known {
             return Arc::clone(&known.plan);
         }
-        let asker = state.asker(principal, workload);
-        let plan = Arc::new(state.plan(asker.as_deref().map_err(Clone::clone), target, catalogue));
+        let asker = state.asker(principal, workload).ok();
+        let plan = Arc::new(state.plan(asker.as_deref(), target, catalogue));
         state.plans.insert(
             hash,
             Arc::new(KnownPlan {
@@ -283,7 +290,10 @@ fn same_tags(
 fn accesses(statements: &[Statement]) -> usize {
     every(statements)
         .map(|statement| {
-            statement.effects.len() + statement.columns.len() + statement.functions.len() + statement.opaque.len()
+            statement.effects.len()
+                + statement.columns.len()
+                + statement.functions.len()
+                + statement.opaque.len()
         })
         .sum()
 }

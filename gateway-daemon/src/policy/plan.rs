@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{
     entity::Refusal,
-    judge::{POLICY_ERROR, strongest_mask, tags_of},
+    judge::tags_of,
     question::{Alike, Facts, alike},
     slice::Asker,
     state::{Depth, Finding, State},
+    verdict::{POLICY_ERROR, strongest_mask},
 };
 use crate::domain::{
     action::TargetFacts,
@@ -18,10 +19,10 @@ use crate::domain::{
 };
 
 impl State {
-    /// See `Policies::masks_for`.
+    /// See `Policies::masks_for`. Without an asker, since the principal cannot be put to Cedar, nothing is shown.
     pub(super) fn plan(
         &self,
-        asker: Result<&Asker, Refusal>,
+        asker: Option<&Asker>,
         target: &TargetFacts,
         catalogue: &Catalogue,
     ) -> MaskPlan {
@@ -34,9 +35,11 @@ impl State {
             let class = alike(self, &target.name, ColumnUse::Projected, column, tags);
             let mask = known
                 .entry(class)
-                .or_insert_with(|| match asker.as_ref() {
-                    Ok(asker) => self.mask_of(asker, target, column, tags).unwrap_or_else(|_| Some(unjudged())),
-                    Err(_) => Some(unjudged()),
+                .or_insert_with(|| match asker {
+                    Some(asker) => {
+                        self.mask_of(asker, target, column, tags).unwrap_or_else(|_| Some(unjudged()))
+                    }
+                    None => Some(unjudged()),
                 })
                 .clone();
             if let Some(mask) = mask {
@@ -64,12 +67,17 @@ impl State {
         let mut finding = Finding { permits: Vec::new(), ..finding };
         // A mask that depends on the statement is taken to apply, since the statement is not known here.
         for candidate in self.index.candidates(asker, action, &resource) {
-            let depends = self.set.rules.get(candidate).is_some_and(|rule| rule.reads_context && rule.mask.is_some());
+            let depends =
+                self.set.rules.get(candidate).is_some_and(|rule| rule.reads_context && rule.mask.is_some());
             if depends && !finding.forbids.contains(&candidate) {
                 finding.forbids.push(candidate);
             }
         }
-        let hard = finding.forbids.iter().filter_map(|rule| self.set.rules.get(*rule)).find(|rule| rule.mask.is_none());
+        let hard = finding
+            .forbids
+            .iter()
+            .filter_map(|rule| self.set.rules.get(*rule))
+            .find(|rule| rule.mask.is_none());
         Ok(match hard {
             Some(rule) => Some(Mask { transform: Transform::Null, policy: rule.id.clone() }),
             None => strongest_mask(&self.set.rules, &finding),

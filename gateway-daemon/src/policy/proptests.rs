@@ -9,7 +9,7 @@ use cedar_policy::{
 use proptest::{prelude::*, sample::select};
 
 use super::{
-    entity::{escape, malformed_id, schema_id, table_id, column_id},
+    entity::{column_id, escape, malformed_id, schema_id, table_id},
     state::{Depth, State},
     tests::{PERMIT_ALL, inline, policies, principal, relation, target, workload},
 };
@@ -17,8 +17,8 @@ use crate::domain::{
     action::{Action, TargetFacts},
     decision::{Decision, Transform},
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect as SqlEffect, Opaque, RelationName, RowLimit, SessionEffect,
-        Statement, Verb,
+        ColumnAccess, ColumnName, ColumnUse, Effect as SqlEffect, Opaque, RelationName, RowLimit,
+        SessionEffect, Statement, Verb,
     },
 };
 
@@ -86,7 +86,9 @@ fn policy_text() -> impl Strategy<Value = String> {
         .prop_map(|(forbids, principal, action, resource, condition, mask)| {
             let effect = if forbids { "forbid" } else { "permit" };
             let mask = match mask {
-                Some(mask) if forbids && action == "action == Action::\"sql:read\"" => format!("@mask(\"{mask}\") "),
+                Some(mask) if forbids && action == "action == Action::\"sql:read\"" => {
+                    format!("@mask(\"{mask}\") ")
+                }
                 _ => String::new(),
             };
             format!("{mask}{effect} ({principal}, {action}, {resource}) {condition};")
@@ -130,8 +132,8 @@ fn a_statement() -> impl Strategy<Value = Statement> {
             usage,
         });
     let verb = prop_oneof![Just(Verb::Select), select(Verb::ALL.as_slice())];
-    let effect = (verb, proptest::option::of(table()))
-        .prop_map(|(verb, relation)| SqlEffect { verb, relation });
+    let effect =
+        (verb, proptest::option::of(table())).prop_map(|(verb, relation)| SqlEffect { verb, relation });
     (
         proptest::collection::btree_set(effect, 1..3),
         proptest::collection::btree_set(column, 0..9),
@@ -170,7 +172,8 @@ fn cedar(
         )
         .unwrap();
         let response = Authorizer::new().is_authorized(&request, &set, &entities);
-        for cedar_policy::AuthorizationError::PolicyEvaluationError(error) in response.diagnostics().errors() {
+        for cedar_policy::AuthorizationError::PolicyEvaluationError(error) in response.diagnostics().errors()
+        {
             errors.insert(error.policy_id().to_string());
         }
         response.diagnostics().reason().map(ToString::to_string).collect()
@@ -312,8 +315,11 @@ proptest! {
 
 /// Names with every separator in them.
 fn odd_name() -> impl Strategy<Value = String> {
-    proptest::collection::vec(select(['a', 'B', '.', '/', '%', '"', '\\', '2', 'E', 'F', '\n', 'é'].as_slice()), 1..6)
-        .prop_map(|characters| characters.into_iter().collect())
+    proptest::collection::vec(
+        select(['a', 'B', '.', '/', '%', '"', '\\', '2', 'E', 'F', '\n', 'é'].as_slice()),
+        1..6,
+    )
+    .prop_map(|characters| characters.into_iter().collect())
 }
 
 proptest! {

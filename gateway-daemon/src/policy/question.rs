@@ -6,10 +6,16 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use cedar_policy::{Context, EntityUid, RestrictedExpression};
+use cedar_policy::{Context, RestrictedExpression};
 
-use super::{entity::Refusal, state::State};
-use crate::domain::statement::{ColumnName, ColumnUse, CopyDirection, RelationName, RowLimit, Statement, Verb};
+use super::{
+    conditions::Look,
+    entity::{Refusal, column_id, table_id},
+    state::State,
+};
+use crate::domain::statement::{
+    ColumnName, ColumnUse, CopyDirection, RelationName, RowLimit, Statement, Verb,
+};
 
 /// See the module's description.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -116,10 +122,11 @@ pub(super) fn alike<'a>(
     tags: Option<&'a BTreeSet<String>>,
 ) -> Alike<'a> {
     let set = &state.set;
-    let named = |uid: EntityUid| set.named.contains(&uid);
-    let any_named = !set.named.is_empty();
-    let table = set.reads_names || any_named && named(state.vocabulary.table_uid(target, &column.relation));
-    let this = set.reads_names || any_named && named(state.vocabulary.column_uid(target, column));
+    let looks_at_names = set.looks_at(Look::Names);
+    let table = looks_at_names
+        || !set.named_tables.is_empty() && set.named_tables.contains(&table_id(target, &column.relation));
+    let this = looks_at_names
+        || !set.named_columns.is_empty() && set.named_columns.contains(&column_id(target, column));
     Alike {
         usage,
         schema: Cow::Borrowed(&column.relation.schema),
@@ -140,14 +147,15 @@ impl<'a> Facts<'a> {
             has_where: statement.row_limit == RowLimit::Limited,
             multi_statement: message == Message::Several,
             opaque: !statement.opaque.is_empty(),
-            functions: state.set.reads_functions.then_some(Cow::Borrowed(&statement.functions)),
+            functions: state.set.looks_at(Look::Functions).then_some(Cow::Borrowed(&statement.functions)),
             copy: statement.copy,
         }
     }
 
     pub(super) fn context(&self, usage: Option<ColumnUse>) -> Result<Context, Refusal> {
         let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
-        let functions = self.functions.iter().flat_map(|functions| functions.iter()).map(|function| text(function));
+        let functions =
+            self.functions.iter().flat_map(|functions| functions.iter()).map(|function| text(function));
         let mut pairs = vec![
             ("has_where".to_owned(), RestrictedExpression::new_bool(self.has_where)),
             ("multi_statement".to_owned(), RestrictedExpression::new_bool(self.multi_statement)),

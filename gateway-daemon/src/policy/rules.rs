@@ -1,28 +1,23 @@
 //! From policy text to checked rules: parsing, annotations, names, strict validation against the schema.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     str::FromStr as _,
 };
 
-use cedar_policy::{
-    Effect, EntityUid, Policy, PolicyId as CedarId, PolicySet, Schema, ValidationMode, Validator,
-    ffi::DetailedError,
-};
-use serde_json::Value;
-
 use super::{
     SCHEMA,
-    entity::{escape_target, malformed_id},
+    annotations::read_annotations,
+    conditions::{Look, look_through},
+    entity::escape_target,
     error::{Place, PolicyError, Problem},
     source::Source,
 };
 use crate::domain::{decision::Transform, ids::PolicyId};
-
-/// The annotations that mean something here; another one is a mistake that would go unnoticed.
-const ANNOTATIONS: [&str; 5] = ["id", "message", "mask", "approval", "window"];
-const MAX_ID_CHARS: usize = 128;
+use cedar_policy::{
+    Effect, Policy, PolicyId as CedarId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError,
+};
 
 /// One policy, with its annotations read.
 #[derive(Debug)]
@@ -38,6 +33,17 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
 }
 
+/// Where a policy or template starts in its file, in bytes. A macro, since the type of the location has no public
+/// name.
+macro_rules! start_of {
+    ($policy:expr) => {
+        match $policy.as_ref().loc() {
+            Some(location) => location.start(),
+            None => 0,
+        }
+    };
+}
+
 /// A checked set of rules.
 #[derive(Debug)]
 pub(super) struct RuleSet {
@@ -46,14 +52,12 @@ pub(super) struct RuleSet {
     pub(super) rules: Vec<Rule>,
     /// Index into `rules`.
     pub(super) by_id: HashMap<CedarId, usize>,
-    /// Tables and columns that some policy names: all others are alike to the policies, up to their attributes.
-    pub(super) named: HashSet<EntityUid>,
-    /// Whether some condition reads the attribute `name` or `table`.
-    pub(super) reads_names: bool,
-    /// Whether some condition looks at the functions that a statement calls.
-    pub(super) reads_functions: bool,
-    /// Whether some condition names an action.
-    pub(super) names_actions: bool,
+    /// Ids of tables that some policy names: all others are alike to the policies, up to their attributes.
+    pub(super) named_tables: HashSet<String>,
+    /// Ids of columns, likewise.
+    pub(super) named_columns: HashSet<String>,
+    /// What the conditions look at, together.
+    looks: BTreeSet<Look>,
     /// Doubtful, but not refused.
     pub(super) warnings: Vec<Problem>,
     /// Of all the text, to see whether a reload changed anything.
@@ -98,10 +102,9 @@ pub(super) fn check(sources: &[Source]) -> Result<RuleSet, PolicyError> {
     let mut set = RuleSet {
         schema,
         by_id: rules.iter().enumerate().map(|(index, rule)| (rule.policy.id().clone(), index)).collect(),
-        named: HashSet::new(),
-        reads_names: false,
-        reads_functions: false,
-        names_actions: false,
+        named_tables: HashSet::new(),
+        named_columns: HashSet::new(),
+        looks: BTreeSet::new(),
         rules,
         warnings,
         fingerprint: fingerprint(sources),
@@ -140,74 +143,31 @@ impl RuleSet {
         warnings
     }
 
+    /// Whether some condition looks at this.
+    pub(super) fn looks_at(&self, look: Look) -> bool {
+        self.looks.contains(&look)
+    }
+
     /// Notes what the conditions look at.
     fn look_through(&mut self) -> Result<(), PolicyError> {
         for rule in &mut self.rules {
-            self.named.extend(
-                rule.policy
-                    .entity_literals()
-                    .into_iter()
-                    .filter(|uid| matches!(uid.type_name().to_string().as_str(), "Table" | "Column")),
-            );
-            let json = rule.policy.to_json().map_err(|error| PolicyError::Schema(error.to_string()))?;
-            let mut seen = Seen::default();
-            if let Some(conditions) = json.get("conditions") {
-                seen.visit(conditions);
+            for uid in rule.policy.entity_literals() {
+                let named = match uid.type_name().to_string().as_str() {
+                    "Table" => &mut self.named_tables,
+                    "Column" => &mut self.named_columns,
+                    _ => continue,
+                };
+                named.insert(uid.id().unescaped().to_owned());
             }
-            rule.reads_context = seen.context;
-            self.reads_names |= seen.names;
-            self.reads_functions |= seen.functions;
-            self.names_actions |= seen.actions;
+            let json = rule.policy.to_json().map_err(|error| PolicyError::Schema(error.to_string()))?;
+            let mut seen = BTreeSet::new();
+            if let Some(conditions) = json.get("conditions") {
+                look_through(conditions, &mut seen);
+            }
+            rule.reads_context = seen.contains(&Look::Context);
+            self.looks.extend(seen);
         }
         Ok(())
-    }
-}
-
-/// What a condition looks at, read from its JSON form; errs on the side of "yes".
-#[derive(Default)]
-struct Seen {
-    context: bool,
-    functions: bool,
-    names: bool,
-    actions: bool,
-}
-
-impl Seen {
-    fn visit(&mut self, value: &Value) {
-        match value {
-            Value::Object(fields) => {
-                for (key, value) in fields {
-                    match key.as_str() {
-                        "Var" if value == "context" => {
-                            self.context = true;
-                            self.functions = true; // the whole context, unless an attribute is taken of it (below)
-                        }
-                        "type" => self.actions |= value == "Action",
-                        "." | "has" => self.attribute(value),
-                        _ => self.visit(value),
-                    }
-                }
-            }
-            Value::Array(values) => {
-                for value in values {
-                    self.visit(value);
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-
-    /// `left.attr` or `left has attr`; `attr` may be a path.
-    fn attribute(&mut self, access: &Value) {
-        let attribute = access.get("attr").map(ToString::to_string).unwrap_or_default();
-        self.names |= attribute.contains("\"name\"") || attribute.contains("\"table\"");
-        self.functions |= attribute.contains("\"functions\"");
-        match access.get("left") {
-            Some(left) if left.get("Var").is_some_and(|variable| variable == "context") => self.context = true,
-            Some(left) => self.visit(left),
-            // A form that this version of the reader does not know: everything is looked at.
-            None => *self = Self { context: true, functions: true, names: true, actions: true },
-        }
     }
 }
 
@@ -220,139 +180,22 @@ fn read_file(
     warnings: &mut Vec<Problem>,
 ) {
     for template in set.templates() {
-        let offset = template.as_ref().loc().map_or(0, |loc| loc.start());
+        let offset = start_of!(template);
         problems.push(Problem {
             place: Some(Place::of(source.path.clone(), &source.text, offset)),
-            message: "this is a policy template (it has ?principal or ?resource), and nothing fills it in".to_owned(),
+            message: "this is a policy template (it has ?principal or ?resource), and nothing fills it in"
+                .to_owned(),
             help: Some("name the principal and the resource instead".to_owned()),
         });
     }
     for policy in set.policies() {
-        let offset = policy.as_ref().loc().map_or(0, |loc| loc.start());
+        let offset = start_of!(policy);
         let place = Place::of(source.path.clone(), &source.text, offset);
         let mut found = Vec::new();
         match read_annotations(policy, &place, &mut found, warnings) {
             Some(rule) if found.is_empty() => rules.push(rule),
             _ => problems.append(&mut found),
         }
-    }
-}
-
-/// Checks one policy's annotations and the ids that it names.
-fn read_annotations(
-    policy: &Policy,
-    place: &Place,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Problem>,
-) -> Option<Rule> {
-    let problem = |message: String, help: &str| Problem {
-        place: Some(place.clone()),
-        message,
-        help: (!help.is_empty()).then(|| help.to_owned()),
-    };
-    for (name, _) in policy.annotations() {
-        if !ANNOTATIONS.contains(&name) {
-            problems.push(problem(
-                format!("unknown annotation @{name}"),
-                "known are @id, @message, @mask, @approval and @window",
-            ));
-        }
-    }
-    for uid in policy.entity_literals() {
-        if let Some(help) = malformed_id(&uid.type_name().to_string(), uid.id().unescaped()) {
-            problems.push(problem(format!("no request ever asks about {uid}"), help));
-        }
-    }
-    let Some(id) = policy.annotation("id") else {
-        problems.push(problem(
-            "this policy has no @id".to_owned(),
-            "put @id(\"what-it-does\") in front of it: denials and audit records name it",
-        ));
-        return None;
-    };
-    if let Some(complaint) = id_complaint(id) {
-        problems.push(problem(format!("@id({id:?}) {complaint}"), ""));
-    }
-    let mut rule = Rule {
-        id: PolicyId::from(id),
-        place: place.clone(),
-        effect: policy.effect(),
-        message: policy.annotation("message").filter(|message| !message.is_empty()).map(str::to_owned),
-        mask: None,
-        approval: None,
-        reads_context: false,
-        policy: policy.new_id(CedarId::new(id)),
-    };
-    if let Some(name) = policy.annotation("mask") {
-        rule.mask = transform(name);
-        if rule.mask.is_none() {
-            problems.push(problem(
-                format!("@mask({name:?}) of \"{id}\" is not a known transform"),
-                "known are redact, partial, hash, null and last4",
-            ));
-        }
-        if rule.effect != Effect::Forbid || !only_reads(policy) {
-            problems.push(problem(
-                format!("@mask on \"{id}\" has no meaning: only a forbid of sql:read alone can mask"),
-                "write: forbid (principal, action == Action::\"sql:read\", resource is Column) when { … };",
-            ));
-        }
-    }
-    if let Some(approvers) = policy.annotation("approval") {
-        if rule.effect != Effect::Forbid || approvers.is_empty() || rule.mask.is_some() {
-            problems.push(problem(
-                format!("@approval on \"{id}\" must name a group and stand on a forbid without @mask"),
-                "write: @approval(\"dba\") forbid (…);",
-            ));
-        }
-        warnings.push(problem(
-            format!("\"{id}\" asks for approval by \"{approvers}\", which this version cannot ask for: it refuses"),
-            "",
-        ));
-        rule.approval = Some(approvers.to_owned());
-    } else if policy.annotation("window").is_some() {
-        problems.push(problem(
-            format!("@window on \"{id}\" has no meaning without @approval"),
-            "add @approval(\"…\") or remove @window",
-        ));
-    }
-    if rule.message.is_some() && rule.effect == Effect::Permit {
-        warnings.push(problem(format!("@message on \"{id}\" is never shown: it permits"), ""));
-    }
-    Some(rule)
-}
-
-fn id_complaint(id: &str) -> Option<&'static str> {
-    if id.is_empty() || id.chars().count() > MAX_ID_CHARS {
-        Some("must have 1 to 128 characters")
-    } else if id.starts_with("builtin/") {
-        Some("starts with builtin/, which is kept for rules that no policy can lift")
-    } else if id.chars().any(|character| !(character.is_ascii_alphanumeric() || "-_./".contains(character))) {
-        Some("may hold letters, digits and - _ . / only: it is written into logs and error messages")
-    } else {
-        None
-    }
-}
-
-fn transform(name: &str) -> Option<Transform> {
-    Some(match name {
-        "redact" => Transform::Redact,
-        "partial" => Transform::Partial,
-        "hash" => Transform::Hash,
-        "null" => Transform::Null,
-        "last4" => Transform::Last4,
-        _ => return None,
-    })
-}
-
-/// Whether the policy's scope names sql:read and no other action.
-fn only_reads(policy: &Policy) -> bool {
-    use cedar_policy::ActionConstraint::{Any, Eq, In};
-    let is_read = |uid: &EntityUid| uid.id().unescaped() == "sql:read";
-    match policy.action_constraint() {
-        Any => false,
-        Eq(uid) => is_read(&uid),
-        In(uids) => !uids.is_empty() && uids.iter().all(is_read),
     }
 }
 
@@ -363,7 +206,9 @@ fn find_doubles(rules: &[Rule], problems: &mut Vec<Problem>) {
             problems.push(Problem {
                 place: Some(rule.place.clone()),
                 message: format!("@id(\"{}\") is also the id of the policy at {earlier}", rule.id),
-                help: Some("give one of them another id: audit records must say which one decided".to_owned()),
+                help: Some(
+                    "give one of them another id: audit records must say which one decided".to_owned(),
+                ),
             });
         } else {
             first.insert(rule.id.as_str(), &rule.place);
@@ -389,7 +234,7 @@ fn validate(
     };
     let describe = |error: &DetailedError, id: &CedarId| match origin(id) {
         Some((rule, source)) => {
-            let fallback = rule.policy.as_ref().loc().map_or(0, |loc| loc.start());
+            let fallback = start_of!(rule.policy);
             detailed(error, source, fallback)
         }
         None => Problem { place: None, message: error.message.clone(), help: error.help.clone() },

@@ -9,12 +9,11 @@ use std::{
     },
 };
 
-use cedar_policy::{
-    Authorizer, Context, Entities, EntityUid, PolicySet, Request,
-};
+use cedar_policy::{Authorizer, Context, Entities, EntityUid, PolicySet, Request};
 
 use super::{
     cache::Cache,
+    conditions::Look,
     entity::{Node, Refusal, Vocabulary},
     error::PolicyError,
     question::Question,
@@ -192,11 +191,12 @@ impl State {
     /// The entities of a request. Actions that are not asked for are there only if some policy speaks of actions
     /// outside its scope.
     fn entities(&self, asker: &Asker, action: &EntityUid, resource: &Node) -> Result<Entities, Refusal> {
+        let names_actions = self.set.looks_at(Look::Actions);
         let actions = self
             .vocabulary
             .actions
             .iter()
-            .filter(|(uid, _)| self.set.names_actions || *uid == action)
+            .filter(|(uid, _)| names_actions || *uid == action)
             .map(|(_, entity)| entity.clone());
         let others = [asker.node.entity.clone(), resource.entity.clone()];
         Entities::from_entities(actions.chain(others), None).map_err(|error| Refusal(error.to_string()))
@@ -223,7 +223,10 @@ impl State {
         let mut finding = Finding::default();
         finding.forbids = self.satisfied(&request, &slice.forbids, entities, &mut finding.errors)?;
         let decided = !finding.errors.is_empty()
-            || finding.forbids.iter().any(|rule| self.set.rules.get(*rule).is_none_or(|rule| rule.mask.is_none()));
+            || finding
+                .forbids
+                .iter()
+                .any(|rule| self.set.rules.get(*rule).is_none_or(|rule| rule.mask.is_none()));
         if depth == Depth::Explain || !decided {
             finding.permits = self.satisfied(&request, &slice.permits, entities, &mut finding.errors)?;
         }

@@ -16,8 +16,8 @@ use crate::domain::{
     ids::CgroupId,
     principal::Principal,
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SessionEffect, Statement,
-        Verb,
+        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SessionEffect,
+        Statement, Verb,
     },
 };
 
@@ -132,7 +132,10 @@ fn a_forbid_wins_over_a_permit_and_says_its_message() {
     assert_eq!(ids(&denial.policies), ["no-drop"]);
     assert_eq!(denial.reason, "policy \"no-drop\" forbids sql:drop on orders-db/public.customers");
     assert_eq!(denial.hint.as_deref(), Some("Ask a human."));
-    assert!(matches!(decide(&policies, &[statement(Verb::Select, Some("customers"), &[])]), Decision::Allow { .. }));
+    assert!(matches!(
+        decide(&policies, &[statement(Verb::Select, Some("customers"), &[])]),
+        Decision::Allow { .. }
+    ));
 }
 
 #[test]
@@ -173,7 +176,14 @@ fn an_erring_permit_denies_as_well() {
 fn a_masked_column_is_masked_where_it_is_projected_and_refused_where_it_is_used_otherwise() {
     let policies = policies(&format!("{PERMIT_ALL}{MASK_PII}"));
     let read = |usage| {
-        decide(&policies, &[statement(Verb::Select, Some("customers"), &[("email", usage), ("name", ColumnUse::Projected)])])
+        decide(
+            &policies,
+            &[statement(
+                Verb::Select,
+                Some("customers"),
+                &[("email", usage), ("name", ColumnUse::Projected)],
+            )],
+        )
     };
     assert_eq!(
         masks(&read(ColumnUse::Projected)),
@@ -207,7 +217,9 @@ fn a_forbid_of_a_column_without_a_mask_refuses_even_where_another_masks() {
         "{PERMIT_ALL}{MASK_PII}@id(\"no-ssn\") forbid (principal, action == Action::\"sql:read\",
          resource == Column::\"orders-db/public.customers.ssn\");"
     ));
-    let read = |name| decide(&policies, &[statement(Verb::Select, Some("customers"), &[(name, ColumnUse::Projected)])]);
+    let read = |name| {
+        decide(&policies, &[statement(Verb::Select, Some("customers"), &[(name, ColumnUse::Projected)])])
+    };
     assert_eq!(ids(&denial(read("ssn")).policies), ["no-ssn"]);
     assert_eq!(masks(&read("email")).len(), 1);
     assert_eq!(masks(&read("name")).len(), 0);
@@ -383,10 +395,12 @@ fn a_cached_decision_is_not_handed_to_another_agent_target_tag_or_statement() {
 #[test]
 fn explain_names_every_question_and_rule() {
     let policies = policies(&format!("{PERMIT_ALL}{MASK_PII}"));
-    let statements =
-        [statement(Verb::Select, Some("customers"), &[("email", ColumnUse::Projected), ("name", ColumnUse::Compared)])];
-    let explanation =
-        policies.explain(&principal(&[]), &workload(), &target(), Action::Sql(&statements));
+    let statements = [statement(
+        Verb::Select,
+        Some("customers"),
+        &[("email", ColumnUse::Projected), ("name", ColumnUse::Compared)],
+    )];
+    let explanation = policies.explain(&principal(&[]), &workload(), &target(), Action::Sql(&statements));
     assert_eq!(explanation.decision, decide(&policies, &statements));
     let seen: Vec<_> = explanation
         .answers
@@ -435,7 +449,12 @@ fn masks_for_covers_the_catalogue_tags_and_forbidden_columns() {
     );
     let again = policies.masks_for(&principal(&[]), &workload(), &target(), &catalogue);
     assert!(std::sync::Arc::ptr_eq(&plan, &again));
-    let none = policies.masks_for(&principal(&[]), &workload(), &TargetFacts { tags: BTreeMap::new(), ..target() }, &Catalogue::default());
+    let none = policies.masks_for(
+        &principal(&[]),
+        &workload(),
+        &TargetFacts { tags: BTreeMap::new(), ..target() },
+        &Catalogue::default(),
+    );
     assert!(none.columns.is_empty());
 }
 
@@ -457,14 +476,38 @@ fn mistakes_are_reported_with_their_place_and_a_way_out() {
         ("@id(\"a b\") permit (principal, action, resource);", "test.cedar:1:1", "letters, digits"),
         ("@id(\"builtin/x\") permit (principal, action, resource);", "test.cedar:1:1", "builtin/"),
         ("@id(\"a\") @foo(\"b\") permit (principal, action, resource);", "test.cedar:1:1", "@foo"),
-        ("@id(\"a\") @mask(\"rot13\") forbid (principal, action == Action::\"sql:read\", resource);", "test.cedar:1:1", "redact"),
-        ("@id(\"a\") @mask(\"null\") forbid (principal, action in Action::\"sql:rows\", resource);", "test.cedar:1:1", "sql:read alone"),
-        ("@id(\"a\") @mask(\"null\") permit (principal, action == Action::\"sql:read\", resource);", "test.cedar:1:1", "sql:read alone"),
+        (
+            "@id(\"a\") @mask(\"rot13\") forbid (principal, action == Action::\"sql:read\", resource);",
+            "test.cedar:1:1",
+            "redact",
+        ),
+        (
+            "@id(\"a\") @mask(\"null\") forbid (principal, action in Action::\"sql:rows\", resource);",
+            "test.cedar:1:1",
+            "sql:read alone",
+        ),
+        (
+            "@id(\"a\") @mask(\"null\") permit (principal, action == Action::\"sql:read\", resource);",
+            "test.cedar:1:1",
+            "sql:read alone",
+        ),
         ("@id(\"a\") @window(\"5m\") forbid (principal, action, resource);", "test.cedar:1:1", "@approval"),
         ("@id(\"a\") permit (principal == ?principal, action, resource);", "test.cedar:1:1", "template"),
-        ("@id(\"a\") permit (principal, action == Action::\"sql:slect\", resource);", "test.cedar:1:", "sql:slect"),
-        ("@id(\"a\") permit (principal, action == Action::\"connect\", resource)\nwhen { context.has_where };", "test.cedar:2:8", "has_where"),
-        ("@id(\"a\") forbid (principal, action, resource == Table::\"public.customers\");", "test.cedar:1:1", "orders-db/public.orders"),
+        (
+            "@id(\"a\") permit (principal, action == Action::\"sql:slect\", resource);",
+            "test.cedar:1:",
+            "sql:slect",
+        ),
+        (
+            "@id(\"a\") permit (principal, action == Action::\"connect\", resource)\nwhen { context.has_where };",
+            "test.cedar:2:8",
+            "has_where",
+        ),
+        (
+            "@id(\"a\") forbid (principal, action, resource == Table::\"public.customers\");",
+            "test.cedar:1:1",
+            "orders-db/public.orders",
+        ),
     ] {
         let complaint = complaint(text);
         assert!(complaint.starts_with(place) && complaint.contains(words), "{text}\n -> {complaint}");
@@ -527,4 +570,56 @@ fn a_reload_takes_effect_at_once_and_a_wrong_one_keeps_the_old_rules() {
     fs::remove_dir_all(dir.path()).unwrap();
     assert!(policies.reload().is_err());
     denial(connect());
+}
+
+#[test]
+fn a_refusal_of_code_that_cannot_be_read_names_it() {
+    let mut call = statement(Verb::Call, None, &[]);
+    call.opaque.insert(Opaque::Function("public.purge".to_owned()));
+    let denial = denial(decide(&policies(""), &[call]));
+    assert!(denial.reason.ends_with("(code that cannot be read: public.purge)"), "{}", denial.reason);
+}
+
+#[test]
+fn the_documented_examples_are_valid_and_do_what_they_say() {
+    let policies = policies(
+        r#"
+@id("agents-work-with-rows")
+permit (principal in Group::"agents", action in [Action::"connect", Action::"sql:rows", Action::"sql:read", Action::"sql:ddl"], resource in Target::"orders-db");
+
+@id("no-delete-of-everything") @message("Add a WHERE clause that selects rows.")
+forbid (principal, action in [Action::"sql:delete", Action::"sql:update"], resource) unless { context.has_where };
+
+@id("schema-needs-a-dba") @approval("dba")
+forbid (principal, action in Action::"sql:ddl", resource);
+
+@id("mask-pii") @mask("partial")
+forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("pii") };
+"#,
+    );
+    let drop = denial(decide(&policies, &[statement(Verb::Drop, Some("customers"), &[])]));
+    assert_eq!(ids(&drop.policies), ["schema-needs-a-dba"]);
+    let read =
+        decide(&policies, &[statement(Verb::Select, Some("customers"), &[("email", ColumnUse::Projected)])]);
+    assert_eq!(masks(&read).len(), 1);
+}
+
+#[test]
+fn the_schema_has_every_action_and_group_that_packs_may_name() {
+    for action in [
+        "dns:resolve",
+        "sql:rows",
+        "sql:ddl",
+        "sql:maintenance",
+        "http:read",
+        "http:write",
+        "http:GET",
+        "k8s:read",
+        "k8s:write",
+        "k8s:shell",
+        "k8s:exec",
+        "k8s:impersonate",
+    ] {
+        policies(&format!("@id(\"a\") permit (principal, action in Action::\"{action}\", resource);"));
+    }
 }

@@ -176,5 +176,9 @@ impl DaemonControl {
 }
 
 fn failed(error: InterceptError) -> ControlError {
-    ControlError::Failed(error.to_string())
+    match &error {
+        InterceptError::NotCaptured(_) => ControlError::NotFound(error.to_string()),
+        InterceptError::NotACgroup(_) | InterceptError::OwnCgroup(_) => ControlError::Refused(error.to_string()),
+        _ => ControlError::Failed(error.to_string()),
+    }
 }

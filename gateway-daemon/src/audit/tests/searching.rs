@@ -211,3 +211,50 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn a_text_too_long_for_the_index_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let text = format!("{} needle {}", "x".repeat(40_000), "y".repeat(40_000));
+    log.append(vec![statement("SELECT 1"), statement(&text), statement("needles")]).await.unwrap();
+    log.close().await;
+    assert_eq!(indexed(dir.path()), 3);
+    assert_eq!(numbers(dir.path(), &Query { text: some("NEEDLE"), ..Query::default() }), [3, 2]);
+}
+
+/// What an operator does in the middle of it all: no false alarm, nothing missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_beside_a_busy_writer_see_a_whole_log_and_every_acknowledged_record() {
+    let dir = tempfile::tempdir().unwrap();
+    // Some rotations, and segments with space laid out ahead in between.
+    let log = AuditLog::open(Settings { segment_bytes: 700_000, ..settings(dir.path()) }).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..16 {
+        let log = log.clone();
+        tasks.spawn(async move {
+            for round in 0..250 {
+                log.append(vec![statement(&format!("busy {task} {round}"))]).await.unwrap();
+            }
+        });
+    }
+    let mut rounds: u32 = 0;
+    while !tasks.is_empty() || rounds < 5 {
+        while tasks.try_join_next().is_some() {}
+        let text = format!("needle <{rounds}>");
+        let seq = log.append(vec![statement(&text)]).await.unwrap();
+        let found = search(dir.path(), &Query { text: Some(text), ..Query::default() }).unwrap();
+        assert_eq!(found.iter().map(|record| record.seq).collect::<Vec<_>>(), [seq]);
+        let path = dir.path().to_owned();
+        let verified = tokio::task::spawn_blocking(move || crate::audit::verify(&path)).await.unwrap();
+        let verified = verified.unwrap_or_else(|error| panic!("round {rounds}: {error:?}"));
+        assert!(verified.last_seq >= seq);
+        let mut out = Vec::new();
+        crate::audit::export(dir.path(), 0, u64::MAX, &mut out).unwrap();
+        let count = out.split(|byte| *byte == b'\n').count() as u64 - 1;
+        assert!(count >= verified.records);
+        rounds += 1;
+    }
+    log.close().await;
+    assert_eq!(crate::audit::verify(dir.path()).unwrap().records, 16 * 250 + u64::from(rounds));
+}

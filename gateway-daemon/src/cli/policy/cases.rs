@@ -158,7 +158,11 @@ impl CaseFile {
     pub(super) fn issuers(&self) -> Vec<String> {
         let names: BTreeSet<&str> =
             self.identities.values().map(|identity| identity.issuer.as_deref().unwrap_or(ISSUER)).collect();
-        if names.is_empty() { vec![ISSUER.to_owned()] } else { names.into_iter().map(str::to_owned).collect() }
+        if names.is_empty() {
+            vec![ISSUER.to_owned()]
+        } else {
+            names.into_iter().map(str::to_owned).collect()
+        }
     }
 
     /// The identity called `name`.
@@ -214,11 +218,7 @@ impl IdentitySection {
     fn caller(&self, name: &str) -> Caller {
         let issuer = self.issuer.clone().unwrap_or_else(|| ISSUER.to_owned());
         Caller {
-            workload: Workload {
-                cgroup: CgroupId(0),
-                path: "/".to_owned(),
-                label: self.workload.clone(),
-            },
+            workload: Workload { cgroup: CgroupId(0), path: "/".to_owned(), label: self.workload.clone() },
             principal: Principal {
                 issuer_url: self.issuer_url.clone().unwrap_or_else(|| format!("https://{issuer}.example")),
                 issuer,
@@ -288,8 +288,9 @@ fn insert<'a>(
 
 /// Every `cases.yaml` at or below `path`, sorted.
 pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable =
-        |path: &Path, error: std::io::Error| Failure::Input(format!("cannot read {}: {error}", path.display()));
+    let unreadable = |path: &Path, error: std::io::Error| {
+        Failure::Input(format!("cannot read {}: {error}", path.display()))
+    };
     let metadata = fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if metadata.is_file() {
         return Ok(vec![path.to_owned()]);

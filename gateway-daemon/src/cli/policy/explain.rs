@@ -66,7 +66,9 @@ pub(super) struct ExplainArgs {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
         _ => Err("write NAME=VALUE".to_owned()),
     }
 }
@@ -136,7 +138,9 @@ fn target(args: &ExplainArgs, file: Option<&CaseFile>) -> Result<TargetFacts, Fa
         target.name.clone_from(name);
     }
     if target.name.is_empty() {
-        return Err(Failure::Input("which target? Name it with --target, or give a --schema file".to_owned()));
+        return Err(Failure::Input(
+            "which target? Name it with --target, or give a --schema file".to_owned(),
+        ));
     }
     for (column, tag) in &args.tags {
         target.tags.entry(column.clone()).or_default().insert(tag.clone());

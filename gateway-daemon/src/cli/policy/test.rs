@@ -141,7 +141,11 @@ fn row(result: &CaseResult) -> [String; 6] {
         pack(&result.file),
         result.case.clone(),
         result.identity.clone(),
-        if result.masked.is_empty() { result.decision.to_owned() } else { format!("{}, masked", result.decision) },
+        if result.masked.is_empty() {
+            result.decision.to_owned()
+        } else {
+            format!("{}, masked", result.decision)
+        },
         result.policies.join(", "),
     ]
 }

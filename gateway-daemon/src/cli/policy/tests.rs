@@ -97,7 +97,9 @@ cases:
     fs::write(dir.path().join("cases.yaml"), cases).unwrap();
     let (verdict, out) = command(&["test", text(dir.path())]);
     assert_eq!(verdict, Verdict::Bad);
-    for words in ["3 cases in 1 files, 2 failed", "expected deny, got allow", "\"other\" had no say in it; all had"] {
+    for words in
+        ["3 cases in 1 files, 2 failed", "expected deny, got allow", "\"other\" had no say in it; all had"]
+    {
         assert!(out.contains(words), "{words}: {out}");
     }
     let (_, out) = command(&["test", text(dir.path()), "--json"]);
@@ -121,7 +123,10 @@ fn mistakes_in_a_case_file_are_errors_and_not_passed_cases() {
         ("cases: [{ name: a, as: nobody, connect: true, expect: allow }]", "nobody"),
         ("cases: [{ name: a, as: agent, expect: allow }]", "one of `sql: …` and `connect: true`"),
         ("cases: [{ name: a, as: agent, sql: SELECT 1, connect: true, expect: allow }]", "one of"),
-        ("cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, masked: { a.b.c: hash } }]", "masks nothing"),
+        (
+            "cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, masked: { a.b.c: hash } }]",
+            "masks nothing",
+        ),
         ("tables: { customers: [id] }", "public.customers"),
         ("views: { public.v: { a: [public.t.a] } }", "public.t.a"),
         ("cases: []", "no cases"),

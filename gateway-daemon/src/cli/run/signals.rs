@@ -29,6 +29,9 @@ const PASSED_ON: [Signal; 9] = [
     Signal::SIGTSTP,
 ];
 
+/// How long the daemon's answer may take after the child has ended.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The blocked signals of this process, to be read one by one.
@@ -92,7 +95,12 @@ impl Signals {
         loop {
             match self.read_any() {
                 Ok(Some((signal, _))) if ENDING.contains(&signal) => return Some(signal),
-                Ok(Some((Signal::SIGCHLD, _))) | Err(_) => return None,
+                // The daemon has killed the child, and its answer, which says why, is about to come.
+                Ok(Some((Signal::SIGCHLD, _))) => {
+                    time::sleep(ANSWER_PATIENCE).await;
+                    return None;
+                }
+                Err(_) => return None,
                 Ok(Some(_)) => {}
                 Ok(None) => time::sleep(LOOK_AGAIN).await,
             }

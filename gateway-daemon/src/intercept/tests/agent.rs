@@ -11,9 +11,10 @@ use std::{
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-        SockaddrStorage, bind, connect, getpeername, getsockname, setsockopt, socket, sockopt,
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
+        SockaddrStorage, bind, connect, getpeername, getsockname, sendto, setsockopt, socket, sockopt,
     },
+    unistd::write,
 };
 
 /// What precedes the answers, which share their pipe with the test harness's own words.
@@ -140,12 +141,37 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
             }
             keep(socket, open)
         }
-        // One socket: the first attempt fails, the second must work.
-        ["tcp-again", first, to] => {
+        // A socket that is not connected yet, and an attempt with it.
+        ["socket", to] => {
+            open.push(stream(to)?);
+            Ok("ok".to_owned())
+        }
+        ["connect", to] => {
+            let socket = open.pop().ok_or(Errno::EBADF)?;
+            match connect(socket.as_raw_fd(), &*address(to)) {
+                Ok(()) => keep(socket, open),
+                Err(error) => {
+                    open.push(socket);
+                    Err(error)
+                }
+            }
+        }
+        // Connects by sending: the data goes along with the SYN.
+        ["tcp-fastopen", to] => {
             let socket = stream(to)?;
-            let failed = connect(socket.as_raw_fd(), &*address(first));
-            assert!(failed.is_err(), "the first attempt should have failed");
+            sendto(
+                socket.as_raw_fd(),
+                b"early",
+                &*address(to),
+                MsgFlags::from_bits_retain(libc::MSG_FASTOPEN),
+            )?;
+            keep(socket, open)
+        }
+        ["tcp-deferred", to] => {
+            let socket = stream(to)?;
+            super::bench::defer_connect(&socket)?;
             connect(socket.as_raw_fd(), &*address(to))?;
+            write(&socket, b"early")?;
             keep(socket, open)
         }
         ["udp-connect", to] => {
@@ -181,10 +207,10 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
         ["say", word] => {
             let socket = open.pop().ok_or(Errno::ENOTCONN)?;
             let mut stream = TcpStream::from(socket);
-            stream.write_all(word.as_bytes()).map_err(errno)?;
-            stream.shutdown(std::net::Shutdown::Write).map_err(errno)?;
+            stream.write_all(word.as_bytes()).map_err(|error| errno(&error))?;
+            stream.shutdown(std::net::Shutdown::Write).map_err(|error| errno(&error))?;
             let mut reply = String::new();
-            stream.read_to_string(&mut reply).map_err(errno)?;
+            stream.read_to_string(&mut reply).map_err(|error| errno(&error))?;
             Ok(format!("heard {reply}"))
         }
         ["close"] => {
@@ -213,7 +239,7 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
     }
 }
 
-fn errno(error: io::Error) -> Errno {
+fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 

@@ -147,6 +147,24 @@ async fn a_nonblocking_connect_is_captured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_open_is_captured_with_its_early_data() {
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "ci").await;
+    for order in ["tcp-fastopen", "tcp-deferred"] {
+        let (own, peer) = agent.connect(&format!("{order} {NOWHERE}"));
+        assert_eq!(peer, parsed(NOWHERE), "{order}");
+        let arrival = capture.arrival().await;
+        assert_eq!(arrival.flow.client.0, own, "{order}");
+        assert_eq!(arrival.flow.original_destination.socket_addr(), parsed(NOWHERE), "{order}");
+        let talking = tokio::spawn(echo(arrival));
+        assert_eq!(agent.ask("say -later"), "heard early-later", "{order}");
+        talking.await.unwrap();
+    }
+    capture.no_records().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_captured_cgroup_below_a_captured_one_is_the_one_that_counts() {
     let ground = Ground::new();
     let mut capture = ground.start().await;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use aya::maps::{Map, MapData, MapError};
 use nix::errno::Errno;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -53,6 +54,12 @@ impl Ground {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Opens a pinned map behind the daemon's back.
+    pub fn pinned<T: TryFrom<Map, Error = MapError>>(&self, name: &str, kind: fn(MapData) -> Map) -> T {
+        let path = self.settings.pins.join(format!("v{}", gateway_common::LAYOUT_VERSION)).join(name);
+        T::try_from(kind(MapData::from_pin(path).unwrap())).unwrap()
     }
 
     /// Makes an ordinary cgroup of this test's own.
@@ -141,7 +148,7 @@ pub struct Netns(pub String);
 impl Netns {
     pub fn new(tag: &str) -> Self {
         let netns = Self(format!("nodegate-test-{}-{tag}", std::process::id()));
-        netns.outside(&["netns", "add", &netns.0]);
+        ip(&["netns", "add", &netns.0]);
         netns.inside(&["ip", "link", "set", "lo", "up"]);
         netns
     }
@@ -149,12 +156,12 @@ impl Netns {
     pub fn inside(&self, command: &[&str]) {
         let mut line = vec!["netns", "exec", &self.0];
         line.extend(command);
-        self.outside(&line);
+        ip(&line);
     }
+}
 
-    fn outside(&self, arguments: &[&str]) {
-        assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
-    }
+fn ip(arguments: &[&str]) {
+    assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
 }
 
 impl Drop for Netns {
@@ -184,4 +191,17 @@ pub fn disconnect(socket: &UdpSocket) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap();
     // SAFETY: the address is a live local of the length stated.
     Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) }).map(drop)
+}
+
+/// With this, `connect()` returns at once, and the SYN leaves together with the first data.
+pub fn defer_connect(socket: &OwnedFd) -> Result<(), Errno> {
+    const TCP_FASTOPEN_CONNECT: libc::c_int = 30;
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap();
+    // SAFETY: the value is a live local of the length stated.
+    let answer = unsafe {
+        let value = (&raw const on).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT, value, length)
+    };
+    Errno::result(answer).map(drop)
 }

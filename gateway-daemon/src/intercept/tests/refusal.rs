@@ -103,7 +103,7 @@ async fn a_namespace_that_is_new_is_served_from_the_second_attempt_on() {
 async fn the_daemon_never_captures_itself_and_only_cgroups_can_be_captured() {
     let ground = Ground::new();
     let capture = ground.start().await;
-    let own = crate::intercept::cgroups::Tree::find().unwrap().path_of_process(std::process::id()).unwrap();
+    let own = crate::intercept::cgroups::path_of_process(std::process::id()).unwrap();
     let refused = capture.intercept.capture(std::path::Path::new(&own), None).await;
     assert!(matches!(refused, Err(InterceptError::OwnCgroup(_) | InterceptError::NotACgroup(_))));
     let refused = capture.intercept.capture(std::path::Path::new("/no/such/cgroup"), None).await;
@@ -111,4 +111,70 @@ async fn the_daemon_never_captures_itself_and_only_cgroups_can_be_captured() {
     // A process that does not exist: nothing is left behind.
     assert!(capture.intercept.start_run(u32::MAX >> 1, None).await.is_err());
     assert!(capture.intercept.workloads().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_has_fallen_silent_is_not_waited_for() {
+    use gateway_common::{maps, state::DaemonState};
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "ci").await;
+    let mut daemon: aya::maps::Array<_, DaemonState> = ground.pinned(maps::DAEMON, aya::maps::Map::Array);
+    let silence = DaemonState { heartbeat: 1, layout: gateway_common::LAYOUT_VERSION, padding: 0 };
+    // The daemon beats on, so that the moment of silence must be met.
+    eventually("the kernel side does not mind the silence", || {
+        daemon.set(0, silence, 0).unwrap();
+        agent.ask(&format!("tcp {NOWHERE}")) == error(Errno::ECONNREFUSED)
+    })
+    .await;
+    let refusal = capture.refusal().await;
+    assert_eq!((refusal.reason, refusal.destination), (RefusalReason::DaemonSilent, Some(parsed(NOWHERE))));
+    eventually("the next heartbeat ends it", || agent.ask(&format!("tcp {NOWHERE}")).starts_with("ok")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_was_refused_leaves_no_record_and_can_try_again() {
+    use gateway_common::{maps, state::Listener};
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "ci").await;
+    agent.connect(&format!("tcp {NOWHERE}"));
+    let home = capture.arrival().await.flow.netns.0;
+    let mut listeners: aya::maps::HashMap<_, u64, Listener> =
+        ground.pinned(maps::LISTENERS, aya::maps::Map::HashMap);
+    let real = listeners.get(&home, 0).unwrap();
+
+    assert_eq!(agent.ask("socket 0.0.0.0:0"), "ok");
+    // Refused before the SYN: there is no listener.
+    listeners.remove(&home).unwrap();
+    assert_eq!(agent.ask("connect 192.0.2.1:1"), error(Errno::ECONNREFUSED));
+    assert_eq!(capture.refusal().await.reason, RefusalReason::NoListener);
+    // Refused by a reset: nothing listens at that port.
+    listeners.insert(home, Listener { port_v4: 1, port_v6: 1 }, 0).unwrap();
+    assert_eq!(agent.ask("connect 192.0.2.2:2"), error(Errno::ECONNREFUSED));
+    assert_eq!(capture.intercept.flow_records(), 0);
+    listeners.insert(home, real, 0).unwrap();
+    assert_eq!(agent.connect("connect 192.0.2.3:3").1, parsed("192.0.2.3:3"));
+    assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), parsed("192.0.2.3:3"));
+    capture.no_records().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_captured_socket_in_other_hands_is_refused_or_attributed_to_those_hands() {
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "maker").await;
+    assert_eq!(agent.ask("socket 0.0.0.0:0"), "ok");
+    assert_eq!(agent.ask("socket 0.0.0.0:0"), "ok");
+    let (outside, other) = (ground.cgroup("outside"), ground.cgroup("other"));
+    let heir = capture.intercept.capture(&other, Some("heir")).await.unwrap();
+
+    std::fs::write(outside.join("cgroup.procs"), agent.pid().to_string()).unwrap();
+    assert_eq!(agent.ask(&format!("connect {NOWHERE}")), error(Errno::EPERM));
+    let refusal = capture.refusal().await;
+    assert_eq!((refusal.reason, refusal.captured_cgroup), (RefusalReason::CallerOutside, None));
+
+    std::fs::write(other.join("cgroup.procs"), agent.pid().to_string()).unwrap();
+    assert_eq!(agent.connect(&format!("connect {NOWHERE}")).1, parsed(NOWHERE));
+    assert_eq!(capture.arrival().await.flow.captured_cgroup, heir.cgroup);
 }

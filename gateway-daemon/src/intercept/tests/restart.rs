@@ -40,26 +40,6 @@ async fn without_a_daemon_connections_are_refused_and_with_the_next_one_they_wor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_whose_first_attempt_was_refused_can_try_again() {
-    let netns = Netns::new("again");
-    let ground = Ground::new();
-    let mut capture = ground.start().await;
-    let (mut agent, _) = capture.run(None, "ci").await;
-    // In the namespace that is not served yet the first attempt is refused, and asks for a listener.
-    let dir = ground.cgroup("again");
-    capture.intercept.capture(&dir, None).await.unwrap();
-    let mut late = super::agent::Agent::start(Some(&netns.0));
-    std::fs::write(dir.join("cgroup.procs"), late.pid().to_string()).unwrap();
-    let answer = late.ask("tcp-again 192.0.2.1:1 192.0.2.2:2");
-    if answer.starts_with("ok") {
-        assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), parsed("192.0.2.2:2"));
-    }
-    agent.connect("tcp 192.0.2.3:3");
-    assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), parsed("192.0.2.3:3"));
-    capture.no_records().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_daemons_do_not_share_pins() {
     let ground = Ground::new();
     let _capture = ground.start().await;
@@ -112,4 +92,32 @@ async fn a_run_whose_last_process_left_while_no_daemon_was_there_is_cleared_away
     eventually("the run is still there", || capture.intercept.workload(workload.cgroup).is_none()).await;
     assert!(!abandoned.exists());
     assert_eq!(capture.intercept.workload_of_pid(survivor.pid()).unwrap(), Some(survivors));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_of_another_versions_programs_go_when_the_cgroup_is_taken_over() {
+    let ground = Ground::new();
+    let capture = ground.start().await;
+    let (mut agent, workload) = capture.run(None, "ci").await;
+    drop(capture);
+    let pins = ground.settings().pins.join("links").join(workload.cgroup.to_string());
+    std::fs::rename(pins.join("nodegate_conn4"), pins.join("nodegate_older4")).unwrap();
+    let mut capture = ground.start().await;
+    assert!(!pins.join("nodegate_older4").exists() && pins.join("nodegate_conn4").exists());
+    agent.connect(&format!("tcp {NOWHERE}"));
+    assert_eq!(capture.arrival().await.flow.original_destination.socket_addr(), parsed(NOWHERE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_is_let_go_with_the_last_run_in_it() {
+    let netns = Netns::new("letgo");
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, workload) = capture.run(Some(&netns.0), "ci").await;
+    agent.connect(&format!("tcp {NOWHERE}"));
+    let cookie = capture.arrival().await.flow.netns;
+    drop(agent);
+    eventually("the workload is still there", || capture.intercept.workload(workload.cgroup).is_none()).await;
+    let error = capture.intercept.connect_upstream(cookie, parsed("127.0.0.1:1")).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }

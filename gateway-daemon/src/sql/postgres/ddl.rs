@@ -2,9 +2,9 @@
 //! a definition, a rename or a publication would carry out of reach of the policies that name them.
 
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, CommentStmt, Constraint, CreateStmt, CreateTableAsStmt,
-    DropStmt, GrantStmt, GrantTargetType, IndexElem, IndexStmt, ObjectType, PartitionBoundSpec, RangeVar, RenameStmt,
-    RuleStmt,
+    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, CommentStmt, Constraint, CreateStmt,
+    CreateTableAsStmt, DropStmt, GrantStmt, GrantTargetType, IndexElem, IndexStmt, ObjectType,
+    PartitionBoundSpec, RangeVar, RenameStmt, RuleStmt,
 };
 use pg_query::{Node, NodeEnum};
 
@@ -53,7 +53,9 @@ impl<'a> Reader<'a> {
                     }
                 }
                 for node in &stmt.exprs {
-                    let Some(NodeEnum::StatsElem(element)) = inner(node) else { return Err(unexpected(node)) };
+                    let Some(NodeEnum::StatsElem(element)) = inner(node) else {
+                        return Err(unexpected(node));
+                    };
                     if let Some(expression) = element.expr.as_deref() {
                         self.steering(expression, &Env::within(&level, env))?;
                     }
@@ -189,7 +191,9 @@ impl<'a> Reader<'a> {
             Some(NodeEnum::AlterForeignServerStmt(_)) => self.code(Verb::Alter, "ALTER SERVER"),
             Some(NodeEnum::ImportForeignSchemaStmt(_)) => self.code(Verb::Create, "IMPORT FOREIGN SCHEMA"),
             Some(NodeEnum::CreateAmStmt(_)) => self.code(Verb::Create, "CREATE ACCESS METHOD"),
-            Some(NodeEnum::DefineStmt(_)) => self.code(Verb::Create, "CREATE of an operator, aggregate or type"),
+            Some(NodeEnum::DefineStmt(_)) => {
+                self.code(Verb::Create, "CREATE of an operator, aggregate or type")
+            }
             Some(NodeEnum::AlterOperatorStmt(_)) => self.code(Verb::Alter, "ALTER OPERATOR"),
             Some(NodeEnum::AlterTypeStmt(_)) => self.code(Verb::Alter, "ALTER TYPE"),
             Some(NodeEnum::CreateOpClassStmt(_)) => self.code(Verb::Create, "CREATE OPERATOR CLASS"),
@@ -369,7 +373,11 @@ impl<'a> Reader<'a> {
         self.optional(element.expr.as_deref(), env, into)
     }
 
-    fn row_policy(&mut self, table: Option<&'a RangeVar>, rules: [Option<&'a Node>; 2]) -> Result<(), SqlError> {
+    fn row_policy(
+        &mut self,
+        table: Option<&'a RangeVar>,
+        rules: [Option<&'a Node>; 2],
+    ) -> Result<(), SqlError> {
         let Some(var) = table else { return Err(SqlError::UnknownNode { kind: "CreatePolicyStmt" }) };
         let target = self.target(Verb::Grant, var)?;
         let level = Level::of(target);
@@ -402,8 +410,8 @@ impl<'a> Reader<'a> {
 
     fn drop_objects(&mut self, stmt: &'a DropStmt) -> Result<(), SqlError> {
         self.cascade(Verb::Drop, stmt.behavior);
-        let kind = ObjectType::try_from(stmt.remove_type)
-            .map_err(|_| SqlError::UnknownNode { kind: "DropStmt" })?;
+        let kind =
+            ObjectType::try_from(stmt.remove_type).map_err(|_| SqlError::UnknownNode { kind: "DropStmt" })?;
         for object in &stmt.objects {
             match (relation_part(kind), inner(object)) {
                 (RelationPart::Whole, Some(NodeEnum::List(name))) => {
@@ -441,7 +449,8 @@ impl<'a> Reader<'a> {
             Ok(ObjectType::ObjectSchema) => {
                 let mut all = Reads::new();
                 let catalogue = self.catalogue;
-                for relation in catalogue.relations.values().filter(|found| found.name.schema == stmt.subname) {
+                for relation in catalogue.relations.values().filter(|found| found.name.schema == stmt.subname)
+                {
                     self.whole(&Source { name: None, rows: Rows::Relation(relation) }, &mut all)?;
                 }
                 self.moved(all);
@@ -453,8 +462,8 @@ impl<'a> Reader<'a> {
     }
 
     fn comment(&mut self, stmt: &'a CommentStmt) -> Result<(), SqlError> {
-        let kind = ObjectType::try_from(stmt.objtype)
-            .map_err(|_| SqlError::UnknownNode { kind: "CommentStmt" })?;
+        let kind =
+            ObjectType::try_from(stmt.objtype).map_err(|_| SqlError::UnknownNode { kind: "CommentStmt" })?;
         let is_column = kind == ObjectType::ObjectColumn;
         match (relation_part(kind), stmt.object.as_deref().and_then(inner)) {
             (RelationPart::Whole, Some(NodeEnum::List(name))) => {
@@ -485,7 +494,9 @@ impl<'a> Reader<'a> {
     fn publish(&mut self, verb: Verb, objects: &'a [Node]) -> Result<(), SqlError> {
         self.code(verb, "a publication")?;
         for node in objects {
-            let Some(NodeEnum::PublicationObjSpec(object)) = inner(node) else { return Err(unexpected(node)) };
+            let Some(NodeEnum::PublicationObjSpec(object)) = inner(node) else {
+                return Err(unexpected(node));
+            };
             let Some(table) = object.pubtable.as_deref() else { continue };
             let Some(var) = &table.relation else { continue };
             let level = Level::of(self.target(Verb::Select, var)?);

@@ -2,8 +2,8 @@
 //! the rows are selected at all.
 
 use pg_query::protobuf::{
-    BoolExprType, CmdType, CopyStmt, DeleteStmt, InsertStmt, MergeStmt, OnConflictAction, OnConflictClause, RangeVar,
-    ReturningClause, UpdateStmt,
+    BoolExprType, CmdType, CopyStmt, DeleteStmt, InsertStmt, MergeStmt, OnConflictAction, OnConflictClause,
+    RangeVar, ReturningClause, UpdateStmt,
 };
 use pg_query::{Node, NodeEnum};
 

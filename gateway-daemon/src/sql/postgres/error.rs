@@ -71,7 +71,9 @@ impl SqlError {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } | Self::NulByte | Self::Failed => "builtin/unreadable-sql",
-            Self::TooLong { .. } | Self::LongOperator { .. } | Self::TooDeep | Self::TooComplex => "builtin/too-large",
+            Self::TooLong { .. } | Self::LongOperator { .. } | Self::TooDeep | Self::TooComplex => {
+                "builtin/too-large"
+            }
             Self::UnknownNode { .. } | Self::Unsupported { .. } => "builtin/unknown-node",
             Self::Forbidden { rule, .. } => rule,
         }
@@ -83,7 +85,9 @@ impl SqlError {
             Self::Unreadable { .. } => {
                 "Check the syntax. What PostgreSQL accepts and nodegate does not is worth a bug report."
             }
-            Self::TooLong { .. } => "Split the text into several messages, or use COPY FROM STDIN for bulk data.",
+            Self::TooLong { .. } => {
+                "Split the text into several messages, or use COPY FROM STDIN for bulk data."
+            }
             Self::LongOperator { .. } => "Shorten the line of dashes, stars or slashes.",
             Self::TooDeep => {
                 "Use fewer levels: IN (…) or = ANY (…) for long OR chains, concat() for long || chains, VALUES for long UNION chains."

@@ -1,8 +1,8 @@
 //! Expressions: which base columns flow into a value, and which functions and operators make it.
 
 use pg_query::protobuf::{
-    AExpr, AExprKind, ColumnRef, JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonOutput, JsonValueExpr, SubLink,
-    SubLinkType, WindowDef,
+    AExpr, AExprKind, ColumnRef, JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonOutput, JsonValueExpr,
+    SubLink, SubLinkType, WindowDef,
 };
 use pg_query::{Node, NodeEnum};
 

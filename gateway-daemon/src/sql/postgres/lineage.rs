@@ -36,8 +36,7 @@ pub fn origins(
         let touched = statements.iter().flat_map(|statement| &statement.effects);
         for relation in touched.filter_map(|effect| catalogue.relation(effect.relation.as_ref()?)) {
             for column in &relation.columns {
-                origins
-                    .insert(ColumnName { relation: relation.name.clone(), column: column.name.clone() });
+                origins.insert(ColumnName { relation: relation.name.clone(), column: column.name.clone() });
                 origins.extend(column.origins.iter().cloned());
             }
         }

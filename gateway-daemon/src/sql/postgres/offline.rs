@@ -12,10 +12,8 @@ const RELATIONS: &str = include_str!("offline_relations.txt");
 ///
 /// Relation oids are made up; they agree with no server's.
 pub fn offline_catalogue() -> Catalogue {
-    let mut catalogue = Catalogue {
-        search_path: vec!["pg_catalog".to_owned(), "public".to_owned()],
-        ..Catalogue::default()
-    };
+    let mut catalogue =
+        Catalogue { search_path: vec!["pg_catalog".to_owned(), "public".to_owned()], ..Catalogue::default() };
     for (name, flags) in functions() {
         catalogue.builtin_functions.insert(name.to_owned());
         if flags.contains('s') {

@@ -199,8 +199,11 @@ impl<'a> Reader<'a> {
                     && let Some(name) = text(name)
                 {
                     // Input columns win in GROUP BY, result columns in ORDER BY: both are meant here.
-                    let matches: Vec<&Output<'a>> =
-                        outputs.columns.iter().filter(|column| column.name.as_deref() == Some(name)).collect();
+                    let matches: Vec<&Output<'a>> = outputs
+                        .columns
+                        .iter()
+                        .filter(|column| column.name.as_deref() == Some(name))
+                        .collect();
                     if !matches.is_empty() {
                         matches.iter().for_each(|column| into.extend(&column.reads));
                         return self.input_column(name, env, into);
@@ -232,7 +235,9 @@ impl<'a> Reader<'a> {
         let Some(level) = env.level else { return Ok(()) };
         let is_known = level.sources.iter().any(|source| match &source.rows {
             Rows::Relation(relation) => relation.columns.iter().any(|column| column.name == name),
-            Rows::Derived(outputs) => outputs.columns.iter().any(|column| column.name.as_deref() == Some(name)),
+            Rows::Derived(outputs) => {
+                outputs.columns.iter().any(|column| column.name.as_deref() == Some(name))
+            }
             Rows::Unknown(_) => false,
         });
         if is_known { self.resolve_name(name, env, into) } else { Ok(()) }
@@ -350,11 +355,7 @@ impl<'a> Reader<'a> {
         Ok(ctes)
     }
 
-    fn common_table(
-        &mut self,
-        cte: &'a CommonTableExpr,
-        env: &Env<'_, 'a>,
-    ) -> Result<Outputs<'a>, SqlError> {
+    fn common_table(&mut self, cte: &'a CommonTableExpr, env: &Env<'_, 'a>) -> Result<Outputs<'a>, SqlError> {
         let Some(query) = cte.ctequery.as_deref() else {
             return Err(SqlError::UnknownNode { kind: "CommonTableExpr" });
         };
@@ -391,7 +392,8 @@ fn unite<'a>(left: Outputs<'a>, right: Outputs<'a>) -> Outputs<'a> {
     if left.open.is_some() || right.open.is_some() || left.columns.len() != right.columns.len() {
         let mut all = left.all();
         all.extend(right.all());
-        let columns = left.columns.into_iter().map(|column| Output { reads: all.clone(), ..column }).collect();
+        let columns =
+            left.columns.into_iter().map(|column| Output { reads: all.clone(), ..column }).collect();
         return Outputs { columns, open: Some(all) };
     }
     let mut outputs = left;

@@ -5,12 +5,14 @@ use std::thread;
 
 use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{
-    ColumnAccess, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit, SessionEffect, Statement, Verb,
+    ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit,
+    SessionEffect, Statement, Verb,
 };
 
 use super::columns::{Columns, Reads};
 use super::error::SqlError;
 use super::parser;
+use super::scope::Env;
 
 /// Longest text that is read at once.
 pub const MAX_TEXT_BYTES: usize = 512 * 1024;
@@ -62,6 +64,34 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlErr
         }
     }
     Ok(statements)
+}
+
+/// What each column of a view may show, by its definition; `None` when the definition cannot be followed.
+pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Vec<BTreeSet<ColumnName>>> {
+    if definition.len() > INLINE_BYTES {
+        return thread::scope(|scope| {
+            let reader = thread::Builder::new()
+                .name("sql-reader".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || view_columns_here(definition, catalogue));
+            reader.ok()?.join().ok().flatten()
+        });
+    }
+    view_columns_here(definition, catalogue)
+}
+
+fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<BTreeSet<ColumnName>>> {
+    let parsed = parser::parse(definition, MAX_TEXT_BYTES).ok()?;
+    let [raw] = parsed.statements.as_slice() else { return None };
+    let mut reader = Reader::new(catalogue);
+    let outputs = reader.query_node(raw.stmt.as_deref()?, &Env::EMPTY).ok()?;
+    if outputs.open.is_some() {
+        return None;
+    }
+    let names = |reads: &Reads| {
+        reads.iter().filter_map(|number| reader.columns.name(*number)).cloned().collect::<BTreeSet<_>>()
+    };
+    Some(outputs.columns.iter().map(|column| names(&column.reads)).collect())
 }
 
 /// What is known of the statement so far.

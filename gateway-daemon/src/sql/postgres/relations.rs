@@ -59,7 +59,10 @@ const SECRET_ANYWHERE: &[&str] = &[
 
 impl<'a> Reader<'a> {
     /// The resolved name, and the relation if the catalogue knows it.
-    pub(super) fn relation(&self, var: &'a RangeVar) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+    pub(super) fn relation(
+        &self,
+        var: &'a RangeVar,
+    ) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
         self.resolve_relation(&var.schemaname, &var.relname)
     }
 
@@ -78,6 +81,9 @@ impl<'a> Reader<'a> {
     /// Notes the effect on a named relation and returns it as a source under its alias.
     pub(super) fn target(&mut self, verb: Verb, var: &'a RangeVar) -> Result<Source<'a>, SqlError> {
         let (name, known) = self.relation(var)?;
+        if self.catalogue.opaque_relations.contains(&name) {
+            self.opaque_code(&format!("view {name}"));
+        }
         self.effect(verb, Some(name.clone()));
         let alias = var.alias.as_ref().map_or(var.relname.as_str(), |alias| alias.aliasname.as_str());
         Ok(Source { name: Some(alias), rows: known.map_or(Rows::Unknown(name), Rows::Relation) })
@@ -102,16 +108,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Named columns of a relation, with what they may show.
-    pub(super) fn columns_of(
-        &mut self,
-        var: &'a RangeVar,
-        names: &'a [Node],
-    ) -> Result<Reads, SqlError> {
+    pub(super) fn columns_of(&mut self, var: &'a RangeVar, names: &'a [Node]) -> Result<Reads, SqlError> {
         let (name, known) = self.relation(var)?;
         let mut reads = Reads::new();
         for column in parts(names)? {
             match known.and_then(|relation| {
-                relation.columns.iter().find(|candidate| candidate.name == column).map(|found| (relation, found))
+                relation
+                    .columns
+                    .iter()
+                    .find(|candidate| candidate.name == column)
+                    .map(|found| (relation, found))
             }) {
                 Some((relation, found)) => {
                     let many = self.columns.read(relation, found, &mut reads);

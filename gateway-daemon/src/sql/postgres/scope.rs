@@ -211,8 +211,9 @@ impl<'e, 'a> Env<'e, 'a> {
 
     /// The CTE of that name, if one is in scope.
     pub(super) fn cte(self, name: &str) -> Option<Rc<Outputs<'a>>> {
-        self.chain()
-            .find_map(|env| env.ctes.iter().rev().find(|cte| cte.name == name).map(|cte| Rc::clone(&cte.outputs)))
+        self.chain().find_map(|env| {
+            env.ctes.iter().rev().find(|cte| cte.name == name).map(|cte| Rc::clone(&cte.outputs))
+        })
     }
 }
 

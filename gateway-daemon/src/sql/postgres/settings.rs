@@ -157,9 +157,9 @@ impl<'a> Reader<'a> {
                     None => check(&stmt.name, &[]),
                 }
             }
-            Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset | VariableSetKind::VarSetCurrent) => {
-                check(&stmt.name, &[])
-            }
+            Ok(
+                VariableSetKind::VarSetDefault | VariableSetKind::VarReset | VariableSetKind::VarSetCurrent,
+            ) => check(&stmt.name, &[]),
             Ok(VariableSetKind::VarSetMulti) => match stmt.name.as_str() {
                 "TRANSACTION" | "SESSION CHARACTERISTICS" => {
                     self.definitions(&stmt.args, &Env::EMPTY, &mut nothing)

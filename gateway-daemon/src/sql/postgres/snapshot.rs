@@ -1,28 +1,365 @@
-//! stub
-use crate::domain::{catalogue::{Catalogue, Column, Relation, RelationKind}, statement::{ColumnName, RelationName}};
-/// q
+//! One database's schema, as its own catalogue tells it to the session's login (PostgreSQL 12 to 18).
+//!
+//! The session runs `QUERIES` in order, each as a simple query in text format, and hands the rows to `build`.
+//! Every name in them is qualified, so that nothing in the search path can stand in for PostgreSQL's own.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+
+use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind};
+use crate::domain::statement::{ColumnName, RelationName};
+
+use super::reader::view_columns;
+
+/// The queries, in the order in which `build` wants their rows.
 pub const QUERIES: &[&str] = &[
-    "SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))",
-    "SELECT c.oid, n.nspname, c.relname, c.relkind, a.attnum, a.attname, a.atttypid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE c.relkind IN ('r','v','m','f','p','S') ORDER BY c.oid, a.attnum",
-    "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'pg_catalog' AND p.provolatile IN ('i','s')",
-    "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'pg_catalog'",
+    // 0: schemas in the order of look-up
+    "SELECT s FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS u(s, n) ORDER BY n",
+    // 1: relations
+    "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_toast' \
+     AND (n.nspname !~ '^pg_temp_' OR n.oid = pg_catalog.pg_my_temp_schema())",
+    // 2: their columns
+    "SELECT a.attrelid, a.attnum, a.attname, a.atttypid \
+     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
+     AND n.nspname !~ '^pg_toast' AND (n.nspname !~ '^pg_temp_' OR n.oid = pg_catalog.pg_my_temp_schema()) \
+     ORDER BY a.attrelid, a.attnum",
+    // 3: definitions of views
+    "SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('v', 'm') AND c.oid >= 16384 \
+     AND (n.nspname !~ '^pg_temp_' OR n.oid = pg_catalog.pg_my_temp_schema())",
+    // 4: what views depend on; column 0 is the whole relation
+    "SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid \
+     FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d \
+     ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
+     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+     WHERE r.ev_type = '1' AND r.ev_class >= 16384 AND d.refobjid <> r.ev_class",
+    // 5: inheritance and partitions
+    "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i",
+    // 6: generated columns and what they are made of
+    "SELECT a.attrelid, a.attnum, d.refobjsubid \
+     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
+     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid \
+     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid \
+     WHERE a.attgenerated <> '' AND NOT a.attisdropped AND d.refobjsubid <> a.attnum",
+    // 7: PostgreSQL's own functions, and whether every overload is stable
+    "SELECT p.proname, pg_catalog.bool_and(p.provolatile <> 'v') FROM pg_catalog.pg_proc p \
+     WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid < 16384 GROUP BY p.proname",
+    // 8: all others; an extension's compiled immutable overload of a name of PostgreSQL's own counts as its own
+    "SELECT DISTINCT p.proname, n.nspname FROM pg_catalog.pg_proc p \
+     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+     WHERE NOT (n.nspname = 'pg_catalog' AND p.oid < 16384) \
+     AND NOT (n.nspname = 'information_schema' AND p.oid < 16384) \
+     AND NOT (l.lanname IN ('internal', 'c') AND p.provolatile = 'i' AND EXISTS (SELECT FROM pg_catalog.pg_proc o \
+     WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND o.oid < 16384))",
+    // 9: operators that run code which is not compiled
+    "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o \
+     LEFT JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode LEFT JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+     WHERE o.oid >= 16384 AND (l.lanname IS NULL OR l.lanname NOT IN ('internal', 'c') OR p.provolatile = 'v')",
+    // 10: types whose casts or constraints run code which is not compiled
+    "WITH RECURSIVE code AS (SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l \
+     ON l.oid = p.prolang WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')), \
+     t AS (SELECT k.contypid AS oid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d \
+     ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid \
+     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass JOIN code ON code.oid = d.refobjid \
+     WHERE k.contypid <> 0 \
+     UNION SELECT c.castsource FROM pg_catalog.pg_cast c JOIN code ON code.oid = c.castfunc WHERE c.castsource >= 16384 \
+     UNION SELECT c.casttarget FROM pg_catalog.pg_cast c JOIN code ON code.oid = c.castfunc \
+     WHERE c.casttarget >= 16384 OR c.castsource < 16384), \
+     u AS (SELECT oid FROM t UNION SELECT b.oid FROM pg_catalog.pg_type b JOIN u ON b.typbasetype = u.oid) \
+     SELECT DISTINCT y.typname FROM pg_catalog.pg_type y JOIN u ON u.oid = y.oid",
+    // 11: views that call code which is not compiled
+    "SELECT DISTINCT r.ev_class FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d \
+     ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
+     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+     JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+     WHERE r.ev_type = '1' AND p.oid >= 16384 \
+     AND (l.lanname NOT IN ('internal', 'c') OR p.provolatile = 'v')",
 ];
-/// e
-#[derive(Debug, thiserror::Error)] #[error("bad")] pub struct SnapshotError;
-/// b
-pub fn build(r: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, SnapshotError> {
-    let mut c = Catalogue { epoch: 1, ..Catalogue::default() };
-    let g = |row: &Vec<Option<String>>, i: usize| row.get(i).cloned().flatten().unwrap_or_default();
-    for row in r.first().ok_or(SnapshotError)? { c.search_path.push(g(row, 0)); }
-    let mut rels: std::collections::BTreeMap<u32, Relation> = Default::default();
-    for row in r.get(1).ok_or(SnapshotError)? {
-        let oid: u32 = g(row, 0).parse().map_err(|_| SnapshotError)?;
-        let name = RelationName { schema: g(row, 1), name: g(row, 2) };
-        let rel = rels.entry(oid).or_insert(Relation { oid, name: name.clone(), kind: if g(row,3)=="v" {RelationKind::View} else {RelationKind::Table}, columns: vec![] });
-        rel.columns.push(Column { name: g(row, 5), number: g(row, 4).parse().map_err(|_| SnapshotError)?, type_oid: g(row, 6).parse().map_err(|_| SnapshotError)?, origins: [ColumnName { relation: name, column: g(row, 5) }].into() });
+
+/// Rows that are not what the queries ask for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// More or fewer results than queries.
+    #[error("{found} catalogue results for {expected} queries")]
+    Results {
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A row of another shape, or a value that cannot be what was asked for.
+    #[error("catalogue query {query} returned a row that does not fit")]
+    Row {
+        /// Index of the query.
+        query: usize,
+    },
+}
+
+/// Makes the catalogue from the queries' text rows.
+pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, SnapshotError> {
+    if results.len() != QUERIES.len() {
+        return Err(SnapshotError::Results { expected: QUERIES.len(), found: results.len() });
     }
-    for (_, r) in rels { c.insert(r); }
-    for row in r.get(2).ok_or(SnapshotError)? { c.stable_builtin_functions.insert(g(row, 0)); }
-    for row in r.get(3).ok_or(SnapshotError)? { c.builtin_functions.insert(g(row, 0)); }
-    Ok(c)
+    let rows = Rows(results);
+    let mut catalogue = Catalogue { epoch: epoch(results), ..Catalogue::default() };
+    for [schema] in rows.of(0)? {
+        catalogue.search_path.push(schema.to_owned());
+    }
+    let partitions = relations(&rows, &mut catalogue)?;
+    for [name, is_stable] in rows.of(7)? {
+        catalogue.builtin_functions.insert(name.to_owned());
+        if flag(7, is_stable)? {
+            catalogue.stable_builtin_functions.insert(name.to_owned());
+        }
+    }
+    for [name, schema] in rows.of(8)? {
+        catalogue.user_functions.entry(name.to_owned()).or_default().insert(schema.to_owned());
+    }
+    for [name] in rows.of(9)? {
+        catalogue.user_operators.insert(name.to_owned());
+    }
+    for [name] in rows.of(10)? {
+        catalogue.opaque_types.insert(name.to_owned());
+    }
+    for [oid] in rows.of(11)? {
+        if let Some(relation) = catalogue.relations.get(&number(11, oid)?) {
+            catalogue.opaque_relations.insert(relation.name.clone());
+        }
+    }
+    generated_columns(&rows, &mut catalogue)?;
+    inherited_columns(&rows, &mut catalogue, &partitions)?;
+    views(&rows, &mut catalogue)?;
+    Ok(catalogue)
+}
+
+struct Rows<'r>(&'r [Vec<Vec<Option<String>>>]);
+
+impl<'r> Rows<'r> {
+    /// The rows of a query that returns `N` columns, none of them NULL.
+    fn of<const N: usize>(&self, query: usize) -> Result<Vec<[&'r str; N]>, SnapshotError> {
+        let wrong = SnapshotError::Row { query };
+        let rows = self.0.get(query).ok_or_else(|| wrong.clone())?;
+        rows.iter()
+            .map(|row| {
+                let values: Option<Vec<&str>> = row.iter().map(Option::as_deref).collect();
+                values.and_then(|values| values.try_into().ok()).ok_or_else(|| wrong.clone())
+            })
+            .collect()
+    }
+}
+
+fn number<T: std::str::FromStr>(query: usize, text: &str) -> Result<T, SnapshotError> {
+    text.parse().map_err(|_| SnapshotError::Row { query })
+}
+
+fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
+    match text {
+        "t" => Ok(true),
+        "f" => Ok(false),
+        _ => Err(SnapshotError::Row { query }),
+    }
+}
+
+fn epoch(results: &[Vec<Vec<Option<String>>>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    results.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Fills in relations and columns; returns the oids of partitions.
+fn relations(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<BTreeSet<u32>, SnapshotError> {
+    let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
+    for [relation, attribute, name, type_oid] in rows.of(2)? {
+        columns.entry(number(2, relation)?).or_default().push(Column {
+            name: name.to_owned(),
+            number: number(2, attribute)?,
+            type_oid: number(2, type_oid)?,
+            origins: BTreeSet::new(),
+        });
+    }
+    let mut partitions = BTreeSet::new();
+    for [oid, schema, name, kind, is_partition] in rows.of(1)? {
+        let oid = number(1, oid)?;
+        let kind = match kind {
+            "r" | "p" => RelationKind::Table,
+            "v" => RelationKind::View,
+            "m" => RelationKind::MaterialisedView,
+            "f" => RelationKind::ForeignTable,
+            "S" => RelationKind::Sequence,
+            _ => return Err(SnapshotError::Row { query: 1 }),
+        };
+        if flag(1, is_partition)? {
+            partitions.insert(oid);
+        }
+        let name = RelationName { schema: schema.to_owned(), name: name.to_owned() };
+        let mut columns = columns.remove(&oid).unwrap_or_default();
+        if !matches!(kind, RelationKind::View | RelationKind::MaterialisedView) {
+            for column in &mut columns {
+                column.origins.insert(ColumnName { relation: name.clone(), column: column.name.clone() });
+            }
+        }
+        catalogue.insert(Relation { oid, name, kind, columns });
+    }
+    Ok(partitions)
+}
+
+/// A generated column shows what it is made of.
+fn generated_columns(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
+    for [relation, attribute, source] in rows.of(6)? {
+        let (attribute, source): (i16, i16) = (number(6, attribute)?, number(6, source)?);
+        let Some(relation) = catalogue.relations.get_mut(&number(6, relation)?) else { continue };
+        let sources: BTreeSet<ColumnName> = relation
+            .columns
+            .iter()
+            .filter(|column| column.number == source || source == 0)
+            .flat_map(|column| column.origins.iter().cloned())
+            .collect();
+        for column in relation.columns.iter_mut().filter(|column| column.number == attribute) {
+            column.origins.extend(sources.iter().cloned());
+        }
+    }
+    Ok(())
+}
+
+/// A child's column is also its ancestors'. A parent also shows its children's rows; not so partitions, which
+/// may be thousands and are governed by their parent.
+fn inherited_columns(
+    rows: &Rows<'_>,
+    catalogue: &mut Catalogue,
+    partitions: &BTreeSet<u32>,
+) -> Result<(), SnapshotError> {
+    let mut parents: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for [child, parent] in rows.of(5)? {
+        let (child, parent) = (number(5, child)?, number(5, parent)?);
+        parents.entry(child).or_default().push(parent);
+        if !partitions.contains(&child) {
+            children.entry(parent).or_default().push(child);
+        }
+    }
+    let kin: BTreeSet<u32> = parents.keys().chain(children.keys()).copied().collect();
+    let mut additions: Vec<(u32, String, BTreeSet<ColumnName>)> = Vec::new();
+    for oid in kin {
+        let Some(relation) = catalogue.relations.get(&oid) else { continue };
+        let mut others = reachable(oid, &parents);
+        others.extend(reachable(oid, &children));
+        for column in &relation.columns {
+            let mut origins = BTreeSet::new();
+            for other in others.iter().filter_map(|other| catalogue.relations.get(other)) {
+                for same in other.columns.iter().filter(|other| other.name == column.name) {
+                    origins.extend(same.origins.iter().cloned());
+                }
+            }
+            if !origins.is_empty() {
+                additions.push((oid, column.name.clone(), origins));
+            }
+        }
+    }
+    for (oid, name, origins) in additions {
+        if let Some(relation) = catalogue.relations.get_mut(&oid) {
+            for column in relation.columns.iter_mut().filter(|column| column.name == name) {
+                column.origins.extend(origins.iter().cloned());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn reachable(from: u32, edges: &BTreeMap<u32, Vec<u32>>) -> BTreeSet<u32> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(oid) = open.pop() {
+        for next in edges.get(&oid).into_iter().flatten() {
+            if seen.insert(*next) {
+                open.push(*next);
+            }
+        }
+    }
+    seen.remove(&from);
+    seen
+}
+
+/// Views show what their definitions read: column by column where the definition can be read, otherwise every
+/// column that the view depends on.
+fn views(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
+    let mut definitions: BTreeMap<u32, &str> = BTreeMap::new();
+    for [oid, text] in rows.of(3)? {
+        definitions.insert(number(3, oid)?, text);
+    }
+    let mut depends: BTreeMap<u32, BTreeSet<(u32, i16)>> = BTreeMap::new();
+    for [view, relation, attribute] in rows.of(4)? {
+        depends.entry(number(4, view)?).or_default().insert((number(4, relation)?, number(4, attribute)?));
+    }
+    let mut open: Vec<u32> = catalogue
+        .relations
+        .values()
+        .filter(|relation| matches!(relation.kind, RelationKind::View | RelationKind::MaterialisedView))
+        .map(|relation| relation.oid)
+        .filter(|oid| definitions.contains_key(oid) || depends.contains_key(oid))
+        .collect();
+    open.sort_unstable();
+    // Views over views come after the views that they read.
+    while !open.is_empty() {
+        let waits = |oid: &u32| {
+            depends
+                .get(oid)
+                .is_some_and(|on| on.iter().any(|(other, _)| other != oid && open.contains(other)))
+        };
+        let (mut later, mut ready): (Vec<u32>, Vec<u32>) = open.iter().partition(|oid| waits(oid));
+        if ready.is_empty() {
+            ready = std::mem::take(&mut later); // no such circle can be; end all the same
+        }
+        for oid in &ready {
+            let exact = definitions.get(oid).and_then(|text| view_columns(text, catalogue));
+            let empty = BTreeSet::new();
+            let coarse = all_columns(catalogue, depends.get(oid).unwrap_or(&empty));
+            let opaque = catalogue
+                .relations
+                .get(oid)
+                .is_some_and(|relation| catalogue.opaque_relations.contains(&relation.name));
+            let from_opaque = depends.get(oid).unwrap_or(&empty).iter().any(|(other, _)| {
+                catalogue
+                    .relations
+                    .get(other)
+                    .is_some_and(|relation| catalogue.opaque_relations.contains(&relation.name))
+            });
+            let Some(relation) = catalogue.relations.get_mut(oid) else { continue };
+            if from_opaque && !opaque {
+                catalogue.opaque_relations.insert(relation.name.clone());
+            }
+            match exact {
+                Some(columns) if columns.len() == relation.columns.len() => {
+                    for (column, origins) in relation.columns.iter_mut().zip(columns) {
+                        column.origins.extend(origins);
+                    }
+                }
+                _ => {
+                    for column in &mut relation.columns {
+                        column.origins.extend(coarse.iter().cloned());
+                    }
+                }
+            }
+        }
+        open = later;
+    }
+    Ok(())
+}
+
+fn all_columns(catalogue: &Catalogue, depends: &BTreeSet<(u32, i16)>) -> BTreeSet<ColumnName> {
+    let mut origins = BTreeSet::new();
+    for (oid, attribute) in depends {
+        let Some(relation) = catalogue.relations.get(oid) else { continue };
+        for column in relation.columns.iter().filter(|column| *attribute == 0 || column.number == *attribute)
+        {
+            origins.insert(ColumnName { relation: relation.name.clone(), column: column.name.clone() });
+            origins.extend(column.origins.iter().cloned());
+        }
+    }
+    origins
 }

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use pg_query::protobuf::{Alias, JoinExpr, JsonTable, RangeFunction, RangeTableFunc, RangeTableSample, RangeVar};
+use pg_query::protobuf::{
+    Alias, JoinExpr, JsonTable, RangeFunction, RangeTableFunc, RangeTableSample, RangeVar,
+};
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::statement::{Opaque, Verb};
@@ -88,7 +90,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Functions in FROM: their arguments decide how many rows there are and what they show.
-    fn range_function(&mut self, range: &'a RangeFunction, env: &Env<'_, 'a>) -> Result<Source<'a>, SqlError> {
+    fn range_function(
+        &mut self,
+        range: &'a RangeFunction,
+        env: &Env<'_, 'a>,
+    ) -> Result<Source<'a>, SqlError> {
         let mut reads = Reads::new();
         for node in &range.functions {
             let Some(NodeEnum::List(list)) = inner(node) else { return Err(unexpected(node)) };

@@ -6,12 +6,18 @@ fn a_plain_select_projects_and_compares() {
         ("SELECT email AS x FROM customers", "select customers | P customers.email"),
         ("SELECT c.email FROM customers AS c", "select customers | P customers.email"),
         ("SELECT public.customers.email FROM public.customers", "select customers | P customers.email"),
-        ("SELECT name FROM customers WHERE email LIKE 'a%'", "select customers | P customers.name | C customers.email"),
+        (
+            "SELECT name FROM customers WHERE email LIKE 'a%'",
+            "select customers | P customers.name | C customers.email",
+        ),
         ("SELECT \"email\" FROM customers", "select customers | P customers.email"),
         ("SELECT U&\"\\0065mail\" FROM customers", "select customers | P customers.email"),
         ("SELECT 'email', E'em\\x61il', $$email$$ FROM customers", "select customers"),
         ("SELECT /* email */ name -- email\n FROM customers", "select customers | P customers.name"),
-        ("SELECT email IS NULL, length(ssn) FROM customers", "select customers | P customers.email customers.ssn"),
+        (
+            "SELECT email IS NULL, length(ssn) FROM customers",
+            "select customers | P customers.email customers.ssn",
+        ),
         (
             "SELECT CASE WHEN email LIKE 'a%' THEN 1 ELSE 0 END FROM customers",
             "select customers | P customers.email",
@@ -19,7 +25,10 @@ fn a_plain_select_projects_and_compares() {
         ("SELECT count(*) FROM customers", "select customers"),
         ("SELECT max(email) FROM customers", "select customers | P customers.email"),
         ("SELECT ctid, tableoid FROM customers", "select customers"),
-        ("SELECT ROW(email, 1), ARRAY[ssn] FROM customers", "select customers | P customers.email customers.ssn"),
+        (
+            "SELECT ROW(email, 1), ARRAY[ssn] FROM customers",
+            "select customers | P customers.email customers.ssn",
+        ),
         ("SELECT 1", "select -"),
         ("TABLE notes", "select notes | P notes.body notes.id"),
         ("VALUES (1), (2)", "select -"),
@@ -44,10 +53,7 @@ fn whole_rows_and_unknown_names_mean_every_column() {
         ("SELECT nothing FROM notes", every),
         ("SELECT n.nothing FROM notes n", every),
         ("SELECT x.body FROM notes n", every),
-        (
-            "SELECT body(n) FROM notes n",
-            "select notes, call - | P notes.body notes.id | Function(\"body\")",
-        ),
+        ("SELECT body(n) FROM notes n", "select notes, call - | P notes.body notes.id | Function(\"body\")"),
     ]);
 }
 
@@ -57,25 +63,64 @@ fn steering_clauses_compare() {
     check(&[
         ("SELECT name FROM customers ORDER BY email", compared),
         ("SELECT name FROM customers ORDER BY lower(email) DESC", compared),
-        ("SELECT name FROM customers GROUP BY name, email", "select customers | P customers.name | C customers.email customers.name"),
+        (
+            "SELECT name FROM customers GROUP BY name, email",
+            "select customers | P customers.name | C customers.email customers.name",
+        ),
         ("SELECT 1 FROM customers HAVING max(email) > 'a'", "select customers | C customers.email"),
-        ("SELECT email FROM customers ORDER BY 1", "select customers | P customers.email | C customers.email"),
-        ("SELECT name, email FROM customers GROUP BY 2, 1 LIMIT 1", "select customers | P customers.email customers.name | C customers.email customers.name"),
-        ("SELECT email AS name FROM customers ORDER BY name", "select customers | P customers.email | C customers.email customers.name"),
-        ("SELECT upper(email) AS e FROM customers ORDER BY e", "select customers | P customers.email | C customers.email"),
+        (
+            "SELECT email FROM customers ORDER BY 1",
+            "select customers | P customers.email | C customers.email",
+        ),
+        (
+            "SELECT name, email FROM customers GROUP BY 2, 1 LIMIT 1",
+            "select customers | P customers.email customers.name | C customers.email customers.name",
+        ),
+        (
+            "SELECT email AS name FROM customers ORDER BY name",
+            "select customers | P customers.email | C customers.email customers.name",
+        ),
+        (
+            "SELECT upper(email) AS e FROM customers ORDER BY e",
+            "select customers | P customers.email | C customers.email",
+        ),
         ("SELECT DISTINCT email FROM customers", "select customers | P customers.email | C customers.email"),
         ("SELECT DISTINCT ON (email) name FROM customers", compared),
         ("SELECT name FROM customers LIMIT (SELECT length(email) FROM customers)", compared),
-        ("SELECT count(DISTINCT email) FROM customers", "select customers | P customers.email | C customers.email"),
+        (
+            "SELECT count(DISTINCT email) FROM customers",
+            "select customers | P customers.email | C customers.email",
+        ),
         ("SELECT count(*) FILTER (WHERE email = 'x') FROM customers", "select customers | C customers.email"),
-        ("SELECT array_agg(name ORDER BY email) FROM customers", "select customers | P customers.email customers.name | C customers.email"),
-        ("SELECT row_number() OVER (PARTITION BY email) FROM customers", "select customers | C customers.email"),
-        ("SELECT rank() OVER w FROM customers WINDOW w AS (ORDER BY email)", "select customers | C customers.email"),
-        ("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY email) FROM customers", "select customers | P customers.email | C customers.email"),
-        ("SELECT 1 FROM customers GROUP BY GROUPING SETS ((email), (name), ())", "select customers | C customers.email customers.name"),
+        (
+            "SELECT array_agg(name ORDER BY email) FROM customers",
+            "select customers | P customers.email customers.name | C customers.email",
+        ),
+        (
+            "SELECT row_number() OVER (PARTITION BY email) FROM customers",
+            "select customers | C customers.email",
+        ),
+        (
+            "SELECT rank() OVER w FROM customers WINDOW w AS (ORDER BY email)",
+            "select customers | C customers.email",
+        ),
+        (
+            "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY email) FROM customers",
+            "select customers | P customers.email | C customers.email",
+        ),
+        (
+            "SELECT 1 FROM customers GROUP BY GROUPING SETS ((email), (name), ())",
+            "select customers | C customers.email customers.name",
+        ),
         ("SELECT 1 FROM customers GROUP BY ROLLUP (1, email)", "select customers | C customers.email"),
-        ("SELECT unnest(string_to_array(email, '')) FROM customers", "select customers | P customers.email | C customers.email"),
-        ("SELECT nextval('s'), email FROM customers", "select customers | P customers.email | C customers.email"),
+        (
+            "SELECT unnest(string_to_array(email, '')) FROM customers",
+            "select customers | P customers.email | C customers.email",
+        ),
+        (
+            "SELECT nextval('s'), email FROM customers",
+            "select customers | P customers.email | C customers.email",
+        ),
         ("SELECT name FROM customers TABLESAMPLE bernoulli (10)", "select customers | P customers.name"),
         ("SELECT name FROM customers FOR UPDATE", "select customers | P customers.name"),
     ]);
@@ -84,10 +129,22 @@ fn steering_clauses_compare() {
 #[test]
 fn set_operations_unite_by_position() {
     check(&[
-        ("SELECT name FROM customers UNION ALL SELECT email FROM customers", "select customers | P customers.email customers.name"),
-        ("SELECT name FROM customers UNION SELECT email FROM customers", "select customers | P customers.email customers.name | C customers.email customers.name"),
-        ("SELECT 'a' EXCEPT ALL SELECT email FROM customers", "select customers | P customers.email | C customers.email"),
-        ("(SELECT name AS n FROM customers) INTERSECT SELECT body FROM notes ORDER BY n", "select customers, select notes | P customers.name notes.body | C customers.name notes.body"),
+        (
+            "SELECT name FROM customers UNION ALL SELECT email FROM customers",
+            "select customers | P customers.email customers.name",
+        ),
+        (
+            "SELECT name FROM customers UNION SELECT email FROM customers",
+            "select customers | P customers.email customers.name | C customers.email customers.name",
+        ),
+        (
+            "SELECT 'a' EXCEPT ALL SELECT email FROM customers",
+            "select customers | P customers.email | C customers.email",
+        ),
+        (
+            "(SELECT name AS n FROM customers) INTERSECT SELECT body FROM notes ORDER BY n",
+            "select customers, select notes | P customers.name notes.body | C customers.name notes.body",
+        ),
         (
             "SELECT a FROM (SELECT name AS a, email AS b FROM customers UNION ALL SELECT body, body FROM notes) s ORDER BY b",
             "select customers, select notes | P customers.name notes.body | C customers.email notes.body",
@@ -98,13 +155,34 @@ fn set_operations_unite_by_position() {
 #[test]
 fn joins_compare_what_they_match() {
     check(&[
-        ("SELECT o.id FROM orders o JOIN customers c ON o.note = c.email", "select customers, select orders | P orders.id | C customers.email orders.note"),
-        ("SELECT total FROM orders JOIN customers USING (id)", "select customers, select orders | P orders.total | C customers.id orders.id"),
-        ("SELECT total FROM orders NATURAL JOIN customers", "select customers, select orders | P orders.total | C customers.id orders.id"),
-        ("SELECT id FROM orders JOIN customers USING (id)", "select customers, select orders | P customers.id orders.id | C customers.id orders.id"),
-        ("SELECT j.email FROM (orders JOIN customers USING (id)) AS j", "select customers, select orders | P customers.email | C customers.id orders.id"),
-        ("SELECT b FROM (SELECT * FROM notes JOIN orders USING (id)) AS s(a, b)", "select notes, select orders | P notes.body | C notes.id orders.id"),
-        ("SELECT j.* FROM notes n JOIN orders o USING (id) AS j", "select notes, select orders | P notes.id orders.id | C notes.id orders.id"),
+        (
+            "SELECT o.id FROM orders o JOIN customers c ON o.note = c.email",
+            "select customers, select orders | P orders.id | C customers.email orders.note",
+        ),
+        (
+            "SELECT total FROM orders JOIN customers USING (id)",
+            "select customers, select orders | P orders.total | C customers.id orders.id",
+        ),
+        (
+            "SELECT total FROM orders NATURAL JOIN customers",
+            "select customers, select orders | P orders.total | C customers.id orders.id",
+        ),
+        (
+            "SELECT id FROM orders JOIN customers USING (id)",
+            "select customers, select orders | P customers.id orders.id | C customers.id orders.id",
+        ),
+        (
+            "SELECT j.email FROM (orders JOIN customers USING (id)) AS j",
+            "select customers, select orders | P customers.email | C customers.id orders.id",
+        ),
+        (
+            "SELECT b FROM (SELECT * FROM notes JOIN orders USING (id)) AS s(a, b)",
+            "select notes, select orders | P notes.body | C notes.id orders.id",
+        ),
+        (
+            "SELECT j.* FROM notes n JOIN orders o USING (id) AS j",
+            "select notes, select orders | P notes.id orders.id | C notes.id orders.id",
+        ),
         ("SELECT a FROM notes AS n(a, b)", "select notes | P notes.id"),
         (
             "SELECT (SELECT 1 FROM orders sib, notes a JOIN notes b ON a.id::text = email) FROM customers",
@@ -116,26 +194,71 @@ fn joins_compare_what_they_match() {
 #[test]
 fn subqueries_carry_columns_outwards() {
     check(&[
-        ("SELECT 1 FROM (SELECT email AS e FROM customers) s WHERE e LIKE 'a%'", "select customers | C customers.email"),
-        ("SELECT n FROM (SELECT name AS n, email AS e FROM customers) s", "select customers | P customers.name"),
-        ("SELECT s.e FROM (SELECT name, email FROM customers) s(n, e)", "select customers | P customers.email"),
+        (
+            "SELECT 1 FROM (SELECT email AS e FROM customers) s WHERE e LIKE 'a%'",
+            "select customers | C customers.email",
+        ),
+        (
+            "SELECT n FROM (SELECT name AS n, email AS e FROM customers) s",
+            "select customers | P customers.name",
+        ),
+        (
+            "SELECT s.e FROM (SELECT name, email FROM customers) s(n, e)",
+            "select customers | P customers.email",
+        ),
         ("SELECT x FROM (SELECT * FROM customers) s(a, b, x, d)", "select customers | P customers.email"),
-        ("SELECT s FROM (SELECT name, email FROM customers) s", "select customers | P customers.email customers.name"),
+        (
+            "SELECT s FROM (SELECT name, email FROM customers) s",
+            "select customers | P customers.email customers.name",
+        ),
         ("SELECT (SELECT email FROM customers LIMIT 1)", "select customers | P customers.email"),
         ("SELECT ARRAY(SELECT email FROM customers)", "select customers | P customers.email"),
-        ("SELECT id FROM orders o WHERE EXISTS (SELECT * FROM customers c WHERE c.id = o.customer_id)", "select customers, select orders | P orders.id | C customers.id orders.customer_id"),
-        ("SELECT id FROM orders WHERE note IN (SELECT email FROM customers)", "select customers, select orders | P orders.id | C customers.email orders.note"),
-        ("SELECT o.id FROM orders o WHERE EXISTS (SELECT 1 FROM notes WHERE body = note)", "select notes, select orders | P orders.id | C notes.body orders.note"),
-        ("SELECT l.y FROM customers c, LATERAL (SELECT c.email AS y) l", "select customers | P customers.email"),
-        ("SELECT u FROM customers c, unnest(string_to_array(c.email, '')) AS u", "select customers | P customers.email | C customers.email"),
+        (
+            "SELECT id FROM orders o WHERE EXISTS (SELECT * FROM customers c WHERE c.id = o.customer_id)",
+            "select customers, select orders | P orders.id | C customers.id orders.customer_id",
+        ),
+        (
+            "SELECT id FROM orders WHERE note IN (SELECT email FROM customers)",
+            "select customers, select orders | P orders.id | C customers.email orders.note",
+        ),
+        (
+            "SELECT o.id FROM orders o WHERE EXISTS (SELECT 1 FROM notes WHERE body = note)",
+            "select notes, select orders | P orders.id | C notes.body orders.note",
+        ),
+        (
+            "SELECT l.y FROM customers c, LATERAL (SELECT c.email AS y) l",
+            "select customers | P customers.email",
+        ),
+        (
+            "SELECT u FROM customers c, unnest(string_to_array(c.email, '')) AS u",
+            "select customers | P customers.email | C customers.email",
+        ),
         ("SELECT g FROM generate_series(1, 3) g", "select -"),
-        ("SELECT a.x FROM ROWS FROM (generate_series(1,2), unnest(ARRAY[1])) WITH ORDINALITY a(x, y, z)", "select -"),
-        ("SELECT x FROM (SELECT max(email) || 'x' FROM customers) s(x)", "select customers | P customers.email"),
+        (
+            "SELECT a.x FROM ROWS FROM (generate_series(1,2), unnest(ARRAY[1])) WITH ORDINALITY a(x, y, z)",
+            "select -",
+        ),
+        (
+            "SELECT x FROM (SELECT max(email) || 'x' FROM customers) s(x)",
+            "select customers | P customers.email",
+        ),
         ("SELECT max FROM (SELECT max(email) FROM customers) s", "select customers | P customers.email"),
-        ("SELECT \"case\" FROM (SELECT CASE WHEN true THEN email END FROM customers) s", "select customers | P customers.email"),
-        ("SELECT t.a FROM XMLTABLE('/r' PASSING (SELECT email::xml FROM customers) COLUMNS a text PATH 'a') t", "select customers | P customers.email | C customers.email"),
-        ("SELECT t.a FROM customers c, JSON_TABLE(c.email::jsonb, '$[*]' COLUMNS (a text PATH '$.a')) t", "select customers | P customers.email | C customers.email"),
-        ("SELECT v.b FROM customers c CROSS JOIN LATERAL (VALUES (c.name, c.email)) AS v(a, b)", "select customers | P customers.email"),
+        (
+            "SELECT \"case\" FROM (SELECT CASE WHEN true THEN email END FROM customers) s",
+            "select customers | P customers.email",
+        ),
+        (
+            "SELECT t.a FROM XMLTABLE('/r' PASSING (SELECT email::xml FROM customers) COLUMNS a text PATH 'a') t",
+            "select customers | P customers.email | C customers.email",
+        ),
+        (
+            "SELECT t.a FROM customers c, JSON_TABLE(c.email::jsonb, '$[*]' COLUMNS (a text PATH '$.a')) t",
+            "select customers | P customers.email | C customers.email",
+        ),
+        (
+            "SELECT v.b FROM customers c CROSS JOIN LATERAL (VALUES (c.name, c.email)) AS v(a, b)",
+            "select customers | P customers.email",
+        ),
     ]);
 }
 
@@ -143,12 +266,27 @@ fn subqueries_carry_columns_outwards() {
 fn common_table_expressions_shadow_and_carry() {
     check(&[
         ("WITH customers AS (SELECT 1 AS email) SELECT email FROM customers", "select -"),
-        ("WITH customers AS (SELECT name FROM customers) SELECT * FROM customers", "select customers | P customers.name"),
+        (
+            "WITH customers AS (SELECT name FROM customers) SELECT * FROM customers",
+            "select customers | P customers.name",
+        ),
         ("WITH email AS (SELECT 1 AS x) SELECT x FROM email", "select -"),
-        ("WITH t(e) AS (SELECT email FROM customers) SELECT 1 FROM t WHERE e = 'x'", "select customers | C customers.email"),
-        ("WITH c AS (SELECT 1 AS a) SELECT (WITH c AS (SELECT email AS a FROM customers) SELECT a FROM c) FROM c", "select customers | P customers.email"),
-        ("WITH a AS (SELECT email AS x FROM customers), b AS (SELECT x AS y FROM a) SELECT y FROM b", "select customers | P customers.email"),
-        ("SELECT email FROM public.customers, (WITH x AS (SELECT 1) SELECT * FROM x) s", "select customers | P customers.email"),
+        (
+            "WITH t(e) AS (SELECT email FROM customers) SELECT 1 FROM t WHERE e = 'x'",
+            "select customers | C customers.email",
+        ),
+        (
+            "WITH c AS (SELECT 1 AS a) SELECT (WITH c AS (SELECT email AS a FROM customers) SELECT a FROM c) FROM c",
+            "select customers | P customers.email",
+        ),
+        (
+            "WITH a AS (SELECT email AS x FROM customers), b AS (SELECT x AS y FROM a) SELECT y FROM b",
+            "select customers | P customers.email",
+        ),
+        (
+            "SELECT email FROM public.customers, (WITH x AS (SELECT 1) SELECT * FROM x) s",
+            "select customers | P customers.email",
+        ),
         (
             "WITH RECURSIVE t(n, e) AS (SELECT 1, name FROM customers UNION ALL SELECT n + 1, (SELECT email FROM customers LIMIT 1) FROM t WHERE n < 2) SELECT e FROM t",
             "select customers | P customers.email customers.name",
@@ -165,7 +303,10 @@ fn common_table_expressions_shadow_and_carry() {
             "WITH RECURSIVE t AS (SELECT id, note FROM orders UNION ALL SELECT o.id, o.note FROM orders o JOIN t ON o.customer_id = t.id) SEARCH DEPTH FIRST BY note SET seq CYCLE id SET is_cycle USING path SELECT id FROM t ORDER BY seq",
             "select orders | P orders.id | C orders.customer_id orders.id orders.note",
         ),
-        ("WITH d AS (DELETE FROM orders WHERE id = 1 RETURNING note) SELECT note FROM d", "select -, delete orders | P orders.note | C orders.id"),
+        (
+            "WITH d AS (DELETE FROM orders WHERE id = 1 RETURNING note) SELECT note FROM d",
+            "select -, delete orders | P orders.note | C orders.id",
+        ),
     ]);
 }
 
@@ -173,20 +314,41 @@ fn common_table_expressions_shadow_and_carry() {
 fn views_name_themselves_and_their_origins() {
     check(&[
         ("SELECT mail FROM customer_mail", "select customer_mail | P customer_mail.mail customers.email"),
-        ("SELECT id FROM customer_mail WHERE mail = 'x'", "select customer_mail | P customer_mail.id customers.id | C customer_mail.mail customers.email"),
+        (
+            "SELECT id FROM customer_mail WHERE mail = 'x'",
+            "select customer_mail | P customer_mail.id customers.id | C customer_mail.mail customers.email",
+        ),
     ]);
 }
 
 #[test]
 fn json_and_xml_syntax_is_walked() {
     check(&[
-        ("SELECT JSON_OBJECT('k' : email), JSON_ARRAY(ssn) FROM customers", "select customers | P customers.email customers.ssn"),
-        ("SELECT JSON_ARRAYAGG(name ORDER BY email) FROM customers", "select customers | P customers.email customers.name | C customers.email"),
-        ("SELECT JSON_OBJECTAGG(name : email) FROM customers", "select customers | P customers.email customers.name"),
+        (
+            "SELECT JSON_OBJECT('k' : email), JSON_ARRAY(ssn) FROM customers",
+            "select customers | P customers.email customers.ssn",
+        ),
+        (
+            "SELECT JSON_ARRAYAGG(name ORDER BY email) FROM customers",
+            "select customers | P customers.email customers.name | C customers.email",
+        ),
+        (
+            "SELECT JSON_OBJECTAGG(name : email) FROM customers",
+            "select customers | P customers.email customers.name",
+        ),
         ("SELECT JSON_ARRAY(SELECT email FROM customers)", "select customers | P customers.email"),
-        ("SELECT XMLELEMENT(NAME a, XMLATTRIBUTES(email AS e), ssn) FROM customers", "select customers | P customers.email customers.ssn"),
-        ("SELECT XMLSERIALIZE(CONTENT email::xml AS text) FROM customers", "select customers | P customers.email"),
-        ("SELECT email IS JSON, GREATEST(name, ssn), COALESCE(note, '') FROM customers, orders", "select customers, select orders | P customers.email customers.name customers.ssn orders.note"),
+        (
+            "SELECT XMLELEMENT(NAME a, XMLATTRIBUTES(email AS e), ssn) FROM customers",
+            "select customers | P customers.email customers.ssn",
+        ),
+        (
+            "SELECT XMLSERIALIZE(CONTENT email::xml AS text) FROM customers",
+            "select customers | P customers.email",
+        ),
+        (
+            "SELECT email IS JSON, GREATEST(name, ssn), COALESCE(note, '') FROM customers, orders",
+            "select customers, select orders | P customers.email customers.name customers.ssn orders.note",
+        ),
         // Older servers read this as a call of whatever function bears the name.
         ("SELECT JSON_VALUE('{}', '$.a')", "select -, call - | Function(\"json_value\")"),
     ]);

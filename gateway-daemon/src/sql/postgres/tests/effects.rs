@@ -8,26 +8,59 @@ fn writes_name_their_targets_and_sources() {
         ("INSERT INTO notes (body) VALUES ('x')", "insert notes | W notes.body"),
         ("INSERT INTO notes VALUES (1, 'x')", "insert notes | W notes.body notes.id"),
         ("INSERT INTO notes DEFAULT VALUES", "insert notes"),
-        ("INSERT INTO notes (body) SELECT email FROM customers", "select customers, insert notes | M customers.email | W notes.body"),
-        ("INSERT INTO notes (body) VALUES ((SELECT email FROM customers))", "select customers, insert notes | M customers.email | W notes.body"),
-        ("INSERT INTO customers (name) VALUES ('x') RETURNING email", "insert customers | P customers.email | W customers.name"),
+        (
+            "INSERT INTO notes (body) SELECT email FROM customers",
+            "select customers, insert notes | M customers.email | W notes.body",
+        ),
+        (
+            "INSERT INTO notes (body) VALUES ((SELECT email FROM customers))",
+            "select customers, insert notes | M customers.email | W notes.body",
+        ),
+        (
+            "INSERT INTO customers (name) VALUES ('x') RETURNING email",
+            "insert customers | P customers.email | W customers.name",
+        ),
         (
             "INSERT INTO notes (id, body) VALUES (1, 'a') ON CONFLICT (id) DO UPDATE SET body = excluded.body || notes.body WHERE notes.id > 0",
             "insert notes, update notes | C notes.id | M notes.body | W notes.body notes.id",
         ),
-        ("INSERT INTO customers (email) VALUES ('a') ON CONFLICT (email) DO NOTHING", "insert customers | C customers.email | W customers.email"),
-        ("UPDATE customers SET name = email WHERE id = 1", "update customers | C customers.id | M customers.email | W customers.name"),
-        ("UPDATE notes n SET body = c.email FROM customers c WHERE c.id = n.id", "select customers, update notes | C customers.id notes.id | M customers.email | W notes.body"),
-        ("UPDATE notes SET (id, body) = (SELECT id, email FROM customers WHERE id = 1) WHERE id = 2", "select customers, update notes | C customers.id notes.id | M customers.email customers.id | W notes.body notes.id"),
-        ("UPDATE notes SET body = 'x' WHERE id = 1 RETURNING old.body, new.id", "update notes | P notes.body notes.id | C notes.id | W notes.body"),
-        ("DELETE FROM notes USING customers c WHERE body = c.email RETURNING c.ssn", "select customers, delete notes | P customers.ssn | C customers.email notes.body"),
+        (
+            "INSERT INTO customers (email) VALUES ('a') ON CONFLICT (email) DO NOTHING",
+            "insert customers | C customers.email | W customers.email",
+        ),
+        (
+            "UPDATE customers SET name = email WHERE id = 1",
+            "update customers | C customers.id | M customers.email | W customers.name",
+        ),
+        (
+            "UPDATE notes n SET body = c.email FROM customers c WHERE c.id = n.id",
+            "select customers, update notes | C customers.id notes.id | M customers.email | W notes.body",
+        ),
+        (
+            "UPDATE notes SET (id, body) = (SELECT id, email FROM customers WHERE id = 1) WHERE id = 2",
+            "select customers, update notes | C customers.id notes.id | M customers.email customers.id | W notes.body notes.id",
+        ),
+        (
+            "UPDATE notes SET body = 'x' WHERE id = 1 RETURNING old.body, new.id",
+            "update notes | P notes.body notes.id | C notes.id | W notes.body",
+        ),
+        (
+            "DELETE FROM notes USING customers c WHERE body = c.email RETURNING c.ssn",
+            "select customers, delete notes | P customers.ssn | C customers.email notes.body",
+        ),
         ("WITH x AS (DELETE FROM customers) SELECT 1", "select -, delete customers | unlimited"),
-        ("WITH x AS (DELETE FROM customers WHERE id = 1 RETURNING email) INSERT INTO notes (body) SELECT email FROM x", "insert notes, delete customers | C customers.id | M customers.email | W notes.body"),
+        (
+            "WITH x AS (DELETE FROM customers WHERE id = 1 RETURNING email) INSERT INTO notes (body) SELECT email FROM x",
+            "insert notes, delete customers | C customers.id | M customers.email | W notes.body",
+        ),
         (
             "MERGE INTO notes n USING customers c ON n.id = c.id WHEN MATCHED AND c.ssn = 'x' THEN UPDATE SET body = c.email WHEN NOT MATCHED THEN INSERT (id, body) VALUES (c.id, c.name) WHEN NOT MATCHED BY SOURCE THEN DELETE",
             "select customers, insert notes, update notes, delete notes, merge notes | C customers.id customers.ssn notes.id | M customers.email customers.id customers.name | W notes.body notes.id",
         ),
-        ("MERGE INTO notes USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE", "delete notes, merge notes | unlimited"),
+        (
+            "MERGE INTO notes USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE",
+            "delete notes, merge notes | unlimited",
+        ),
         ("TRUNCATE notes, orders", "truncate notes, truncate orders"),
         ("TRUNCATE notes CASCADE", "truncate -, truncate notes"),
     ]);
@@ -48,7 +81,10 @@ fn rows_are_limited_only_by_a_condition_on_a_column() {
         ("DELETE FROM notes WHERE EXISTS (SELECT 1)", "delete notes | unlimited"),
         ("DELETE FROM notes WHERE true AND id = 1", "delete notes | C notes.id"),
         ("DELETE FROM notes WHERE id IN (1, 2)", "delete notes | C notes.id"),
-        ("DELETE FROM notes n USING orders o WHERE n.id = o.id", "select orders, delete notes | C notes.id orders.id"),
+        (
+            "DELETE FROM notes n USING orders o WHERE n.id = o.id",
+            "select orders, delete notes | C notes.id orders.id",
+        ),
         ("DELETE FROM notes WHERE CURRENT OF c", "delete notes"),
         ("EXPLAIN ANALYZE DELETE FROM notes", "delete notes, explain - | unlimited"),
         ("PREPARE x AS DELETE FROM notes", "delete notes, other - | unlimited"),
@@ -63,38 +99,71 @@ fn what_is_stored_or_shown_elsewhere_is_moved() {
         ("CREATE TABLE x AS SELECT email FROM customers WITH NO DATA", moved),
         ("CREATE VIEW x AS SELECT email FROM customers", moved),
         ("CREATE MATERIALIZED VIEW x AS SELECT email FROM customers", moved),
-        ("SELECT email INTO x FROM customers", "select customers, create x | P customers.email | M customers.email"),
+        (
+            "SELECT email INTO x FROM customers",
+            "select customers, create x | P customers.email | M customers.email",
+        ),
         ("DECLARE c CURSOR FOR SELECT email FROM customers", "select customers, other - | M customers.email"),
         ("PREPARE p AS SELECT email FROM customers", "select customers, other - | M customers.email"),
         ("COPY notes TO STDOUT", "select notes, copy notes | M notes.body notes.id"),
         ("COPY customers (name) TO STDOUT", "select customers, copy customers | M customers.name"),
         ("COPY (SELECT email FROM customers) TO STDOUT", "select customers, copy - | M customers.email"),
         ("COPY notes (body) FROM STDIN", "insert notes, copy notes | W notes.body"),
-        ("COPY notes FROM STDIN WITH (FORMAT csv, FORCE_NOT_NULL (body)) WHERE id > 1", "insert notes, copy notes | C notes.id | W notes.body notes.id"),
-        ("COPY notes TO PROGRAM 'cat'", "select notes, copy notes, call - | M notes.body notes.id | Code(\"COPY with PROGRAM\")"),
-        ("COPY notes FROM '/etc/passwd'", "insert notes, copy notes, call - | W notes.body notes.id | Code(\"COPY with a file of the server\")"),
-        ("EXPLAIN SELECT email FROM customers WHERE ssn = 'x'", "select customers, explain - | C customers.ssn"),
-        ("EXPLAIN (ANALYZE, VERBOSE) SELECT email FROM customers", "select customers, explain - | P customers.email"),
+        (
+            "COPY notes FROM STDIN WITH (FORMAT csv, FORCE_NOT_NULL (body)) WHERE id > 1",
+            "insert notes, copy notes | C notes.id | W notes.body notes.id",
+        ),
+        (
+            "COPY notes TO PROGRAM 'cat'",
+            "select notes, copy notes, call - | M notes.body notes.id | Code(\"COPY with PROGRAM\")",
+        ),
+        (
+            "COPY notes FROM '/etc/passwd'",
+            "insert notes, copy notes, call - | W notes.body notes.id | Code(\"COPY with a file of the server\")",
+        ),
+        (
+            "EXPLAIN SELECT email FROM customers WHERE ssn = 'x'",
+            "select customers, explain - | C customers.ssn",
+        ),
+        (
+            "EXPLAIN (ANALYZE, VERBOSE) SELECT email FROM customers",
+            "select customers, explain - | P customers.email",
+        ),
         ("EXPLAIN (ANALYZE off) SELECT email FROM customers", "select customers, explain -"),
-        ("EXPLAIN CREATE TABLE x AS SELECT email FROM customers", "select customers, create x, explain - | M customers.email"),
+        (
+            "EXPLAIN CREATE TABLE x AS SELECT email FROM customers",
+            "select customers, create x, explain - | M customers.email",
+        ),
         ("ALTER TABLE customers RENAME COLUMN email TO note", "alter customers | M customers.email"),
         ("ALTER TABLE notes RENAME TO harmless", "alter notes | M notes.body notes.id"),
         ("ALTER TABLE notes SET SCHEMA other", "alter notes | M notes.body notes.id"),
-        ("ALTER TABLE orders ATTACH PARTITION notes DEFAULT", "alter notes, alter orders | M notes.body notes.id"),
+        (
+            "ALTER TABLE orders ATTACH PARTITION notes DEFAULT",
+            "alter notes, alter orders | M notes.body notes.id",
+        ),
         ("ALTER TABLE notes INHERIT orders", "alter notes, alter orders | M notes.body notes.id"),
-        ("ALTER TABLE customers ALTER COLUMN name TYPE text USING email", "alter customers | C customers.email | M customers.email"),
+        (
+            "ALTER TABLE customers ALTER COLUMN name TYPE text USING email",
+            "alter customers | C customers.email | M customers.email",
+        ),
     ]);
 }
 
 #[test]
 fn definitions_have_their_effects() {
     check(&[
-        ("CREATE TABLE x (a int DEFAULT 1 CHECK (a > 0), b text REFERENCES notes (body))", "select notes, create x | C notes.body"),
+        (
+            "CREATE TABLE x (a int DEFAULT 1 CHECK (a > 0), b text REFERENCES notes (body))",
+            "select notes, create x | C notes.body",
+        ),
         ("CREATE TABLE x (LIKE customers)", "select customers, create x"),
         ("CREATE TABLE x (a int DEFAULT f(1))", "create x, call - | Function(\"f\")"),
         ("CREATE TEMP TABLE customers (a int)", "create customers"),
         ("CREATE TABLE x PARTITION OF orders FOR VALUES FROM (1) TO (MAXVALUE)", "create x, alter orders"),
-        ("CREATE INDEX ON customers (lower(email)) WHERE id > 1", "create customers | C customers.email customers.id"),
+        (
+            "CREATE INDEX ON customers (lower(email)) WHERE id > 1",
+            "create customers | C customers.email customers.id",
+        ),
         ("CREATE INDEX ON customers (email)", "create customers"),
         ("CREATE UNIQUE INDEX ON customers (email)", "create customers | C customers.email"),
         ("ALTER TABLE customers ADD COLUMN x int DEFAULT f(1)", "alter customers, call - | Function(\"f\")"),
@@ -141,7 +210,10 @@ fn definitions_have_their_effects() {
 fn sessions_and_transactions() {
     check(&[
         ("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", "transaction -"),
-        ("START TRANSACTION; SAVEPOINT a; ROLLBACK TO a; RELEASE a; COMMIT AND CHAIN", "transaction - ; transaction - ; transaction - ; transaction - ; transaction -"),
+        (
+            "START TRANSACTION; SAVEPOINT a; ROLLBACK TO a; RELEASE a; COMMIT AND CHAIN",
+            "transaction - ; transaction - ; transaction - ; transaction - ; transaction -",
+        ),
         ("END; ABORT", "transaction - ; transaction -"),
         ("PREPARE TRANSACTION 'x'", "other -"),
         ("COMMIT PREPARED 'x'", "other -"),
@@ -179,24 +251,51 @@ fn code_of_unknown_body_is_opaque() {
         ("SELECT 1 OPERATOR(pg_catalog.+) 2", "select -"),
         ("SELECT 1::dom", "select -, call - | Code(\"type dom\")"),
         ("SELECT pg_sleep(1)", "select -, call - | Function(\"pg_catalog.pg_sleep\")"),
-        ("SELECT query_to_xml('DELETE FROM x', true, true, '')", "select -, call - | Function(\"pg_catalog.query_to_xml\")"),
-        ("SELECT table_to_xml('customers', true, true, '')", "select -, call - | Function(\"pg_catalog.table_to_xml\")"),
+        (
+            "SELECT query_to_xml('DELETE FROM x', true, true, '')",
+            "select -, call - | Function(\"pg_catalog.query_to_xml\")",
+        ),
+        (
+            "SELECT table_to_xml('customers', true, true, '')",
+            "select -, call - | Function(\"pg_catalog.table_to_xml\")",
+        ),
         ("SELECT ts_stat('select 1')", "select -, call - | Function(\"pg_catalog.ts_stat\")"),
         ("SELECT lo_import('/etc/passwd')", "select -, call - | Function(\"pg_catalog.lo_import\")"),
         ("SELECT lo_get(1)", "select -, call - | Function(\"pg_catalog.lo_get\")"),
-        ("SELECT pg_terminate_backend(1)", "select -, call - | Function(\"pg_catalog.pg_terminate_backend\")"),
-        ("SELECT pg_notify('x', email) FROM customers", "select customers, call - | P customers.email | Function(\"pg_catalog.pg_notify\")"),
+        (
+            "SELECT pg_terminate_backend(1)",
+            "select -, call - | Function(\"pg_catalog.pg_terminate_backend\")",
+        ),
+        (
+            "SELECT pg_notify('x', email) FROM customers",
+            "select customers, call - | P customers.email | Function(\"pg_catalog.pg_notify\")",
+        ),
         ("SELECT dblink('x', 'y')", "select -, call - | Function(\"dblink\")"),
         ("SELECT * FROM dblink('x', 'y') AS t(a int)", "select -, call - | Function(\"dblink\")"),
-        ("CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'select 1'", "create -, call - | Code(\"CREATE FUNCTION\")"),
+        (
+            "CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'select 1'",
+            "create -, call - | Code(\"CREATE FUNCTION\")",
+        ),
         ("CREATE EXTENSION dblink", "create -, call - | Code(\"CREATE EXTENSION\")"),
         ("LOAD 'x'", "call - | Code(\"LOAD\")"),
-        ("IMPORT FOREIGN SCHEMA a FROM SERVER b INTO c", "create -, call - | Code(\"IMPORT FOREIGN SCHEMA\")"),
+        (
+            "IMPORT FOREIGN SCHEMA a FROM SERVER b INTO c",
+            "create -, call - | Code(\"IMPORT FOREIGN SCHEMA\")",
+        ),
         ("ALTER SYSTEM SET work_mem = '1GB'", "alter -, call - | Code(\"ALTER SYSTEM\")"),
         ("SECURITY LABEL ON TABLE notes IS 'x'", "grant -"),
-        ("CREATE RULE r AS ON INSERT TO notes DO ALSO DELETE FROM customers WHERE id = new.id", "delete customers, create notes, call - | C customers.id notes.id | Code(\"CREATE RULE\")"),
-        ("CREATE TRIGGER t BEFORE INSERT ON notes FOR EACH ROW WHEN (new.body IS NULL) EXECUTE FUNCTION f()", "create notes, call - | C notes.body | Code(\"CREATE TRIGGER\")"),
-        ("CREATE PUBLICATION p FOR TABLE notes", "select notes, create -, call - | M notes.body notes.id | Code(\"a publication\")"),
+        (
+            "CREATE RULE r AS ON INSERT TO notes DO ALSO DELETE FROM customers WHERE id = new.id",
+            "delete customers, create notes, call - | C customers.id notes.id | Code(\"CREATE RULE\")",
+        ),
+        (
+            "CREATE TRIGGER t BEFORE INSERT ON notes FOR EACH ROW WHEN (new.body IS NULL) EXECUTE FUNCTION f()",
+            "create notes, call - | C notes.body | Code(\"CREATE TRIGGER\")",
+        ),
+        (
+            "CREATE PUBLICATION p FOR TABLE notes",
+            "select notes, create -, call - | M notes.body notes.id | Code(\"a publication\")",
+        ),
     ]);
 }
 

@@ -31,7 +31,14 @@ fn shapes(levels: usize) -> Vec<(&'static str, String)> {
         ("and nested", nest("(true AND ", "true", ")")),
         ("from", format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(levels), ") x".repeat(levels))),
         ("join", format!("SELECT 1 FROM a{}", " JOIN a ON true".repeat(levels))),
-        ("with", format!("{}SELECT 1{}", "WITH RECURSIVE t AS (".repeat(levels), ") SELECT 1 FROM t".repeat(levels))),
+        (
+            "with",
+            format!(
+                "{}SELECT 1{}",
+                "WITH RECURSIVE t AS (".repeat(levels),
+                ") SELECT 1 FROM t".repeat(levels)
+            ),
+        ),
         ("explain", format!("{}SELECT 1", "EXPLAIN ".repeat(levels))),
         ("statements", "SELECT 1;".repeat(levels)),
         ("list", format!("SELECT 1{}", ",1".repeat(levels))),
@@ -48,10 +55,25 @@ fn any_depth_ends_in_an_answer() {
                 let start = std::time::Instant::now();
                 let result = read(&text, &catalogue);
                 let took = start.elapsed();
-                if std::env::var_os("SHOW").is_some() { eprintln!("{name} x {levels} {took:?} {}", match &result { Ok(v) => format!("ok {}", v.len()), Err(e) => e.to_string() }); }
                 assert!(took.as_secs() < 20, "{name} × {levels} took {took:?}");
                 if text.len() > MAX_TEXT_BYTES {
                     assert!(matches!(result, Err(SqlError::TooLong { .. })), "{name} × {levels}");
+                }
+            }
+        }
+    });
+    thread.unwrap().join().unwrap();
+}
+
+/// A text that is read on the caller's stack needs no more of it than `read` promises.
+#[test]
+fn short_texts_need_little_stack() {
+    let thread = thread::Builder::new().stack_size(32 * 1024 * 1024).spawn(|| {
+        let catalogue = shop();
+        for levels in 1..2_000 {
+            for (_, text) in shapes(levels) {
+                if (1_800..=2_048).contains(&text.len()) {
+                    let _ = read(&text, &catalogue);
                 }
             }
         }

@@ -4,7 +4,9 @@ mod clients;
 mod columns;
 mod effects;
 mod hostile;
+mod random;
 mod refusals;
+mod server;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -62,11 +62,17 @@ fn session_state_is_refused_by_every_route() {
 #[test]
 fn what_the_grammar_does_not_take_is_unreadable() {
     check(&[
-        ("SELEC 1", "builtin/unreadable-sql: nodegate could not read this SQL with PostgreSQL's own grammar…"),
+        (
+            "SELEC 1",
+            "builtin/unreadable-sql: nodegate could not read this SQL with PostgreSQL's own grammar…",
+        ),
         ("SELECT 1; SELEC", "builtin/unreadable-sql: …"),
         ("SELECT 'open", "builtin/unreadable-sql: …"),
         ("SELECT 1\0; DROP TABLE x", "builtin/unreadable-sql: this SQL text holds a NUL byte"),
-        ("CREATE TABLE x AS EXECUTE p", "builtin/unknown-node: nodegate does not support CREATE TABLE AS EXECUTE…"),
+        (
+            "CREATE TABLE x AS EXECUTE p",
+            "builtin/unknown-node: nodegate does not support CREATE TABLE AS EXECUTE…",
+        ),
         ("CREATE SCHEMA s CREATE TABLE t (a int)", "builtin/unknown-node: …"),
     ]);
 }
@@ -81,6 +87,9 @@ fn hidden_statements_are_found() {
         ("/* /* */ DROP TABLE customers; */ SELECT 1", "select -"),
         ("EXPLAIN ANALYZE VERBOSE INSERT INTO notes DEFAULT VALUES", "insert notes, explain -"),
         ("SELECT * FROM (WITH d AS (SELECT 1) SELECT * FROM d) x", "select -"),
-        ("CREATE TABLE t AS WITH d AS (DELETE FROM notes RETURNING *) SELECT * FROM d", "select -, delete notes, create t | M notes.body notes.id | unlimited"),
+        (
+            "CREATE TABLE t AS WITH d AS (DELETE FROM notes RETURNING *) SELECT * FROM d",
+            "select -, delete notes, create t | M notes.body notes.id | unlimited",
+        ),
     ]);
 }

@@ -1,0 +1,134 @@
+//! The annotations of a policy: what Cedar's yes or no cannot say.
+
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PolicyId as CedarId};
+
+use super::{
+    entity::malformed_id,
+    error::{Place, Problem},
+    rules::Rule,
+};
+use crate::domain::{decision::Transform, ids::PolicyId};
+
+/// The annotations that mean something here; another one is a mistake that would go unnoticed.
+const ANNOTATIONS: [&str; 5] = ["id", "message", "mask", "approval", "window"];
+const MAX_ID_CHARS: usize = 128;
+
+/// Checks one policy's annotations and the ids that it names.
+pub(super) fn read_annotations(
+    policy: &Policy,
+    place: &Place,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> Option<Rule> {
+    let problem = |message: String, help: &str| Problem {
+        place: Some(place.clone()),
+        message,
+        help: (!help.is_empty()).then(|| help.to_owned()),
+    };
+    for (name, _) in policy.annotations() {
+        if !ANNOTATIONS.contains(&name) {
+            problems.push(problem(
+                format!("unknown annotation @{name}"),
+                "known are @id, @message, @mask, @approval and @window",
+            ));
+        }
+    }
+    for uid in policy.entity_literals() {
+        if let Some(help) = malformed_id(&uid.type_name().to_string(), uid.id().unescaped()) {
+            problems.push(problem(format!("no request ever asks about {uid}"), help));
+        }
+    }
+    let Some(id) = policy.annotation("id") else {
+        problems.push(problem(
+            "this policy has no @id".to_owned(),
+            "put @id(\"what-it-does\") in front of it: denials and audit records name it",
+        ));
+        return None;
+    };
+    if let Some(complaint) = id_complaint(id) {
+        problems.push(problem(format!("@id({id:?}) {complaint}"), ""));
+    }
+    let mut rule = Rule {
+        id: PolicyId::from(id),
+        place: place.clone(),
+        effect: policy.effect(),
+        message: policy.annotation("message").filter(|message| !message.is_empty()).map(str::to_owned),
+        mask: None,
+        approval: None,
+        reads_context: false,
+        policy: policy.new_id(CedarId::new(id)),
+    };
+    if let Some(name) = policy.annotation("mask") {
+        rule.mask = transform(name);
+        if rule.mask.is_none() {
+            problems.push(problem(
+                format!("@mask({name:?}) of \"{id}\" is not a known transform"),
+                "known are redact, partial, hash, null and last4",
+            ));
+        }
+        if rule.effect != Effect::Forbid || !only_reads(policy) {
+            problems.push(problem(
+                format!("@mask on \"{id}\" has no meaning: only a forbid of sql:read alone can mask"),
+                "write: forbid (principal, action == Action::\"sql:read\", resource is Column) when { … };",
+            ));
+        }
+    }
+    if let Some(approvers) = policy.annotation("approval") {
+        if rule.effect != Effect::Forbid || approvers.is_empty() || rule.mask.is_some() {
+            problems.push(problem(
+                format!("@approval on \"{id}\" must name a group and stand on a forbid without @mask"),
+                "write: @approval(\"dba\") forbid (…);",
+            ));
+        }
+        warnings.push(problem(
+            format!(
+                "\"{id}\" asks for approval by \"{approvers}\", which this version cannot ask for: it refuses"
+            ),
+            "",
+        ));
+        rule.approval = Some(approvers.to_owned());
+    } else if policy.annotation("window").is_some() {
+        problems.push(problem(
+            format!("@window on \"{id}\" has no meaning without @approval"),
+            "add @approval(\"…\") or remove @window",
+        ));
+    }
+    if rule.message.is_some() && rule.effect == Effect::Permit {
+        warnings.push(problem(format!("@message on \"{id}\" is never shown: it permits"), ""));
+    }
+    Some(rule)
+}
+
+fn id_complaint(id: &str) -> Option<&'static str> {
+    if id.is_empty() || id.chars().count() > MAX_ID_CHARS {
+        Some("must have 1 to 128 characters")
+    } else if id.starts_with("builtin/") {
+        Some("starts with builtin/, which is kept for rules that no policy can lift")
+    } else if id.chars().any(|character| !(character.is_ascii_alphanumeric() || "-_./".contains(character))) {
+        Some("may hold letters, digits and - _ . / only: it is written into logs and error messages")
+    } else {
+        None
+    }
+}
+
+fn transform(name: &str) -> Option<Transform> {
+    Some(match name {
+        "redact" => Transform::Redact,
+        "partial" => Transform::Partial,
+        "hash" => Transform::Hash,
+        "null" => Transform::Null,
+        "last4" => Transform::Last4,
+        _ => return None,
+    })
+}
+
+/// Whether the policy's scope names sql:read and no other action.
+fn only_reads(policy: &Policy) -> bool {
+    use ActionConstraint::{Any, Eq, In};
+    let is_read = |uid: &EntityUid| uid.id().unescaped() == "sql:read";
+    match policy.action_constraint() {
+        Any => false,
+        Eq(uid) => is_read(&uid),
+        In(uids) => !uids.is_empty() && uids.iter().all(is_read),
+    }
+}

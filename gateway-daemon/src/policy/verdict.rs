@@ -1,0 +1,280 @@
+//! What the answers to a request's questions amount to: masks and permits, or the most telling denial.
+
+use std::collections::BTreeSet;
+
+use super::{
+    entity::{Refusal, table_id},
+    explain::{Answer, Outcome, RuleError, RuleRef},
+    question::Subject,
+    rules::Rule,
+    state::{Finding, State},
+};
+use crate::domain::{
+    action::TargetFacts,
+    decision::{Decision, Denial, Mask, MaskPlan},
+    ids::PolicyId,
+    statement::{ColumnName, ColumnUse, Opaque, Statement, Verb},
+};
+
+/// Nothing permitted.
+pub const DEFAULT_DENY: &str = "builtin/default-deny";
+/// A policy could not be evaluated, or a request could not be put to the policies.
+pub const POLICY_ERROR: &str = "builtin/policy-error";
+
+const TELL_THE_AUTHORS: &str = "Nothing was run. Tell the people who keep the policies.";
+
+/// The most telling denial comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Error,
+    Forbidden,
+    MaskedUse,
+    NotPermitted,
+}
+
+struct Denied {
+    rank: Rank,
+    reason: String,
+    hint: Option<String>,
+    policies: Vec<PolicyId>,
+}
+
+/// Which code cannot be read: `sql:call` alone would not tell an agent what to leave out.
+fn unreadable(statement: Option<&Statement>) -> String {
+    let names: Vec<&str> = statement
+        .into_iter()
+        .flat_map(|statement| &statement.opaque)
+        .map(|opaque| match opaque {
+            Opaque::Function(name) | Opaque::Operator(name) | Opaque::Code(name) => name.as_str(),
+        })
+        .take(3)
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (code that cannot be read: {})", names.join(", "))
+    }
+}
+
+/// The strongest mask among the forbids that apply.
+pub(super) fn strongest_mask(rules: &[Rule], finding: &Finding) -> Option<Mask> {
+    finding
+        .forbids
+        .iter()
+        .filter_map(|rule| rules.get(*rule))
+        .filter_map(|rule| Some(Mask { transform: rule.mask?, policy: rule.id.clone() }))
+        .reduce(
+            |one, other| if one.transform.stronger(other.transform) == one.transform { one } else { other },
+        )
+}
+
+/// The answers so far.
+pub(super) struct Verdict<'a> {
+    state: &'a State,
+    pub(super) answers: Option<&'a mut Vec<Answer>>,
+    masks: MaskPlan,
+    permits: BTreeSet<usize>,
+    denials: Vec<Denied>,
+}
+
+impl<'a> Verdict<'a> {
+    /// Nothing is decided yet; `answers` collects every answer, if it is there.
+    pub(super) fn new(state: &'a State, answers: Option<&'a mut Vec<Answer>>) -> Self {
+        Self { state, answers, masks: MaskPlan::default(), permits: BTreeSet::new(), denials: Vec::new() }
+    }
+
+    /// The request cannot be judged.
+    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        self.deny(Denied {
+            rank: Rank::Error,
+            reason: format!("the request could not be put to the policies: {}", refusal.0),
+            hint: Some(TELL_THE_AUTHORS.to_owned()),
+            policies: vec![PolicyId::from(POLICY_ERROR)],
+        });
+    }
+
+    fn deny(&mut self, denied: Denied) {
+        self.denials.push(denied);
+    }
+
+    fn ids(&self, rules: &[usize]) -> Vec<PolicyId> {
+        rules.iter().filter_map(|rule| self.state.set.rules.get(*rule)).map(|rule| rule.id.clone()).collect()
+    }
+
+    /// A relation or the target itself.
+    pub(super) fn thing(
+        &mut self,
+        target: &TargetFacts,
+        subject: &Subject<'_>,
+        statement: Option<&Statement>,
+        finding: &Finding,
+    ) {
+        let what = || {
+            let action = subject.action();
+            match subject {
+                Subject::Table(_, relation) => format!("{action} on {}", table_id(&target.name, relation)),
+                Subject::Target(Verb::Call) => {
+                    format!("{action} on {}{}", target.name, unreadable(statement))
+                }
+                Subject::Connect | Subject::Target(_) | Subject::Column(_) => {
+                    format!("{action} on {}", target.name)
+                }
+            }
+        };
+        let outcome = self.settle(what, finding);
+        if self.answers.is_some() {
+            let vocabulary = &self.state.vocabulary;
+            let uid = match subject {
+                Subject::Table(_, relation) => vocabulary.table_uid(&target.name, relation),
+                Subject::Connect | Subject::Target(_) | Subject::Column(_) => {
+                    vocabulary.target_uid(&target.name)
+                }
+            };
+            self.note(&subject.action(), uid.to_string(), None, outcome, finding);
+        }
+    }
+
+    /// A column that is read.
+    pub(super) fn column(
+        &mut self,
+        target: &TargetFacts,
+        column: &ColumnName,
+        usage: ColumnUse,
+        finding: &Finding,
+    ) {
+        let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
+        if outcome == Outcome::Permitted
+            && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
+        {
+            if usage == ColumnUse::Projected {
+                outcome = Outcome::Masked;
+                self.masks.columns.insert(column.clone(), mask);
+            } else {
+                outcome = Outcome::MaskedUse;
+                let (used, instead) = match usage {
+                    ColumnUse::Compared => (
+                        "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
+                        "Select the column itself, without filtering, joining, sorting or grouping by it.",
+                    ),
+                    ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
+                        "moved to where it cannot be masked",
+                        "Select the column itself, without storing, copying or exporting it.",
+                    ),
+                };
+                self.deny(Denied {
+                    rank: Rank::MaskedUse,
+                    reason: format!(
+                        "{column} is masked for this agent by policy \"{}\", and here it would be {used}",
+                        mask.policy
+                    ),
+                    hint: Some(instead.to_owned()),
+                    policies: vec![mask.policy],
+                });
+            }
+        }
+        if self.answers.is_some() {
+            let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
+            self.note("sql:read", uid, Some(usage), outcome, finding);
+        }
+    }
+
+    /// Everything but masks: errors, forbids, and whether anything permits.
+    fn settle(&mut self, what: impl FnOnce() -> String, finding: &Finding) -> Outcome {
+        let set = &self.state.set;
+        if !finding.errors.is_empty() {
+            let erring: Vec<usize> = finding.errors.iter().map(|(rule, _)| *rule).collect();
+            let mut policies = self.ids(&erring);
+            let named = policies.first().map(ToString::to_string).unwrap_or_default();
+            policies.push(PolicyId::from(POLICY_ERROR));
+            self.deny(Denied {
+                rank: Rank::Error,
+                reason: format!("policy \"{named}\" could not be evaluated for {}", what()),
+                hint: Some(TELL_THE_AUTHORS.to_owned()),
+                policies,
+            });
+            return Outcome::Failed;
+        }
+        let hard: Vec<usize> = finding
+            .forbids
+            .iter()
+            .copied()
+            .filter(|rule| set.rules.get(*rule).is_none_or(|rule| rule.mask.is_none()))
+            .collect();
+        if !hard.is_empty() {
+            let policies = self.ids(&hard);
+            let named = policies.first().map(ToString::to_string).unwrap_or_default();
+            let rules = || hard.iter().filter_map(|rule| set.rules.get(*rule));
+            let hint = rules().find_map(|rule| rule.message.clone());
+            let approval = rules().find_map(|rule| rule.approval.as_ref()).map(|approvers| {
+                format!("Approval by \"{approvers}\" would be needed, which this version cannot ask for.")
+            });
+            let hint = match (hint, approval) {
+                (Some(hint), Some(approval)) => Some(format!("{hint} {approval}")),
+                (hint, approval) => hint.or(approval),
+            };
+            self.deny(Denied {
+                rank: Rank::Forbidden,
+                reason: format!("policy \"{named}\" forbids {}", what()),
+                hint,
+                policies,
+            });
+            return Outcome::Forbidden;
+        }
+        if finding.permits.is_empty() {
+            self.deny(Denied {
+                rank: Rank::NotPermitted,
+                reason: format!("no policy permits {}", what()),
+                hint: Some("Do without it, or ask for a policy that permits it.".to_owned()),
+                policies: vec![PolicyId::from(DEFAULT_DENY)],
+            });
+            return Outcome::NotPermitted;
+        }
+        self.permits.extend(&finding.permits);
+        Outcome::Permitted
+    }
+
+    fn note(
+        &mut self,
+        action: &str,
+        resource: String,
+        usage: Option<ColumnUse>,
+        outcome: Outcome,
+        finding: &Finding,
+    ) {
+        let Some(answers) = self.answers.as_deref_mut() else {
+            return;
+        };
+        let rules = &self.state.set.rules;
+        let refer =
+            |indexes: &[usize]| indexes.iter().filter_map(|rule| rules.get(*rule)).map(RuleRef::of).collect();
+        let errors = finding.errors.iter().filter_map(|(rule, error)| {
+            rules.get(*rule).map(|rule| RuleError { id: rule.id.clone(), error: error.clone() })
+        });
+        answers.push(Answer {
+            action: action.to_owned(),
+            resource,
+            usage,
+            outcome,
+            permits: refer(&finding.permits),
+            forbids: refer(&finding.forbids),
+            errors: errors.collect(),
+        });
+    }
+
+    pub(super) fn decision(mut self) -> Decision {
+        if self.denials.is_empty() {
+            let permits: Vec<usize> = self.permits.iter().copied().collect();
+            return Decision::Allow { policies: self.ids(&permits), masks: self.masks };
+        }
+        self.denials.sort_by_key(|denied| denied.rank);
+        let mut policies: Vec<PolicyId> = Vec::new();
+        for id in self.denials.iter().flat_map(|denied| &denied.policies) {
+            if !policies.contains(id) {
+                policies.push(id.clone());
+            }
+        }
+        let (reason, hint) =
+            self.denials.into_iter().next().map(|denied| (denied.reason, denied.hint)).unwrap_or_default();
+        Decision::Deny(Denial { reason, hint, policies })
+    }
+}
