@@ -46,7 +46,6 @@ fn bytes_that_are_no_startup_end_the_connection() {
         ("protocol 2", length(8, &[0, 2, 0, 0])),
         ("protocol 4", startup(4, 0, &[("user", "a")])),
         ("no terminator", length(14, &[0, 3, 0, 0, b'u', b's', b'e', b'r', 0, b'a'])),
-        ("no user", startup(3, 0, &[("database", "shop")])),
         ("a parameter named twice", startup(3, 0, &[("user", "a"), ("user", "b"), ("database", "shop")])),
         ("bytes after the terminator", [&length(20, &[0, 3, 0, 0])[..], b"user\0a\0\0xxxx"].concat()),
         ("an SSLRequest of the wrong length", length(9, &[4, 210, 22, 47, 0])),

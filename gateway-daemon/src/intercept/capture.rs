@@ -16,7 +16,8 @@ use super::{
     cgroups::{Cgroup, Tree, path_of_process},
     error::{Doing, InterceptError},
     handle::Settings,
-    kernel::Kernel,
+    kernel::{Kernel, held},
+    links::Reaped,
     namespaces::{Namespaces, Opened, Traveller, identity, open_listeners},
     watch::Watch,
 };
@@ -63,6 +64,8 @@ pub(super) struct Core {
     /// Held while a namespace is taken into service.
     opening: Mutex<()>,
     captured: RwLock<HashMap<CgroupId, Captured>>,
+    /// Cgroups that are gone while sockets of theirs may live.
+    retired: std::sync::Mutex<HashSet<CgroupId>>,
 }
 
 impl Core {
@@ -84,6 +87,7 @@ impl Core {
             changes: Mutex::new(()),
             opening: Mutex::new(()),
             captured: RwLock::new(HashMap::new()),
+            retired: std::sync::Mutex::new(HashSet::new()),
         })
     }
 
@@ -113,12 +117,37 @@ impl Core {
     /// Takes the links off a cgroup and forgets it. The caller holds `changes`.
     pub fn let_go(&self, id: CgroupId) -> Result<(), InterceptError> {
         self.kernel.disarm(id)?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Forgets a cgroup whose directory is gone. Its links stay until its last socket is gone. The caller holds
+    /// `changes`.
+    pub fn retire(&self, id: CgroupId) -> Result<(), InterceptError> {
+        self.kernel.unmark_captured(id)?;
+        self.forget(id);
+        held(&self.retired).insert(id);
+        self.reap_retired();
+        Ok(())
+    }
+
+    /// Removes the pins of retired cgroups that have no sockets left.
+    pub fn reap_retired(&self) {
+        held(&self.retired).retain(|id| match self.kernel.reap(*id) {
+            Ok(reaped) => reaped == Reaped::NotYet,
+            Err(error) => {
+                tracing::warn!(cgroup = %id, %error, "cannot remove the pins of a cgroup that is gone");
+                true
+            }
+        });
+    }
+
+    fn forget(&self, id: CgroupId) {
         self.watch.remove(id);
         for netns in self.namespaces.leave(id) {
             self.kernel.withdraw_listener(netns);
         }
         self.captured_mut().remove(&id);
-        Ok(())
     }
 
     /// Takes over what the daemon before us had captured. Cgroups that are gone meanwhile lose their pins.
@@ -133,7 +162,7 @@ impl Core {
         }
         for pinned in pinned {
             let Some(dir) = index.get(&pinned.cgroup) else {
-                self.kernel.disarm(pinned.cgroup)?;
+                self.retire(pinned.cgroup)?;
                 continue;
             };
             let cgroup = self.tree.resolve(dir)?;

@@ -27,6 +27,15 @@ pub(super) struct Pinned {
     pub label: Option<String>,
 }
 
+/// What became of the pins of a cgroup that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reaped {
+    /// They are removed.
+    Gone,
+    /// Sockets of it live on.
+    NotYet,
+}
+
 impl Kernel {
     /// Arms a cgroup: its links run this daemon's programs when this returns. Links that are there already are
     /// switched over in one step; a cgroup that was captured is captured at every moment of it.
@@ -61,6 +70,31 @@ impl Kernel {
             .doing(|| format!("forget the label of cgroup {cgroup}"))?;
         absent_is_fine(fs::remove_dir(&pins)).doing(|| format!("remove {}", pins.display()))?;
         self.unmark_captured(cgroup)
+    }
+
+    /// Removes the pins of a cgroup whose directory is gone, once its last socket is gone as well. Until then
+    /// its sockets, which may be in the hands of another captured process, are captured like any other.
+    pub fn reap(&self, cgroup: CgroupId) -> Result<Reaped, InterceptError> {
+        let pins = self.pins_of(cgroup);
+        for name in PROGRAMS {
+            match sys::open_pinned(&pins.join(name)) {
+                Ok(link) => {
+                    let attached = sys::is_attached(link);
+                    if attached.doing(|| format!("look at {name} of cgroup {cgroup}"))? {
+                        return Ok(Reaped::NotYet);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    return Err(InterceptError::Io {
+                        what: format!("open {name} of cgroup {cgroup}"),
+                        source,
+                    });
+                }
+            }
+        }
+        self.disarm(cgroup)?;
+        Ok(Reaped::Gone)
     }
 
     /// The cgroups that pins exist for.

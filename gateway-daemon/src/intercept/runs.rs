@@ -77,7 +77,7 @@ impl Core {
             Origin::Foreign if cgroup.dir.exists() => return,
             Origin::Foreign => {
                 let _changes = self.changes.lock().await;
-                self.let_go(id)
+                self.retire(id)
             }
         };
         match ended {
@@ -99,12 +99,10 @@ impl Core {
         blocking(move || dying.kill(PATIENCE))
             .await
             .doing(|| format!("kill what is left in {}", cgroup.path))?;
-        {
-            let _changes = self.changes.lock().await;
-            self.let_go(cgroup.id)?;
-        }
-        let path = cgroup.path.clone();
-        blocking(move || cgroup.remove(PATIENCE)).await.doing(|| format!("remove {path}"))
+        let dead = cgroup.clone();
+        blocking(move || dead.remove(PATIENCE)).await.doing(|| format!("remove {}", cgroup.path))?;
+        let _changes = self.changes.lock().await;
+        self.retire(cgroup.id)
     }
 
     /// Looks at the runs that a daemon before us left: empty ones are removed, the others armed if they are not.

@@ -17,6 +17,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Commands of bpf(2) that aya does not offer.
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
@@ -38,6 +39,25 @@ struct LinkUpdateAttr {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+/// The part of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info` of a cgroup link.
+#[repr(C)]
+#[derive(Default)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    cgroup: u64,
 }
 
 /// The part of `union bpf_attr` for BPF_LINK_DETACH.
@@ -82,6 +102,16 @@ pub(super) fn update_link(link: impl AsFd, program: impl AsFd) -> io::Result<()>
 /// Takes a link's program off its cgroup at once. Removing the pin would do it too, but some time later.
 pub(super) fn detach_link(link: impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_DETACH, &mut LinkDetachAttr { link: number(&link)? }).map(drop)
+}
+
+/// Whether the kernel still runs a cgroup link's program. It does until the cgroup's last socket is gone, even
+/// when its directory is not there any more.
+pub(super) fn is_attached(link: impl AsFd) -> io::Result<bool> {
+    let mut info = CgroupLinkInfo::default();
+    let length = u32::try_from(size_of::<CgroupLinkInfo>()).map_err(io::Error::other)?;
+    let mut attr = InfoAttr { fd: number(&link)?, length, info: &raw mut info as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.cgroup != 0)
 }
 
 /// Takes a record out of the flow map, in one step.

@@ -43,7 +43,8 @@ pub(super) async fn sweep_flows(core: Arc<Core>) {
     }
 }
 
-/// Forgets captured cgroups that somebody removed: the kernel tells nobody of that who watches the directory.
+/// Forgets captured cgroups that somebody removed, since the kernel tells nobody of that who watches the directory,
+/// and removes the pins of those whose sockets are gone too.
 pub(super) async fn forget_vanished(core: Arc<Core>) {
     let mut ticks = interval(VANISHED);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,6 +53,7 @@ pub(super) async fn forget_vanished(core: Arc<Core>) {
         for cgroup in core.vanished() {
             core.look_after(cgroup).await;
         }
+        core.reap_retired();
     }
 }
 

@@ -15,13 +15,13 @@ use std::{
     io::{self, IsTerminal as _},
     path::Path,
     process::ExitCode,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::{SigSet, Signal};
 use nodegate_tests::{
     postgres::PASSWORD,
-    programs::Said,
+    programs::{self, Said},
     stage::{Stage, psql_words},
     tokens::now,
 };
@@ -79,36 +79,38 @@ fn packs() -> String {
     ["read-only-analyst", "no-destructive-sql", "pii-masking"].map(pack).join("\n")
 }
 
+/// A captured psql with a wrong password in its environment.
+fn captured(stage: &Stage, words: &[&str]) -> Said {
+    let mut run = stage.daemon.run(Some(&stage.issuer.token("coding-agent")));
+    run.args(psql_words(&stage.postgres, words)).env("PGPASSWORD", "wrong");
+    programs::said(&mut run, "", Duration::from_secs(30))
+}
+
 /// The same query on both sides of nodegate.
 fn masking(page: &Page, stage: &Stage) -> bool {
     page.step("1", "The same psql, the same query", QUERY);
-    let direct = stage.direct(PASSWORD, &["-P", "footer=off", "-c", QUERY], "");
-    let mut run = stage.daemon.run(Some(&stage.issuer.token("coding-agent")));
-    run.args(psql_words(&stage.postgres, &["-P", "footer=off", "-c", QUERY])).env("PGPASSWORD", "wrong");
-    let captured = nodegate_tests::programs::said(&mut run, "", std::time::Duration::from_secs(30));
-    let left = lines("outside, with the real password", &direct);
-    let right = lines("captured, with a wrong password", &captured);
-    page.beside(&left, &right);
+    let words = ["-P", "footer=off", "-c", QUERY];
+    let direct = stage.direct(PASSWORD, &words, "");
+    let inside = captured(stage, &words);
+    page.beside(
+        &lines("outside, with the real password", &direct),
+        &lines("captured, with a wrong password", &inside),
+    );
     direct.out.contains("@example.com")
-        && captured.status == 0
-        && !captured.out.contains("hopper1")
-        && captured.out.contains("Grace Hopper")
+        && inside.status == 0
+        && !inside.out.contains("hopper1")
+        && inside.out.contains("Grace Hopper")
 }
 
 /// A statement that policy forbids, and the session after it.
 fn refusal(page: &Page, stage: &Stage) -> bool {
-    page.step("2", "A statement that destroys", "SELECT 1; DROP TABLE customers   -- one message");
-    let words = [
-        "-At",
-        "-c",
-        "SELECT 1; DROP TABLE customers",
-        "-c",
-        "SELECT count(*) || ' customers are still there' FROM customers",
-    ];
-    let seen = stage.psql_script(&words, "");
+    let statement = "SELECT 1; DROP TABLE customers";
+    page.step("2", "A message that destroys", statement);
+    let after = "SELECT count(*) || ' customers, asked on the same connection' FROM customers";
+    let seen = captured(stage, &["-At", "-c", statement, "-c", after]);
     page.said(&seen.err, Colour::Red);
     page.said(&seen.out, Colour::Green);
-    seen.err.contains("no-destructive-sql/no-ddl") && seen.out.contains("300 customers")
+    seen.err.contains("no-destructive-sql/no-ddl") && seen.out.starts_with("300 customers")
 }
 
 /// A token that was good once.
@@ -122,19 +124,21 @@ fn expiry(page: &Page, stage: &Stage) -> bool {
 
 /// What was recorded of it all.
 fn trail(page: &Page, stage: &Stage) -> bool {
-    page.step("4", "The audit trail", "nodegate audit search --kind request; nodegate audit verify");
-    let found = stage.daemon.audit_command(&["search", "--kind", "request", "--limit", "8"]);
-    page.said(&found.out, Colour::Plain);
+    page.step("4", "The audit trail", "nodegate audit search, then nodegate audit verify");
+    let mut all = String::new();
+    for kind in ["request", "identity"] {
+        let found = stage.daemon.audit_command(&["search", "--kind", kind, "--oldest-first"]);
+        all.push_str(&found.out);
+    }
+    page.said(&all, Colour::Plain);
     let verdict = stage.daemon.audit_command(&["verify"]);
-    page.said(
-        &format!("{}{}", verdict.out, verdict.err),
-        if verdict.status == 0 { Colour::Green } else { Colour::Red },
-    );
-    found.out.contains("DROP TABLE customers") && verdict.status == 0
+    let colour = if verdict.status == 0 { Colour::Green } else { Colour::Red };
+    page.said(&format!("{}{}", verdict.out, verdict.err), colour);
+    all.contains("DROP TABLE customers") && all.contains("expired") && verdict.status == 0
 }
 
 fn what_to_try(page: &Page, stage: &Stage) {
-    let nodegate = nodegate_tests::programs::nodegate();
+    let nodegate = programs::nodegate();
     let socket = stage.daemon.socket();
     let token = stage.daemon.token_file(&stage.issuer.token("coding-agent"));
     let psql = format!("psql 'host=127.0.0.1 port={} dbname=shop user=app_agent'", stage.postgres.port());

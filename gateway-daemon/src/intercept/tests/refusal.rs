@@ -163,7 +163,7 @@ async fn a_socket_that_was_refused_leaves_no_record_and_can_try_again() {
 async fn a_captured_socket_in_other_hands_is_refused_or_attributed_to_those_hands() {
     let ground = Ground::new();
     let mut capture = ground.start().await;
-    let (mut agent, _) = capture.run(None, "maker").await;
+    let (mut agent, maker) = capture.run(None, "maker").await;
     assert_eq!(agent.ask("socket 0.0.0.0:0"), "ok");
     assert_eq!(agent.ask("socket 0.0.0.0:0"), "ok");
     let (outside, other) = (ground.cgroup("outside"), ground.cgroup("other"));
@@ -174,7 +174,14 @@ async fn a_captured_socket_in_other_hands_is_refused_or_attributed_to_those_hand
     let refusal = capture.refusal().await;
     assert_eq!((refusal.reason, refusal.captured_cgroup), (RefusalReason::CallerOutside, None));
 
+    // The run that made the sockets is gone by now: they stay captured all the same.
+    eventually("the run is still there", || capture.intercept.workload(maker.cgroup).is_none()).await;
+    let pins = ground.settings().pins.join("links").join(maker.cgroup.to_string());
     std::fs::write(other.join("cgroup.procs"), agent.pid().to_string()).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(pins.exists());
     assert_eq!(agent.connect(&format!("connect {NOWHERE}")).1, parsed(NOWHERE));
     assert_eq!(capture.arrival().await.flow.captured_cgroup, heir.cgroup);
+    assert_eq!(agent.ask("close"), "closed");
+    eventually("pins are left", || !pins.exists()).await;
 }

@@ -1,7 +1,7 @@
 //! Snapshots of the targets' schemas, shared by sessions of one database for as long as they are fresh.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use super::{
     transport::{Side, Transport},
 };
 use crate::{
-    domain::{catalogue::Catalogue, ids::TargetName},
+    domain::{action::TargetFacts, catalogue::Catalogue, ids::TargetName, statement::ColumnName},
     protocol::postgres::backend::TransactionStatus,
     sql::postgres::snapshot,
 };
@@ -41,47 +41,169 @@ impl Snapshot {
 /// All shared snapshots.
 #[derive(Debug, Default)]
 pub struct Catalogues {
-    places: Mutex<HashMap<Place, Arc<tokio::sync::Mutex<Option<Snapshot>>>>>,
+    places: Mutex<HashMap<Place, Arc<Known>>>,
 }
 
+/// What is known of one database.
+#[derive(Debug, Default)]
+struct Known {
+    snapshot: tokio::sync::Mutex<Option<Snapshot>>,
+    tagged: Mutex<Tagged>,
+}
+
+/// Columns that bear a tag, by the oid and number that they keep when they are renamed.
+type Tagged = HashMap<(u32, i16), ColumnName>;
+
 impl Catalogues {
-    /// The shared snapshot of `place`, read over `side` if there is no fresh one. Sessions that start together
-    /// wait for the first one's snapshot instead of reading one each.
+    /// The shared snapshot of `target`'s database, read over `side` if there is no fresh one. Sessions that start
+    /// together wait for the first one's snapshot instead of reading one each.
     ///
     /// # Errors
     /// The database would not show its catalogue.
-    pub async fn of(&self, place: &Place, side: &mut Side<Transport>) -> Result<Snapshot, LoginError> {
-        let shared = self.place(place);
-        let mut shared = shared.lock().await;
+    pub async fn of(
+        &self,
+        target: &TargetFacts,
+        place: &Place,
+        side: &mut Side<Transport>,
+    ) -> Result<Snapshot, LoginError> {
+        let known = self.known(place);
+        let mut shared = known.snapshot.lock().await;
         if let Some(snapshot) = shared.as_ref().filter(|snapshot| snapshot.is_fresh(Instant::now())) {
             return Ok(snapshot.clone());
         }
-        let snapshot = read(side, &mut |_| {}).await?;
+        let snapshot = self.read(target, place, side, &mut |_| {}).await?;
         *shared = Some(snapshot.clone());
         Ok(snapshot)
     }
 
-    /// Makes the next session of `place` read the schema anew: a statement has changed it.
-    pub async fn outdate(&self, place: &Place) {
-        *self.place(place).lock().await = None;
+    /// Reads a snapshot over an idle session: with it come the session's own temporary objects and whatever its
+    /// open transaction has changed. Tags follow columns and tables that were renamed since they were first seen.
+    ///
+    /// # Errors
+    /// The database would not show its catalogue, or not in the shape that is expected.
+    pub async fn read(
+        &self,
+        target: &TargetFacts,
+        place: &Place,
+        side: &mut Side<Transport>,
+        on_status: &mut impl FnMut(TransactionStatus),
+    ) -> Result<Snapshot, LoginError> {
+        let rows = query_rows(side, snapshot::QUERIES, on_status).await?;
+        let mut catalogue =
+            snapshot::build(&rows).map_err(|error| LoginError::Protocol(error.to_string()))?;
+        let known = self.known(place);
+        let mut tagged = known.tagged.lock().unwrap_or_else(PoisonError::into_inner);
+        learn_tagged(&mut tagged, target, &catalogue);
+        follow_renames(&tagged, target, &mut catalogue);
+        Ok(Snapshot { catalogue: Arc::new(catalogue), read_at: Instant::now() })
     }
 
-    fn place(&self, place: &Place) -> Arc<tokio::sync::Mutex<Option<Snapshot>>> {
+    /// Makes the next session of `place` read the schema anew: a statement has changed it.
+    pub async fn outdate(&self, place: &Place) {
+        *self.known(place).snapshot.lock().await = None;
+    }
+
+    fn known(&self, place: &Place) -> Arc<Known> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(places.entry(place.clone()).or_default())
     }
 }
 
-/// Reads a snapshot over an idle session: with it come the session's own temporary objects and whatever its open
-/// transaction has changed.
-///
-/// # Errors
-/// The database would not show its catalogue, or not in the shape that is expected.
-pub async fn read(
-    side: &mut Side<Transport>,
-    on_status: &mut impl FnMut(TransactionStatus),
-) -> Result<Snapshot, LoginError> {
-    let rows = query_rows(side, snapshot::QUERIES, on_status).await?;
-    let catalogue = snapshot::build(&rows).map_err(|error| LoginError::Protocol(error.to_string()))?;
-    Ok(Snapshot { catalogue: Arc::new(catalogue), read_at: Instant::now() })
+/// Remembers which columns bear tags now, and warns of tags that no column bears.
+fn learn_tagged(tagged: &mut Tagged, target: &TargetFacts, catalogue: &Catalogue) {
+    let mut missing: HashSet<&str> = target.tags.keys().map(String::as_str).collect();
+    for name in tagged.values() {
+        missing.remove(name.to_string().as_str());
+    }
+    for relation in catalogue.relations.values() {
+        for column in &relation.columns {
+            let name = ColumnName { relation: relation.name.clone(), column: column.name.clone() };
+            let text = name.to_string();
+            if target.tags.contains_key(&text) {
+                missing.remove(text.as_str());
+                tagged.entry((relation.oid, column.number)).or_insert(name);
+            }
+        }
+    }
+    for column in missing {
+        tracing::warn!(target = %target.name, column, "the configuration tags a column that the database does not have");
+    }
+}
+
+/// Adds to a renamed column the name under which it was tagged, and to everything that shows it.
+fn follow_renames(tagged: &Tagged, target: &TargetFacts, catalogue: &mut Catalogue) {
+    let mut renamed: HashMap<ColumnName, ColumnName> = HashMap::new();
+    for ((oid, number), before) in tagged {
+        if let Some((relation, column)) = catalogue.column(*oid, *number) {
+            let now = ColumnName { relation: relation.name.clone(), column: column.name.clone() };
+            if now != *before && !target.tags.contains_key(&now.to_string()) {
+                tracing::warn!(
+                    target = %target.name, tagged = %before, %now,
+                    "a tagged column was renamed; its tags follow it until the daemon restarts: change the configuration"
+                );
+                renamed.insert(now, before.clone());
+            }
+        }
+    }
+    if renamed.is_empty() {
+        return;
+    }
+    for relation in catalogue.relations.values_mut() {
+        for column in &mut relation.columns {
+            let before: Vec<ColumnName> =
+                column.origins.iter().filter_map(|origin| renamed.get(origin)).cloned().collect();
+            column.origins.extend(before);
+        }
+    }
+    // What was read against the schema without the old names must not be taken for what is read now.
+    catalogue.epoch = catalogue.epoch.rotate_left(1) ^ u64::try_from(renamed.len()).unwrap_or(u64::MAX);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::{
+        catalogue::{Column, Relation, RelationKind},
+        statement::RelationName,
+    };
+
+    fn column_name(table: &str, column: &str) -> ColumnName {
+        let relation = RelationName { schema: "public".to_owned(), name: table.to_owned() };
+        ColumnName { relation, column: column.to_owned() }
+    }
+
+    fn catalogue(table: &str, column: &str) -> Catalogue {
+        let name = column_name(table, column);
+        let mut catalogue = Catalogue::default();
+        catalogue.insert(Relation {
+            oid: 7,
+            name: name.relation.clone(),
+            kind: RelationKind::Table,
+            columns: vec![Column {
+                name: column.to_owned(),
+                number: 2,
+                type_oid: 25,
+                origins: BTreeSet::from([name]),
+            }],
+        });
+        catalogue
+    }
+
+    #[test]
+    fn tags_follow_a_renamed_column_and_a_renamed_table() {
+        let tags = [("public.customers.email".to_owned(), BTreeSet::from(["pii".to_owned()]))];
+        let target = TargetFacts { name: "shop".to_owned(), tags: tags.into() };
+        let mut tagged = Tagged::new();
+        learn_tagged(&mut tagged, &target, &catalogue("customers", "email"));
+        for (table, column) in [("customers", "contact"), ("people", "email")] {
+            let mut now = catalogue(table, column);
+            follow_renames(&tagged, &target, &mut now);
+            let origins = &now.column(7, 2).unwrap().1.origins;
+            assert!(origins.contains(&column_name("customers", "email")), "{origins:?}");
+            assert!(origins.contains(&column_name(table, column)), "{origins:?}");
+        }
+    }
 }

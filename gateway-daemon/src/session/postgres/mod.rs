@@ -180,7 +180,8 @@ impl Postgres {
         let Upstream { mut side, parameters, cancel_key } = upstream;
         warn_of_superuser(target, &parameters);
         let place = (target.facts.id(), wanted.database.clone());
-        let snapshot = self.catalogues.of(&place, &mut side).await.map_err(Ending::Catalogue)?;
+        let snapshot =
+            self.catalogues.of(&target.facts, &place, &mut side).await.map_err(Ending::Catalogue)?;
         let registration = match cancel_key {
             Some(key) => {
                 let what = Cancellable {

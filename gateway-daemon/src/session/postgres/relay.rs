@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     Postgres,
     about::About,
-    catalogues::{self, Place, Snapshot},
+    catalogues::{Place, Snapshot},
     ending::Ending,
     expected::Expected,
     judge::{Asker, Verdict},
@@ -213,8 +213,12 @@ impl<'a> Relay<'a> {
     pub(super) async fn refresh_catalogue(&mut self) -> Result<(), Ending> {
         self.upstream.drain().await.map_err(|source| Ending::Io { end: End::Upstream, source })?;
         let mut status = self.transaction;
-        let snapshot =
-            catalogues::read(&mut self.upstream, &mut |now| status = now).await.map_err(Ending::Catalogue)?;
+        let snapshot = self
+            .room
+            .catalogues
+            .read(self.facts, &self.place, &mut self.upstream, &mut |now| status = now)
+            .await
+            .map_err(Ending::Catalogue)?;
         self.transaction = status;
         self.snapshot = snapshot;
         self.schema_changed = false;

@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
             Some(NodeEnum::CreateTableAsStmt(stmt)) => self.create_table_as(stmt),
             Some(NodeEnum::ViewStmt(stmt)) => {
                 if let Some(view) = &stmt.view {
-                    self.target(Verb::Create, view)?;
+                    self.creates(view);
                 }
                 self.definitions(&stmt.options, env, &mut reads)?;
                 match stmt.query.as_deref() {
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
             Some(NodeEnum::AlterTableStmt(stmt)) => self.alter_table(stmt),
             Some(NodeEnum::IndexStmt(stmt)) => self.create_index(stmt),
             Some(NodeEnum::CreateStatsStmt(stmt)) => {
-                let level = self.from(&stmt.relations, env)?;
+                let level = self.sources_of(&stmt.relations, env)?;
                 for node in &stmt.relations {
                     if let Some(NodeEnum::RangeVar(var)) = inner(node) {
                         self.target(Verb::Create, var)?;
@@ -84,7 +84,10 @@ impl<'a> Reader<'a> {
             Some(NodeEnum::RuleStmt(stmt)) => self.create_rule(stmt),
             Some(NodeEnum::CreateSeqStmt(stmt)) => {
                 self.definitions(&stmt.options, env, &mut reads)?;
-                self.named(Verb::Create, stmt.sequence.as_ref())
+                if let Some(sequence) = &stmt.sequence {
+                    self.creates(sequence);
+                }
+                Ok(())
             }
             Some(NodeEnum::AlterSeqStmt(stmt)) => {
                 self.definitions(&stmt.options, env, &mut reads)?;
@@ -99,7 +102,6 @@ impl<'a> Reader<'a> {
             Some(NodeEnum::AlterObjectDependsStmt(stmt)) => self.named(Verb::Alter, stmt.relation.as_ref()),
             Some(NodeEnum::AlterOwnerStmt(stmt)) => self.named(Verb::Grant, stmt.relation.as_ref()),
             Some(NodeEnum::CommentStmt(stmt)) => self.comment(stmt),
-            Some(NodeEnum::SecLabelStmt(_)) => self.nameless(Verb::Grant),
             // Rights.
             Some(NodeEnum::GrantStmt(stmt)) => self.grant(stmt),
             Some(NodeEnum::AlterRoleStmt(stmt)) => {
@@ -111,7 +113,8 @@ impl<'a> Reader<'a> {
                 self.nameless(Verb::Grant)
             }
             Some(
-                NodeEnum::GrantRoleStmt(_)
+                NodeEnum::SecLabelStmt(_)
+                | NodeEnum::GrantRoleStmt(_)
                 | NodeEnum::AlterDefaultPrivilegesStmt(_)
                 | NodeEnum::CreateRoleStmt(_)
                 | NodeEnum::AlterRoleSetStmt(_)
@@ -211,11 +214,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "an arm's whole answer")]
     fn nameless(&mut self, verb: Verb) -> Result<(), SqlError> {
         self.effect(verb, None);
         Ok(())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "an arm's whole answer")]
     fn code(&mut self, verb: Verb, what: &str) -> Result<(), SqlError> {
         self.effect(verb, None);
         self.opaque_code(what);
@@ -239,7 +244,9 @@ impl<'a> Reader<'a> {
     }
 
     fn create_table(&mut self, stmt: &'a CreateStmt) -> Result<(), SqlError> {
-        self.named(Verb::Create, stmt.relation.as_ref())?;
+        if let Some(relation) = &stmt.relation {
+            self.creates(relation);
+        }
         if !stmt.inh_relations.is_empty() {
             self.relations(Verb::Alter, &stmt.inh_relations)?;
         }
@@ -266,22 +273,20 @@ impl<'a> Reader<'a> {
             return Err(SqlError::UnknownNode { kind: "CreateTableAsStmt" });
         };
         if let Some(into) = stmt.into.as_deref() {
-            self.named(Verb::Create, into.rel.as_ref())?;
+            if let Some(relation) = &into.rel {
+                self.creates(relation);
+            }
             let mut nothing = Reads::new();
             self.definitions(&into.options, &Env::EMPTY, &mut nothing)?;
         }
-        match inner(query) {
-            Some(NodeEnum::ExecuteStmt(_)) => {
-                Err(SqlError::Unsupported { what: "CREATE TABLE AS EXECUTE: write the query itself" })
-            }
-            _ => {
-                // Stored whatever surrounds the statement, EXPLAIN included.
-                let before = std::mem::replace(&mut self.destination, Destination::Elsewhere);
-                let result = self.statement(query);
-                self.destination = before;
-                result
-            }
+        if let Some(NodeEnum::ExecuteStmt(_)) = inner(query) {
+            return Err(SqlError::Unsupported { what: "CREATE TABLE AS EXECUTE: write the query itself" });
         }
+        // Stored whatever surrounds the statement, EXPLAIN included.
+        let before = std::mem::replace(&mut self.destination, Destination::Elsewhere);
+        let result = self.statement(query);
+        self.destination = before;
+        result
     }
 
     fn alter_table(&mut self, stmt: &'a AlterTableStmt) -> Result<(), SqlError> {
@@ -595,8 +600,10 @@ impl<'a> Reader<'a> {
             | NodeEnum::AtalterConstraint(_)
             | NodeEnum::ReplicaIdentityStmt(_) => Ok(()),
             expression_node!() => self.expression(node, env, into),
-            planner_node!() | source_node!() | statement_node!() => Err(unexpected(node)),
-            NodeEnum::Alias(_)
+            planner_node!()
+            | source_node!()
+            | statement_node!()
+            | NodeEnum::Alias(_)
             | NodeEnum::JsonFormat(_)
             | NodeEnum::WindowDef(_)
             | NodeEnum::RangeTableFuncCol(_)

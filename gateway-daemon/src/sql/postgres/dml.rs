@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         let ctes = self.with(stmt.with_clause.as_ref(), env)?;
         let env = &Env { level: None, ctes: &ctes, parent: Some(env) };
         let target = self.target(Verb::Update, required(stmt.relation.as_ref())?)?;
-        let level = self.from_behind(Level::of(target.clone()), &stmt.from_clause, env)?;
+        let level = self.sources_behind(Level::of(target.clone()), &stmt.from_clause, env)?;
         let inside = Env::within(&level, env);
         self.assignments(&stmt.target_list, &target, &inside)?;
         self.row_filter(stmt.where_clause.as_deref(), &inside)?;
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         let ctes = self.with(stmt.with_clause.as_ref(), env)?;
         let env = &Env { level: None, ctes: &ctes, parent: Some(env) };
         let target = self.target(Verb::Delete, required(stmt.relation.as_ref())?)?;
-        let level = self.from_behind(Level::of(target), &stmt.using_clause, env)?;
+        let level = self.sources_behind(Level::of(target), &stmt.using_clause, env)?;
         self.row_filter(stmt.where_clause.as_deref(), &Env::within(&level, env))?;
         let outputs = self.returning(stmt.returning_clause.as_ref(), &level, env)?;
         self.leave();
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let var = required(stmt.relation.as_ref())?;
         let target = self.target(Verb::Merge, var)?;
         let source = required(stmt.source_relation.as_deref())?;
-        let level = self.from_behind(Level::of(target.clone()), std::slice::from_ref(source), env)?;
+        let level = self.sources_behind(Level::of(target.clone()), std::slice::from_ref(source), env)?;
         let inside = Env::within(&level, env);
         let mut is_limited = true;
         if let Some(condition) = stmt.join_condition.as_deref() {

@@ -365,7 +365,9 @@ impl<'a> Reader<'a> {
         env: &Env<'_, 'a>,
         into: &mut Reads,
     ) -> Result<(), SqlError> {
-        ["json_exists", "json_query", "json_value"].into_iter().for_each(|name| self.syntax_function(name));
+        for name in ["json_exists", "json_query", "json_value"] {
+            self.syntax_function(name);
+        }
         self.json_output(call.output.as_ref(), env)?;
         if let Some(value) = call.context_item.as_deref() {
             self.json_value(value, env, into)?;

@@ -6,8 +6,6 @@ use std::rc::Rc;
 use pg_query::protobuf::{CommonTableExpr, SelectStmt, SetOperation, WithClause};
 use pg_query::{Node, NodeEnum};
 
-use crate::domain::statement::Verb;
-
 use super::columns::Reads;
 use super::error::SqlError;
 use super::names::{inner, integer, text, unexpected};
@@ -48,7 +46,7 @@ impl<'a> Reader<'a> {
         }?;
         if let Some(into) = stmt.into_clause.as_deref() {
             if let Some(relation) = &into.rel {
-                self.target(Verb::Create, relation)?;
+                self.creates(relation);
             }
             let mut nothing = Reads::new();
             self.definitions(&into.options, &env, &mut nothing)?;
@@ -60,7 +58,7 @@ impl<'a> Reader<'a> {
     }
 
     fn plain_select(&mut self, stmt: &'a SelectStmt, env: &Env<'_, 'a>) -> Result<Outputs<'a>, SqlError> {
-        let level = self.from(&stmt.from_clause, env)?;
+        let level = self.sources_of(&stmt.from_clause, env)?;
         let env = Env::within(&level, env);
         let outputs = self.targets(&stmt.target_list, &level, &env)?;
         if let Some(filter) = stmt.where_clause.as_deref() {
@@ -205,7 +203,9 @@ impl<'a> Reader<'a> {
                         .filter(|column| column.name.as_deref() == Some(name))
                         .collect();
                     if !matches.is_empty() {
-                        matches.iter().for_each(|column| into.extend(&column.reads));
+                        for column in matches {
+                            into.extend(&column.reads);
+                        }
                         return self.input_column(name, env, into);
                     }
                     outputs

@@ -89,6 +89,20 @@ impl<'a> Reader<'a> {
         Ok(Source { name: Some(alias), rows: known.map_or(Rows::Unknown(name), Rows::Relation) })
     }
 
+    /// Notes the creation of a relation. Its name is not looked up: it will be in the schema that is written, in the
+    /// session's temporary one, or in the first of the search path, whatever else bears the name.
+    pub(super) fn creates(&mut self, var: &'a RangeVar) {
+        let schema = if !var.schemaname.is_empty() && var.schemaname != "pg_temp" {
+            var.schemaname.as_str()
+        } else if var.relpersistence == "t" || var.schemaname == "pg_temp" {
+            self.own_temporary_schema()
+        } else {
+            self.creation_schema()
+        };
+        let name = RelationName { schema: schema.to_owned(), name: var.relname.clone() };
+        self.effect(Verb::Create, Some(name));
+    }
+
     /// Every column of a relation.
     pub(super) fn all_columns(&mut self, var: &'a RangeVar) -> Result<Reads, SqlError> {
         let (name, known) = self.relation(var)?;
@@ -141,11 +155,7 @@ impl<'a> Reader<'a> {
             if let Some(relation) = catalogue.resolve(name) {
                 (relation.name.clone(), Some(relation))
             } else {
-                let first = catalogue
-                    .search_path
-                    .iter()
-                    .find(|schema| *schema != "pg_catalog" && !schema.starts_with("pg_temp"))
-                    .map_or("public", String::as_str);
+                let first = self.creation_schema();
                 (RelationName { schema: first.to_owned(), name: name.to_owned() }, None)
             }
         } else {
@@ -156,6 +166,14 @@ impl<'a> Reader<'a> {
         };
         refuse_secrets(&resolved, known.is_some())?;
         Ok((resolved, known))
+    }
+
+    fn creation_schema(&self) -> &'a str {
+        self.catalogue
+            .search_path
+            .iter()
+            .find(|schema| *schema != "pg_catalog" && !schema.starts_with("pg_temp"))
+            .map_or("public", String::as_str)
     }
 
     fn own_temporary_schema(&self) -> &'a str {

@@ -19,12 +19,12 @@ use super::scope::{Env, Item, Level, Merged, Output, Outputs, Rows, Source};
 
 impl<'a> Reader<'a> {
     /// The level that a FROM list makes.
-    pub(super) fn from(&mut self, nodes: &'a [Node], env: &Env<'_, 'a>) -> Result<Level<'a>, SqlError> {
-        self.from_behind(Level::default(), nodes, env)
+    pub(super) fn sources_of(&mut self, nodes: &'a [Node], env: &Env<'_, 'a>) -> Result<Level<'a>, SqlError> {
+        self.sources_behind(Level::default(), nodes, env)
     }
 
     /// The same, behind sources that are already there: the target of UPDATE, DELETE or MERGE.
-    pub(super) fn from_behind(
+    pub(super) fn sources_behind(
         &mut self,
         mut level: Level<'a>,
         nodes: &'a [Node],
@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
         for node in nodes {
             let piece = {
                 let lateral = Env::within(&level, env);
-                self.from_item(node, env, &lateral)?
+                self.source_of(node, env, &lateral)?
             };
             level.append(piece);
         }
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One item of FROM. `lateral` also sees the items to its left.
-    fn from_item(
+    fn source_of(
         &mut self,
         node: &'a Node,
         env: &Env<'_, 'a>,
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
         let Some(relation) = sample.relation.as_deref() else {
             return Err(SqlError::UnknownNode { kind: "RangeTableSample" });
         };
-        let level = self.from_item(relation, env, lateral)?;
+        let level = self.source_of(relation, env, lateral)?;
         match parts(&sample.method)?.as_slice() {
             ["bernoulli" | "system"] | ["pg_catalog", "bernoulli" | "system"] => {}
             method => self.opaque(Opaque::Function(method.join("."))),
@@ -213,10 +213,10 @@ impl<'a> Reader<'a> {
         let (Some(left), Some(right)) = (join.larg.as_deref(), join.rarg.as_deref()) else {
             return Err(SqlError::UnknownNode { kind: "JoinExpr" });
         };
-        let mut level = self.from_item(left, env, lateral)?;
+        let mut level = self.source_of(left, env, lateral)?;
         let right = {
             let lateral = Env::within(&level, lateral);
-            self.from_item(right, env, &lateral)?
+            self.source_of(right, env, &lateral)?
         };
         level.append(right);
         let (Some(right_item), Some(left_item)) = (level.items.pop(), level.items.pop()) else {

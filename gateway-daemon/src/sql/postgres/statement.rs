@@ -323,13 +323,12 @@ impl<'a> Reader<'a> {
     }
 
     fn maintenance(&mut self, var: Option<&'a pg_query::protobuf::RangeVar>) -> Result<(), SqlError> {
-        match var {
-            Some(var) => self.target(Verb::Maintenance, var).map(|_| ()),
-            None => {
-                self.effect(Verb::Maintenance, None);
-                Ok(())
-            }
+        if let Some(var) = var {
+            self.target(Verb::Maintenance, var)?;
+        } else {
+            self.effect(Verb::Maintenance, None);
         }
+        Ok(())
     }
 
     /// One effect for each named relation; one without a relation when none is named.

@@ -158,7 +158,8 @@ fn definitions_have_their_effects() {
         ),
         ("CREATE TABLE x (LIKE customers)", "select customers, create x"),
         ("CREATE TABLE x (a int DEFAULT f(1))", "create x, call - | Function(\"f\")"),
-        ("CREATE TEMP TABLE customers (a int)", "create customers"),
+        ("CREATE TEMP TABLE customers (a int)", "create pg_temp.customers"),
+        ("CREATE TABLE pg_class (a int)", "create pg_class"),
         ("CREATE TABLE x PARTITION OF orders FOR VALUES FROM (1) TO (MAXVALUE)", "create x, alter orders"),
         (
             "CREATE INDEX ON customers (lower(email)) WHERE id > 1",

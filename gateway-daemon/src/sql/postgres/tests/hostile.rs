@@ -85,7 +85,8 @@ fn short_texts_need_little_stack() {
 fn work_is_bounded() {
     let catalogue = shop();
     // Every unknown name means every column of every source.
-    let wide = format!("SELECT {} FROM {}", ["x"; 20_000].join(","), ["customers a"; 2_000].join(","));
+    let wide =
+        format!("SELECT {} FROM {}", vec!["x"; 20_000].join(","), vec!["customers a"; 2_000].join(","));
     assert_eq!(read(&wide, &catalogue), Err(SqlError::TooComplex));
 }
 
@@ -97,8 +98,8 @@ fn honest_sizes_are_read() {
             assert!(read(&text, &catalogue).is_ok(), "{name}: {:?}", read(&text, &catalogue));
         }
     }
-    let list = format!("SELECT name FROM customers WHERE id IN ({})", ["12345"; 10_000].join(","));
+    let list = format!("SELECT name FROM customers WHERE id IN ({})", vec!["12345"; 10_000].join(","));
     check(&[(&list, "select customers | P customers.name | C customers.id")]);
-    let rows = format!("INSERT INTO notes VALUES {}", ["(1, 'a note of some length')"; 5_000].join(","));
+    let rows = format!("INSERT INTO notes VALUES {}", vec!["(1, 'a note of some length')"; 5_000].join(","));
     check(&[(&rows, "insert notes | W notes.body notes.id")]);
 }

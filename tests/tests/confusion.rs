@@ -1,0 +1,136 @@
+//! An agent that tries to make the daemon believe a name, or a schema, means something else than it does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use nodegate_tests::{stage::Stage, wire::Reply};
+
+const SECRET: &str = "SELECT email FROM customers WHERE id = 1";
+
+/// Every byte of every row, as text: a real address must not be among them.
+fn shown(reply: &Reply) -> String {
+    let values = reply.rows.iter().flatten().flatten();
+    values.map(|value| String::from_utf8_lossy(value).into_owned() + " ").collect()
+}
+
+#[test]
+fn a_name_that_the_server_refuses_to_redefine_keeps_its_meaning() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    client.parse("s", SECRET);
+    assert_eq!(client.sync().order, "1Z");
+    // The server refuses this: "s" exists. A daemon that forgot that would run the old statement as the new.
+    client.parse("s", "SELECT name FROM products");
+    assert_eq!(client.sync().error().code(), "42P05");
+    client.bind("", "s", &[], 0);
+    client.execute("", 0);
+    let reply = client.sync();
+    assert!(reply.rows.len() == 1 && !shown(&reply).contains("hopper"), "{reply:?}");
+}
+
+#[test]
+fn a_pipeline_that_does_not_wait_for_the_refusal_gains_nothing() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    client.parse("s", SECRET);
+    client.send(b'S', &[]);
+    // All of it in flight before the first answer: a redefinition that fails, and its use in the next batch.
+    client.parse("s", "SELECT name FROM products");
+    client.send(b'S', &[]);
+    client.bind("", "s", &[], 0);
+    client.execute("", 0);
+    client.send(b'S', &[]);
+    assert_eq!(client.until_ready().order, "1Z");
+    assert_eq!(client.until_ready().error().code(), "42P05");
+    let reply = client.until_ready();
+    assert!(reply.rows.len() == 1 && !shown(&reply).contains("hopper"), "{reply:?}");
+}
+
+#[test]
+fn an_unnamed_statement_that_was_skipped_is_not_the_one_that_runs() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    client.parse("", SECRET);
+    assert_eq!(client.sync().order, "1Z");
+    // The Bind fails, so the server skips the Parse behind it, and the old unnamed statement stays.
+    client.bind("", "no-such-statement", &[], 0);
+    client.parse("", "SELECT name FROM products");
+    client.send(b'S', &[]);
+    client.bind("", "", &[], 0);
+    client.execute("", 0);
+    client.send(b'S', &[]);
+    assert_eq!(client.until_ready().error().code(), "26000");
+    let reply = client.until_ready();
+    assert!(!shown(&reply).contains("hopper"), "{reply:?}");
+}
+
+#[test]
+fn a_wait_within_a_pipeline_ends_though_the_server_holds_its_answers_back() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    client.parse("a", "SELECT 1");
+    client.send(b'S', &[]);
+    client.parse("b", "SELECT 2");
+    client.bind("", "a", &[], 0);
+    client.execute("", 0);
+    client.send(b'S', &[]);
+    assert_eq!(client.until_ready().order, "1Z");
+    assert_eq!(client.until_ready().texts(), [["1"]]);
+}
+
+#[test]
+fn sql_and_protocol_share_the_names_of_prepared_statements() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    client.parse("s", SECRET);
+    client.sync();
+    let reply = client.query("EXECUTE s");
+    assert!(!shown(&reply).contains("hopper"), "{reply:?}");
+    client.query("PREPARE harmless AS SELECT name FROM products WHERE id = 1");
+    client.bind("", "harmless", &[], 0);
+    client.execute("", 0);
+    assert_eq!(client.sync().rows.len(), 1);
+    let unknown = client.query("EXECUTE nobody_prepared_this");
+    assert_eq!(unknown.error().code(), "42501");
+}
+
+#[test]
+fn a_portal_that_no_bind_has_made_does_not_run() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    client.query("BEGIN");
+    client.query("DECLARE c CURSOR FOR SELECT name FROM products");
+    client.execute("c", 1);
+    let reply = client.sync();
+    assert_eq!(reply.error().code(), "42501", "{reply:?}");
+    assert_eq!(reply.status, 'E');
+}
+
+#[test]
+fn a_column_renamed_behind_the_daemons_back_stays_masked() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    assert!(!shown(&client.query(SECRET)).contains("hopper"));
+    stage.postgres.admin("ALTER TABLE customers RENAME COLUMN email TO contact_address");
+    let reply = client.query("SELECT contact_address FROM customers WHERE id = 1");
+    assert!(!shown(&reply).contains("hopper"), "{reply:?}");
+    let reply = client.query("SELECT upper(contact_address) FROM customers WHERE id = 1");
+    assert!(!shown(&reply).to_lowercase().contains("hopper"), "{reply:?}");
+}
+
+#[test]
+fn a_copy_from_in_a_pipeline_is_no_tunnel_for_a_query() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    // While the server takes COPY data it drops queries: a daemon that counted on an answer would be out of step.
+    client.send(b'Q', b"COPY products (name, price, stock) FROM STDIN\0");
+    client.send(b'Q', b"SELECT 1\0");
+    let reply = client.until_ready();
+    assert!(reply.status == 'X' || !reply.errors.is_empty(), "{reply:?}");
+}
