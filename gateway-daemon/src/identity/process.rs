@@ -173,7 +173,7 @@ impl Credentials {
         Self::parse(&String::from_utf8_lossy(&status)).ok_or(ReadError::Gone)
     }
 
-    /// From /proc/<pid>/status, whose `Uid` and `Gid` lines show real, effective, saved and file system ids.
+    /// From `/proc/<pid>/status`, whose `Uid` and `Gid` lines show real, effective, saved and file system ids.
     fn parse(status: &str) -> Option<Self> {
         let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let file_system = |name: &str| line(name)?.split_ascii_whitespace().nth(3)?.parse().ok();

@@ -68,26 +68,28 @@ impl Control for DaemonControl {
     }
 
     async fn start_run(&self, pid: u32, label: Option<String>) -> Result<Workload, ControlError> {
-        let workload = self.gateway.intercept.start_run(pid, label.as_deref()).await.map_err(failed)?;
+        let workload =
+            self.gateway.intercept.start_run(pid, label.as_deref()).await.map_err(|error| failed(&error))?;
         self.captured("run in", &workload);
         Ok(workload)
     }
 
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
-        self.gateway.intercept.end_run(cgroup).await.map_err(failed)?;
+        self.gateway.intercept.end_run(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "run ended".to_owned());
         Ok(())
     }
 
     async fn capture(&self, path: PathBuf, label: Option<String>) -> Result<Workload, ControlError> {
-        let workload = self.gateway.intercept.capture(&path, label.as_deref()).await.map_err(failed)?;
+        let workload =
+            self.gateway.intercept.capture(&path, label.as_deref()).await.map_err(|error| failed(&error))?;
         self.captured("captured", &workload);
         Ok(workload)
     }
 
     async fn release(&self, cgroup: CgroupId) -> Result<(), ControlError> {
-        self.gateway.intercept.release(cgroup).await.map_err(failed)?;
+        self.gateway.intercept.release(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "released".to_owned());
         Ok(())
@@ -175,10 +177,11 @@ impl DaemonControl {
     }
 }
 
-fn failed(error: InterceptError) -> ControlError {
-    match &error {
-        InterceptError::NotCaptured(_) => ControlError::NotFound(error.to_string()),
-        InterceptError::NotACgroup(_) | InterceptError::OwnCgroup(_) => ControlError::Refused(error.to_string()),
-        _ => ControlError::Failed(error.to_string()),
+fn failed(error: &InterceptError) -> ControlError {
+    let sentence = error.to_string();
+    match error {
+        InterceptError::NotCaptured(_) => ControlError::NotFound(sentence),
+        InterceptError::NotACgroup(_) | InterceptError::OwnCgroup(_) => ControlError::Refused(sentence),
+        _ => ControlError::Failed(sentence),
     }
 }

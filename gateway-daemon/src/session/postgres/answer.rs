@@ -5,7 +5,7 @@ use bytes::BytesMut;
 
 use super::judge::Verdict;
 use crate::{
-    domain::decision::Denial,
+    domain::{decision::Denial, ids::PolicyId},
     protocol::{
         postgres::backend::{self, Fields},
         wire::WireError,
@@ -45,7 +45,7 @@ fn write_refusal(
 ) -> Result<(), WireError> {
     // A NUL ends a field: what came from a statement may hold none.
     let message = format!("nodegate: {}", denial.reason).replace('\0', " ");
-    let policies: Vec<&str> = denial.policies.iter().map(|id| id.as_str()).collect();
+    let policies: Vec<&str> = denial.policies.iter().map(PolicyId::as_str).collect();
     let detail = format!("policy: {}", policies.join(", ")).replace('\0', " ");
     let hint = denial.hint.as_ref().map(|hint| hint.replace('\0', " "));
     let mut fields = Fields::refusal(severity, sqlstate, &message, hint.as_deref());

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A snapshot is read anew after this long, so that changes made behind nodegate's back are seen.
-pub const FRESH: Duration = Duration::from_secs(60);
+pub const FRESH: Duration = Duration::from_mins(1);
 
 /// Target and database.
 pub type Place = (TargetName, String);

@@ -53,8 +53,7 @@ impl Ending {
     /// has said it already.
     pub fn farewell(&self) -> Option<(&'static str, String)> {
         match self {
-            Self::ClientClosed | Self::UpstreamClosed => None,
-            Self::Io { end: End::Client, .. } => None,
+            Self::ClientClosed | Self::UpstreamClosed | Self::Io { end: End::Client, .. } => None,
             Self::Io { end: End::Upstream, .. } => {
                 Some(("08006", "the connection to the target was lost".to_owned()))
             }

@@ -9,7 +9,7 @@ use super::{
     ending::Ending,
     expected::{Expected, Request},
     judge::{Rows, Verdict},
-    names::Lookup,
+    names::{Learnt, Lookup},
     relay::{Copying, KnownStatements, Origin, Prepared, Relay},
 };
 use crate::{
@@ -218,9 +218,9 @@ impl Relay<'_> {
         if !verdict.statements.is_empty() {
             batched.events.push(self.request_event(text, &verdict, None));
         }
-        let prepares = self.learn_prepare(text, &verdict);
+        let learnt = self.learn_prepare(text, &verdict);
         self.after_forwarding(&verdict);
-        let request = self.request(verdict, None, prepares);
+        let request = request(verdict, None, learnt);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         batched.staged.extend_from_slice(frame.raw());
@@ -324,7 +324,7 @@ impl Relay<'_> {
         if let Some(denial) = verdict.denial.clone() {
             batched.events.push(self.request_event(&text, &verdict, Some(&denial)));
             stage_refused_parse(&mut batched.staged)?;
-            let request = self.request(verdict, Some(denial), None);
+            let request = request(verdict, Some(denial), None);
             self.queue.push_back(Expected::Execute(Box::new(request)));
             return Ok(Taken::Done);
         }
@@ -336,14 +336,14 @@ impl Relay<'_> {
             describe.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
             self.queue.push_back(Expected::DescribeOurs(Arc::clone(&verdict)));
         }
-        let prepares = self.learn_prepare(&text, &verdict);
+        let learnt = self.learn_prepare(&text, &verdict);
         self.after_forwarding(&verdict);
         batched.staged.extend_from_slice(frame.raw());
         if self.copying == Copying::Asked {
             // The relay waits for the server's word before it looks at the client's next message.
             Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         }
-        let request = self.request(verdict, None, prepares);
+        let request = request(verdict, None, learnt);
         self.queue.push_back(Expected::Execute(Box::new(request)));
         Ok(Taken::Done)
     }
@@ -365,7 +365,7 @@ impl Relay<'_> {
         batched.events.push(self.request_event(text, &verdict, refusal.as_deref()));
         let stand_in = Message::Query(REFUSED_STATEMENT);
         stand_in.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
-        let request = self.request(verdict, refusal, None);
+        let request = request(verdict, refusal, None);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         Ok(())
@@ -467,7 +467,7 @@ impl Relay<'_> {
     }
 
     /// Notes the meaning that SQL's PREPARE gives a name.
-    fn learn_prepare(&mut self, text: &str, verdict: &Arc<Verdict>) -> Option<(Vec<u8>, u64)> {
+    fn learn_prepare(&mut self, text: &str, verdict: &Arc<Verdict>) -> Option<(Vec<u8>, Learnt)> {
         let SessionEffect::Prepare { name, statement } = &verdict.statements.first()?.session_effect else {
             return None;
         };
@@ -496,15 +496,6 @@ impl Relay<'_> {
         }
     }
 
-    fn request(
-        &self,
-        verdict: Arc<Verdict>,
-        refusal: Option<Arc<Denial>>,
-        prepares: Option<(Vec<u8>, u64)>,
-    ) -> Request {
-        Request { verdict, refusal, started: Instant::now(), rows: 0, prepares }
-    }
-
     /// The verdict on what cannot even be read.
     fn refused_verdict(&self, denial: Denial) -> Verdict {
         Verdict {
@@ -526,6 +517,14 @@ enum Refresh {
     AfterDraining,
     NotInThisTransaction,
     NeedsSync,
+}
+
+fn request(
+    verdict: Arc<Verdict>,
+    refusal: Option<Arc<Denial>>,
+    prepares: Option<(Vec<u8>, Learnt)>,
+) -> Request {
+    Request { verdict, refusal, started: Instant::now(), rows: 0, prepares }
 }
 
 fn stage_refused_parse(staged: &mut BytesMut) -> Result<(), Ending> {

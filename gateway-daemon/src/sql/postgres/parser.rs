@@ -1,7 +1,7 @@
 //! libpg_query behind its caps: text in, parse tree out.
 //!
-//! One parse runs at a time. The library redirects the process's stderr for the length of a parse, and two
-//! parses that do so at once leave it pointing at a closed pipe.
+//! Small texts are parsed side by side (the library keeps its state per thread); of large ones one at a time, so
+//! that no crowd of them can take all memory with their trees.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use pg_query::protobuf::RawStmt;
 
 use super::error::SqlError;
 
-static PARSER: Mutex<()> = Mutex::new(());
+static LARGE_TEXT: Mutex<()> = Mutex::new(());
 
-/// Texts longer than this are also walked while the parser is held, so that at most one large tree exists.
+/// Texts longer than this are parsed and walked one at a time.
 const LARGE_TEXT_BYTES: usize = 32 * 1024;
 
 /// Longest run of operator characters. At every `/*` the lexer first takes the whole run for an operator, so that
 /// its work on nested comments without blanks grows with the square of the run.
 const MAX_OPERATOR_RUN: usize = 1024;
 
-/// The statements of a text, and the parser itself for as long as the tree is large.
+/// The statements of a text, and its turn if it is a large one.
 pub(super) struct Parsed {
     pub(super) statements: Vec<RawStmt>,
     _held: Option<MutexGuard<'static, ()>>,
@@ -42,11 +42,11 @@ pub(super) fn check_size(text: &str, limit: usize) -> Result<(), SqlError> {
 /// Parses a text of at most `limit` bytes.
 pub(super) fn parse(text: &str, limit: usize) -> Result<Parsed, SqlError> {
     check_size(text, limit)?;
-    let guard = PARSER.lock().unwrap_or_else(PoisonError::into_inner);
+    let held =
+        (text.len() > LARGE_TEXT_BYTES).then(|| LARGE_TEXT.lock().unwrap_or_else(PoisonError::into_inner));
     // The binding asserts some shapes of the tree; a broken assertion must refuse the text, not end the session.
     let result = catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, pg_query::ParserOptions::DEFAULT)))
         .map_err(|_| SqlError::Failed)?;
-    let held = (text.len() > LARGE_TEXT_BYTES).then_some(guard);
     match result {
         Ok(parsed) => Ok(Parsed { statements: parsed.protobuf.stmts, _held: held }),
         Err(pg_query::Error::Parse(message)) if is_depth(&message) => Err(SqlError::TooDeep),
