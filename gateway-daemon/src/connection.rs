@@ -33,9 +33,6 @@ use crate::{
 };
 use targets::Targets;
 
-/// A client must say what it wants within this time.
-const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What every connection needs.
 pub struct Gateway {
     /// Attributes flows to workloads.
@@ -111,7 +108,7 @@ impl Gateway {
             );
             return self.turn_away(&about, &denial, stream).await;
         };
-        let detected = match timeout(FIRST_BYTES_TIMEOUT, first_bytes(&stream)).await {
+        let detected = match timeout(self.postgres.limits.startup, first_bytes(&stream)).await {
             Ok(Some(detected)) => detected,
             // A probe that connects and hangs up, or a client that waits to be spoken to.
             Ok(None) => return,
@@ -186,6 +183,18 @@ impl Gateway {
         }
     }
 
+    /// Refuses a connection for which there is no room.
+    pub async fn refuse_for_want_of_room(&self, arrival: Arrival, limit: u32) {
+        let flow = Arc::new(arrival.flow);
+        let about = About { session: session_id(&flow), flow, identity: None, target: None };
+        let denial = denial(
+            format!("{limit} sessions are open, as many as limits.sessions allows"),
+            "Close idle connections, or ask the operator to raise the limit.",
+            "sessions",
+        );
+        self.turn_away(&about, &denial, arrival.stream).await;
+    }
+
     /// Refuses a connection whose protocol has no words for it: it is reset.
     async fn turn_away(&self, about: &About, denial: &Denial, stream: TcpStream) {
         self.counters.denials_total.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +256,7 @@ async fn first_bytes(stream: &TcpStream) -> Option<Detected> {
 }
 
 /// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
-pub fn reset(stream: &TcpStream) {
+fn reset(stream: &TcpStream) {
     if let Err(error) = stream.set_zero_linger() {
         tracing::debug!(%error, "a refused connection is closed without a reset");
     }

@@ -28,14 +28,14 @@ use crate::{
     admin::{AdminSocket, SocketError, serve},
     audit::{self, AuditError, AuditLog},
     config::checked::{self, Config},
-    connection::{Counters, Gateway, reset, targets::Targets},
+    connection::{Counters, Gateway, targets::Targets},
     credential::Provider,
     domain::event::{AuditEvent, EventKind, Outcome},
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
     intercept::{self, Arrival, Intercept, InterceptError, KernelRefusal, Streams, Unattributed},
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
-    session::postgres::{CancelKeys, Catalogues, Judge, Postgres},
+    session::postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
     tls::originate::TlsError,
 };
 
@@ -175,6 +175,7 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
             masker,
             cancel_keys: CancelKeys::default(),
             catalogues: Catalogues::default(),
+            limits: Limits { startup: config.limits.startup_timeout, idle: config.limits.idle_timeout },
         },
         counters: Counters::default(),
     };
@@ -254,9 +255,8 @@ async fn serve_arrivals(gateway: Arc<Gateway>, mut arrivals: mpsc::Receiver<Arri
     let places = Arc::new(Semaphore::new(usize::try_from(sessions).unwrap_or(usize::MAX)));
     while let Some(arrival) = arrivals.recv().await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            warn!(limit = sessions, flow = %arrival.flow.id, "too many sessions at once: a connection is refused");
-            gateway.counters.denials_total.fetch_add(1, Ordering::Relaxed);
-            reset(&arrival.stream);
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move { gateway.refuse_for_want_of_room(arrival, sessions).await });
             continue;
         };
         let gateway = Arc::clone(&gateway);

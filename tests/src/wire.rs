@@ -289,6 +289,19 @@ pub fn read_to_close(stream: &mut TcpStream, limit: Duration) -> Option<Vec<u8>>
     }
 }
 
+/// The types of the messages in these bytes, as text; a last one that is cut short counts as well.
+pub fn tags(mut bytes: &[u8]) -> String {
+    let mut tags = String::new();
+    while let [tag, length @ ..] = bytes {
+        tags.push(char::from(*tag));
+        if length.len() < 4 {
+            break;
+        }
+        bytes = bytes.get(1 + u32_at(length, 0) as usize..).unwrap_or_default();
+    }
+    tags
+}
+
 /// The fields of an ErrorResponse's body.
 pub fn error_of(body: &[u8]) -> ServerError {
     let fields = body.split(|byte| *byte == 0).filter(|field| !field.is_empty());

@@ -1,9 +1,16 @@
 //! The audit trail: what was asked, by whom, how it was decided; and that nobody can change it unseen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
-use nodegate_tests::stage::Stage;
+use nodegate_tests::{
+    daemon::{Daemon, Settings, Target},
+    issuer::Issuer,
+    postgres::Postgres,
+    programs::succeed,
+    stage::Stage,
+    wire::Client,
+};
 use serde_json::Value;
 
 /// A stage where two agents have each done something good and something refused.
@@ -145,4 +152,62 @@ fn files(folder: &std::path::Path) -> Vec<PathBuf> {
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).position(|window| window == part)
+}
+
+/// A small file system of its own for the log, so that it can be full.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(path: PathBuf) -> Self {
+        fs::create_dir(&path).unwrap();
+        succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "nodegate-test"]).arg(&path));
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_forwarded() {
+    let postgres = Postgres::start();
+    let issuer = Issuer::start();
+    let settings = Settings::new(vec![Target::shop("shop", postgres.address())]);
+    let mut daemon = Daemon::prepare(&settings, &issuer);
+    let disk = SmallDisk::at(daemon.folder().join("state"));
+    daemon.restart();
+    let mut agent = daemon.agent(&issuer.token("agent-1"));
+    let mut client = Client::start(agent.connect(postgres.address()).unwrap()).expect("a session");
+    assert_eq!(client.query("SELECT 1").texts(), [["1"]]);
+
+    // Nothing is left on the disk; what the log has laid out ahead is used up by long statements.
+    let ballast = disk.0.join("ballast");
+    succeed(Command::new("sh").args(["-c", "cat /dev/zero > \"$0\" 2>/dev/null || true"]).arg(&ballast));
+    let long = format!("SELECT length('{}')", "x".repeat(60_000));
+    let refused = (0..600).map(|_| client.query(&long)).find(|reply| reply.rows.is_empty());
+    let refused = refused.expect("a full disk must refuse");
+    assert!(refused.status == 'X' || !refused.errors.is_empty(), "{refused:?}");
+
+    // From now on nothing reaches the database, in this session or in another.
+    let insert = "INSERT INTO products (name, price, stock) VALUES ('Unrecorded', 1, 1)";
+    let mut attempts = vec![client.query(insert).tags];
+    if let Ok(stream) = agent.connect(postgres.address())
+        && let Ok(mut other) = Client::start(stream)
+    {
+        attempts.push(other.query(insert).tags);
+    }
+    assert!(attempts.iter().all(Vec::is_empty), "{attempts:?}");
+    assert_eq!(postgres.admin("SELECT count(*) FROM products WHERE name = 'Unrecorded'"), "0");
+    assert!(daemon.is_alive());
+
+    fs::remove_file(ballast).unwrap();
+    daemon.terminate();
+    daemon.restart();
+    daemon.audit_command(&["verify"]).ok();
+    let mut agent = daemon.agent(&issuer.token("agent-1"));
+    let mut client = Client::start(agent.connect(postgres.address()).unwrap()).expect("a session");
+    assert_eq!(client.query("SELECT 1").texts(), [["1"]]);
 }

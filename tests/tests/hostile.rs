@@ -56,10 +56,8 @@ fn bytes_that_are_no_startup_end_the_connection() {
         let mut stream = agent.connect(stage.postgres.address()).unwrap();
         stream.write_all(&bytes).unwrap();
         let answer = read_to_close(&mut stream, PATIENCE).unwrap_or_else(|| panic!("{case}: still open"));
-        assert!(
-            !answer.contains(&b'Z') || answer.first() == Some(&b'E'),
-            "{case}: a session came of it: {answer:?}"
-        );
+        let tags = wire::tags(&answer);
+        assert!(tags.is_empty() || tags == "E" || tags == "N", "{case}: {tags:?} came of it");
     }
     stage.client(&mut agent);
 }
@@ -99,7 +97,8 @@ fn messages_that_break_the_protocol_end_the_session() {
         let mut stream = client.stream().try_clone().unwrap();
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let answer = read_to_close(&mut stream, PATIENCE).unwrap_or_else(|| panic!("{case}: still open"));
-        assert!(!answer.contains(&b'D'), "{case}: rows came of it");
+        let tags = wire::tags(&answer);
+        assert!(!tags.contains('D'), "{case}: rows came of it: {tags}");
     }
     assert_eq!(stage.postgres.admin("SELECT count(*) FROM customers"), "300");
     stage.client(&mut agent);

@@ -28,8 +28,11 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     // The end-to-end tests share two cores with the servers that they start; more at once only time out.
     tests.env("RUST_TEST_THREADS", env::var("RUST_TEST_THREADS").unwrap_or_else(|_| "4".to_owned()));
     let finished = counted(&mut tests, &mut totals)?;
+    if !finished && totals.failed == 0 {
+        bail!("the tests do not build");
+    }
     println!("\n{} passed, {} failed", totals.passed, totals.failed);
-    if finished && totals.failed == 0 {
+    if totals.failed == 0 {
         return Ok(());
     }
     bail!("not every test passed")

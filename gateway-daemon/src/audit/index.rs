@@ -20,7 +20,7 @@ use crate::domain::ids::{PolicyId, SessionId};
 
 /// Changes with the tables, and with what is put into them.
 const VERSION: i64 = 1;
-const ROWS_PER_TRANSACTION: u32 = 4096;
+const ROWS_PER_TRANSACTION: u32 = 1024;
 /// Longer texts are not indexed, but looked at in every search for a text: an agent must not be able to keep the
 /// index busy.
 const TEXT_BYTES: usize = 64 * 1024;

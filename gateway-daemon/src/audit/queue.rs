@@ -15,6 +15,12 @@ use crate::domain::event::AuditEvent;
 /// Bytes of JSON that take as much room as one small event.
 const BYTES_PER_PLACE: usize = 4096;
 
+/// How long the writer leaves events that nobody waits for before it puts them on disk by themselves. Requests
+/// that come meanwhile take them along, instead of waiting for a sync that serves nobody.
+const DOZE: Duration = Duration::from_millis(50);
+/// So many of them are put on disk at once, whoever waits.
+const NOTES_AT_ONCE: usize = 1024;
+
 /// The answer to an append: the last sequence number, once durable.
 pub(super) type Reply = oneshot::Sender<Result<u64, Arc<str>>>;
 
@@ -40,7 +46,21 @@ pub(super) struct Shared {
 struct Queue {
     entries: Vec<Entry>,
     state: State,
-    writer_sleeps: bool,
+    /// Entries that somebody waits for.
+    awaited: usize,
+    writer: Writer,
+}
+
+/// What it takes to wake the writer.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// Nothing: it is at work, and looks at the queue when it is done.
+    #[default]
+    Working,
+    /// An entry that somebody waits for, or very many others.
+    Dozing,
+    /// Any entry.
+    Asleep,
 }
 
 #[derive(Default, Clone)]
@@ -61,6 +81,13 @@ pub(super) struct Progress {
     /// Segments begun since the log was opened.
     pub(super) rotations: u64,
     upkeep_sleeps: bool,
+}
+
+impl Queue {
+    /// Whether the writer should not leave the entries any longer.
+    fn is_due(&self) -> bool {
+        self.awaited > 0 || self.entries.len() >= NOTES_AT_ONCE
+    }
 }
 
 impl Shared {
@@ -120,9 +147,15 @@ impl Shared {
             State::Closing => return Err(AuditError::Closed),
             State::Poisoned(cause) => return Err(AuditError::Poisoned(Arc::clone(cause))),
         }
+        queue.awaited += usize::from(entry.reply.is_some());
         queue.entries.push(entry);
-        if queue.writer_sleeps {
-            queue.writer_sleeps = false;
+        let wakes = match queue.writer {
+            Writer::Working => false,
+            Writer::Dozing => queue.is_due(),
+            Writer::Asleep => true,
+        };
+        if wakes {
+            queue.writer = Writer::Working;
             drop(queue);
             self.writer_wake.notify_one();
         }
@@ -149,15 +182,28 @@ impl Shared {
     /// The writer's side: waits for entries and takes all of them into `into`, which is empty. `false` when
     /// the log is closing and nothing is left.
     pub(super) fn take(&self, into: &mut Vec<Entry>) -> bool {
+        let mut doze_until = Instant::now() + DOZE;
         let mut queue = lock(&self.queue);
-        while queue.entries.is_empty() {
+        while !queue.is_due() {
             if !matches!(queue.state, State::Open) {
-                return false;
+                if queue.entries.is_empty() {
+                    return false;
+                }
+                break;
             }
-            queue.writer_sleeps = true;
-            queue = self.writer_wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if let Some(left) = time_left(doze_until) {
+                queue.writer = Writer::Dozing;
+                queue = self.writer_wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            } else if queue.entries.is_empty() {
+                queue.writer = Writer::Asleep;
+                queue = self.writer_wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                doze_until = Instant::now() + DOZE;
+            } else {
+                break;
+            }
         }
-        queue.writer_sleeps = false;
+        queue.writer = Writer::Working;
+        queue.awaited = 0;
         std::mem::swap(&mut queue.entries, into);
         drop(queue);
         let places = into.iter().map(|entry| entry.places as usize).sum();

@@ -14,6 +14,11 @@ use super::{
 
 /// Records are gathered so long before they are indexed. Searches read what is not indexed from the log.
 const GATHER: Duration = Duration::from_millis(100);
+/// Indexing rests this many times as long as it worked: it may not take more than a tenth of a processor from the
+/// requests that it is behind of.
+const REST: u32 = 9;
+/// One stretch of work, about; a transaction is not cut short.
+const STRETCH: Duration = Duration::from_millis(50);
 /// `head.json` is at most about this old.
 const HEAD_PERIOD: Duration = Duration::from_secs(1);
 /// How often old segments are looked for, besides after each rotation.
@@ -42,6 +47,7 @@ impl Upkeep {
         let mut rotations = 0;
         let mut head_due = Instant::now();
         let mut retention_due = Instant::now();
+        let mut rest_until = Instant::now();
         loop {
             let wake_at = if seen > self.head.seq { head_due } else { retention_due };
             let mut progress = shared.await_progress(seen, wake_at);
@@ -66,12 +72,15 @@ impl Upkeep {
                 retention_due = now + RETENTION_PERIOD;
                 self.apply_retention(shared, &mut index);
             }
-            // Gives way when the head is due again or the log closes.
-            index.catch_up(&self.layout, progress.durable, || {
-                Instant::now() >= head_due || !shared.is_running()
-            });
+            if now >= rest_until {
+                let started = Instant::now();
+                index.catch_up(&self.layout, progress.durable, || {
+                    started.elapsed() >= STRETCH || !shared.is_running()
+                });
+                rest_until = Instant::now() + started.elapsed() * REST;
+            }
             if index.behind(seen) > 0 {
-                // More is waiting than was indexed: look again at once.
+                // More is waiting than was indexed: look again soon.
                 seen = index.indexed();
             }
         }

@@ -28,6 +28,9 @@ pub enum Ending {
     /// The client stalled in the middle of a message.
     #[error("the client stalled in the middle of a message")]
     ClientStalled,
+    /// The client asked for nothing for as long as the configuration allows.
+    #[error("the session was idle for longer than limits.idle_timeout")]
+    Idle,
     /// The server does not keep to the protocol, or sent what cannot be judged.
     #[error("the target broke the protocol: {0}")]
     UpstreamProtocol(String),
@@ -58,6 +61,7 @@ impl Ending {
                 Some(("08006", "the connection to the target was lost".to_owned()))
             }
             Self::ClientProtocol(_) | Self::ClientStalled => Some(("08P01", self.to_string())),
+            Self::Idle => Some(("57P05", self.to_string())),
             Self::UpstreamProtocol(_) => {
                 Some(("08P01", "the target sent what nodegate does not understand".to_owned()))
             }

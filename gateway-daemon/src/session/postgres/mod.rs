@@ -36,7 +36,7 @@ use self::{
     judge::Asker,
     relay::{Relay, Start},
     startup::{Asked, Wanted},
-    target::Upstream,
+    target::{LoginError, Upstream},
     transport::Side,
 };
 use crate::{
@@ -76,6 +76,17 @@ pub struct Postgres {
     pub cancel_keys: CancelKeys,
     /// Schemas of targets.
     pub catalogues: Catalogues,
+    /// How long a session may take.
+    pub limits: Limits,
+}
+
+/// How long a session may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For the client's startup message, and for the login upstream.
+    pub startup: Duration,
+    /// Between requests; `None` is forever.
+    pub idle: Option<Duration>,
 }
 
 /// A flow that was attributed and judged.
@@ -100,7 +111,7 @@ impl Postgres {
     /// Serves one connection to its end. Every end is recorded. Cancel-safe: dropping the future closes both sides.
     pub async fn serve(&self, about: About, workload: Workload, admission: Admission, stream: TcpStream) {
         let mut client = Side::new(stream, BytesMut::new());
-        let ending = match startup::receive(&mut client).await {
+        let ending = match startup::receive(&mut client, self.limits.startup).await {
             Ok(Asked::Cancel(key)) => {
                 self.cancel(&about, &key).await;
                 return;
@@ -142,7 +153,9 @@ impl Postgres {
         if let Err(error) = self.audit.append(vec![event]).await {
             return Ending::Audit(error);
         }
-        let upstream = match target.login(&self.intercept, &self.credentials, route, &parameters).await {
+        let login = target.login(&self.intercept, &self.credentials, route, &parameters);
+        let login = timeout(self.limits.startup, login).await.unwrap_or(Err(LoginError::Timeout));
+        let upstream = match login {
             Ok(upstream) => upstream,
             Err(error) => {
                 tracing::error!(target = %target.facts.name, %error, "cannot log in to the target");

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     Postgres,
@@ -24,7 +27,7 @@ use crate::{
     domain::{
         action::TargetFacts,
         decision::Denial,
-        event::{EventKind, Outcome},
+        event::{AuditEvent, EventKind, Outcome},
         ids::PolicyId,
         statement::Statement,
     },
@@ -97,6 +100,8 @@ pub(super) struct Relay<'a> {
     /// Bytes of a large reply still to be passed on as they come.
     pub(super) reply_bytes_left: usize,
     pub(super) rows: RowHandling,
+    /// Since when the client has owed the rest of a message.
+    half_sent_since: Option<Instant>,
 }
 
 /// Everything that a relay starts from.
@@ -136,6 +141,7 @@ impl<'a> Relay<'a> {
             copy_bytes_left: 0,
             reply_bytes_left: 0,
             rows: RowHandling::Undescribed,
+            half_sent_since: None,
         }
     }
 
@@ -163,19 +169,37 @@ impl<'a> Relay<'a> {
             self.client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
             return Err(Ending::UpstreamClosed);
         }
-        if self.client.ended && self.held.is_none() {
+        if self.client.ended && self.held.is_none() && self.owes_nothing() {
+            self.client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
             return Err(Ending::ClientClosed);
         }
         let reading = if self.waits() { Reading::Off } else { Reading::On };
-        // A half-sent message has a deadline; an idle session has none.
-        let half_sent = reading == Reading::On && !self.client.input.is_empty();
+        let deadline = self.deadline(reading);
         let progress = turn(self.client, &mut self.upstream, reading);
-        let moved = if half_sent {
-            timeout(STALL_TIMEOUT, progress).await.map_err(|_| Ending::ClientStalled)?
-        } else {
-            progress.await
+        let moved = match deadline {
+            Some((deadline, ending)) => timeout_at(deadline, progress).await.map_err(|_| ending)?,
+            None => progress.await,
         };
         moved.map_err(|(end, source)| Ending::Io { end, source })
+    }
+
+    /// Whether a client that sends nothing more has nothing more to get: it may have closed its sending direction only,
+    /// and still wait for answers. Those to a pipeline without Sync, or to an unfinished COPY, never come.
+    fn owes_nothing(&self) -> bool {
+        self.copying == Copying::Yes || self.only_unsynced_owed()
+    }
+
+    /// Until when something must happen. A half-sent message has a deadline that more of it does not move, an idle
+    /// session has one where the configuration says so.
+    fn deadline(&mut self, reading: Reading) -> Option<(Instant, Ending)> {
+        if reading == Reading::On && !self.client.input.is_empty() {
+            let since = *self.half_sent_since.get_or_insert_with(Instant::now);
+            let patience = self.room.limits.idle.map_or(STALL_TIMEOUT, |idle| idle.min(STALL_TIMEOUT));
+            return Some((since + patience, Ending::ClientStalled));
+        }
+        self.half_sent_since = None;
+        let idle = self.room.limits.idle.filter(|_| self.queue.is_empty())?;
+        Some((Instant::now() + idle, Ending::Idle))
     }
 
     /// Whether no further message of the client may be looked at before the server has answered.
@@ -231,7 +255,7 @@ impl<'a> Relay<'a> {
         text: &str,
         verdict: &Verdict,
         refusal: Option<&Denial>,
-    ) -> crate::domain::event::AuditEvent {
+    ) -> AuditEvent {
         let outcome = if refusal.is_some() { Outcome::Denied } else { Outcome::Allowed };
         let mut event = self.about.request(outcome, text);
         match refusal {
@@ -260,7 +284,9 @@ impl<'a> Relay<'a> {
         if request.refusal.is_some() {
             return Ok(());
         }
-        let mut event = self.about.event(EventKind::Completion, Outcome::Noted);
+        // Who and where stands in the session's other records; there are as many of these as of requests.
+        let mut event = AuditEvent::new(EventKind::Completion, Outcome::Noted);
+        event.session = Some(self.about.session.clone());
         event.rows = Some(request.rows);
         event.duration_us = u64::try_from(request.started.elapsed().as_micros()).ok();
         event.reason = failure.unwrap_or_default();

@@ -75,14 +75,17 @@ impl Relay<'_> {
                     break;
                 }
                 Err(ending) => {
-                    // What was refused or allowed before the end is recorded all the same.
-                    if !batched.events.is_empty() {
-                        self.room.audit.append(batched.events).await?;
-                    }
+                    // What came before the end was judged, and runs as it would without nodegate.
+                    self.send(batched).await?;
                     return Err(ending);
                 }
             }
         }
+        self.send(batched).await
+    }
+
+    /// Records the requests of one go, then lets their messages leave: never the other way round.
+    async fn send(&mut self, batched: Batched) -> Result<(), Ending> {
         if !batched.events.is_empty() {
             self.room.audit.append(batched.events).await?;
         }
@@ -462,7 +465,7 @@ impl Relay<'_> {
 
     /// Whether what is owed belongs to the batch that the client has not ended yet, so that waiting may be in vain:
     /// the server answers it when a Sync or Flush comes.
-    fn only_unsynced_owed(&self) -> bool {
+    pub(super) fn only_unsynced_owed(&self) -> bool {
         !self.queue.iter().any(|expected| matches!(expected, Expected::Sync(_) | Expected::Simple(..)))
     }
 

@@ -16,9 +16,6 @@ use crate::{
     protocol::postgres::{StartupPacket, backend::Message, split_startup},
 };
 
-/// From the connection to the end of the startup message.
-const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Startup parameters that change how values look, or how long things may take, and nothing else.
 const HARMLESS: &[&str] = &[
     "application_name",
@@ -66,9 +63,9 @@ const NEWEST_MINOR: u16 = 2;
 /// Reads up to the startup message, answering requests for encryption.
 ///
 /// # Errors
-/// A breach of the protocol, or a client that takes too long.
-pub async fn receive(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
-    timeout(STARTUP_TIMEOUT, exchange(client)).await.unwrap_or(Err(Ending::ClientStalled))
+/// A breach of the protocol, or a client that takes longer than `limit`.
+pub async fn receive(client: &mut Side<TcpStream>, limit: Duration) -> Result<Asked, Ending> {
+    timeout(limit, exchange(client)).await.unwrap_or(Err(Ending::ClientStalled))
 }
 
 async fn exchange(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {

@@ -3,7 +3,6 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -12,7 +11,6 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
@@ -31,8 +29,6 @@ use crate::{
     },
 };
 
-/// From the first byte to the login's end.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// No message of a login is larger.
 const LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -116,8 +112,8 @@ pub enum LoginError {
     /// The server does not keep to the protocol.
     #[error("the server broke the protocol during login: {0}")]
     Protocol(String),
-    /// It took longer than 15 s.
-    #[error("login took longer than {} s", LOGIN_TIMEOUT.as_secs())]
+    /// It took longer than `limits.startup_timeout`.
+    #[error("connecting and logging in took longer than limits.startup_timeout")]
     Timeout,
 }
 
@@ -169,30 +165,27 @@ impl PostgresTarget {
         parameters: &[(String, String)],
     ) -> Result<Upstream, LoginError> {
         let password = credentials.password(&self.password)?;
-        let login = async {
-            let stream = self.connect(intercept, route).await?;
-            let channel = match stream {
-                Transport::Plain(_) => auth::Channel::Plain,
-                Transport::Tls(_) => auth::Channel::Tls,
-            };
-            let mut nonce = [0_u8; 18];
-            SystemRandom::new()
-                .fill(&mut nonce)
-                .map_err(|_| LoginError::Protocol("no randomness for the nonce".to_owned()))?;
-            let secret = auth::Password::new(password.expose().as_bytes());
-            let mut exchange = auth::Login::new(&self.username, secret, channel, nonce)
-                .with_scram_keys(self.kept_keys.of(&password));
-            let mut side = Side::new(stream, BytesMut::new());
-            let mut startup = vec![("user", self.username.as_str())];
-            startup.extend(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-            frontend::startup(&mut side.output, 0, &startup)?;
-            let upstream = exchange_login(side, &mut exchange).await?;
-            if let Some(keys) = exchange.scram_keys() {
-                self.kept_keys.keep(password, keys);
-            }
-            Ok(upstream)
+        let stream = self.connect(intercept, route).await?;
+        let channel = match stream {
+            Transport::Plain(_) => auth::Channel::Plain,
+            Transport::Tls(_) => auth::Channel::Tls,
         };
-        timeout(LOGIN_TIMEOUT, login).await.unwrap_or(Err(LoginError::Timeout))
+        let mut nonce = [0_u8; 18];
+        SystemRandom::new()
+            .fill(&mut nonce)
+            .map_err(|_| LoginError::Protocol("no randomness for the nonce".to_owned()))?;
+        let secret = auth::Password::new(password.expose().as_bytes());
+        let mut exchange = auth::Login::new(&self.username, secret, channel, nonce)
+            .with_scram_keys(self.kept_keys.of(&password));
+        let mut side = Side::new(stream, BytesMut::new());
+        let mut startup = vec![("user", self.username.as_str())];
+        startup.extend(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        frontend::startup(&mut side.output, 0, &startup)?;
+        let upstream = exchange_login(side, &mut exchange).await?;
+        if let Some(keys) = exchange.scram_keys() {
+            self.kept_keys.keep(password, keys);
+        }
+        Ok(upstream)
     }
 
     /// Opens a connection, with TLS where the target asks for it.
