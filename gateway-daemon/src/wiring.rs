@@ -161,6 +161,12 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
         listen_backlog: LISTEN_BACKLOG,
     })
     .await?;
+    let kept = identity
+        .remember_in(&config.audit.dir.join("enrolled.json"), |cgroup| intercept.workload(cgroup).is_some())
+        .map_err(|source| Error::Io { doing: "read the enrolled identities (enrolled.json)", source })?;
+    if kept > 0 {
+        info!(kept, "enrolled identities of captured cgroups taken over");
+    }
     let gateway = Gateway {
         intercept: intercept.clone(),
         identity: Arc::clone(&identity),

@@ -49,6 +49,7 @@ pub mod verify;
 mod index;
 mod layout;
 mod log;
+mod priority;
 mod queue;
 mod recover;
 mod retention;

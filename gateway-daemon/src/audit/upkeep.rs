@@ -8,6 +8,7 @@ use std::{
 use super::{
     index::Index,
     layout::{Layout, Marker, write_marker},
+    priority::set_niceness,
     queue::Shared,
     retention,
 };
@@ -41,7 +42,8 @@ impl Upkeep {
 
     /// Runs until the writer has ended.
     pub(super) fn run(mut self, shared: &Arc<Shared>) {
-        yield_to_requests();
+        // Indexing takes far more CPU time than logging: it gets what the requests leave.
+        set_niceness(15);
         let mut index = IndexState::Untried;
         let mut seen = 0;
         let mut rotations = 0;
@@ -160,15 +162,5 @@ impl IndexState {
 
     fn behind(&self, seq: u64) -> u64 {
         seq.saturating_sub(self.indexed())
-    }
-}
-
-/// Indexing takes far more CPU time than logging: it gets what the requests leave.
-fn yield_to_requests() {
-    #[expect(unsafe_code, reason = "no safe wrapper sets one thread's niceness")]
-    // SAFETY: takes integers only; on Linux, 0 means the calling thread.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 15) };
-    if result != 0 {
-        tracing::debug!("the audit upkeep thread keeps its priority");
     }
 }

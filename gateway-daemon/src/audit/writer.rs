@@ -16,6 +16,7 @@ use std::{
 use super::{
     error::AuditError,
     layout::{FILE_MODE, Layout, Marker, SegmentFile, sync_dir},
+    priority::set_niceness,
     queue::{Entry, Shared},
     record::{Link, encode},
 };
@@ -72,6 +73,8 @@ impl Writer {
 
     /// Runs until the queue is closed or a write fails.
     pub(super) fn run(mut self, shared: &Shared) {
+        // Every request waits for this thread, and it hardly computes: it should not wait for a turn itself.
+        set_niceness(-10);
         let mut guard = Guard { shared, cause: Some("its writer ended unexpectedly".into()) };
         let mut entries = Vec::new();
         while shared.take(&mut entries) {

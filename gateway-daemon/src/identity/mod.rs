@@ -7,6 +7,7 @@
 
 mod claims;
 mod clock;
+mod enrolments;
 mod error;
 mod fetch;
 mod issuer;

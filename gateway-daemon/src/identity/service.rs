@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use super::{
     Clock, IdentityError, SystemClock,
+    enrolments::Enrolments,
     fetch::Limits,
     issuer::Timing,
     settings::{self, IssuerSettings, SourceSettings},
@@ -31,6 +34,8 @@ struct Inner {
     sources: Vec<SourceSettings>,
     clock: Arc<dyn Clock>,
     slots: RwLock<HashMap<CgroupId, Arc<Slot>>>,
+    /// Set by [`Identity::remember_in`].
+    enrolments: Mutex<Option<Enrolments>>,
 }
 
 impl Identity {
@@ -57,7 +62,15 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         settings::check(&issuers, &sources)?;
         let verifier = Verifier::new(issuers, &clock, limits, timing)?;
-        Ok(Self { inner: Arc::new(Inner { verifier, sources, clock, slots: RwLock::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                verifier,
+                sources,
+                clock,
+                slots: RwLock::default(),
+                enrolments: Mutex::default(),
+            }),
+        })
     }
 
     /// Who opened `flow`: the identity of its captured cgroup, from the first source whose token verifies. Kept until
@@ -115,7 +128,30 @@ impl Identity {
         let known = inner.known(source, inner.verifier.verify(token.expose()).await?);
         let principal = Arc::clone(&known.principal);
         inner.slot(cgroup).enrol(known, inner.clock.wall());
+        inner.remember(|enrolments| enrolments.keep(cgroup, &principal));
         Ok(principal)
+    }
+
+    /// Keeps enrolled identities in a file from now on, and takes over those that an earlier daemon kept there, for
+    /// cgroups that are `captured` still. Expired ones are taken over as such: their agents are told when.
+    /// Answers how many there were.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn remember_in(&self, path: &Path, captured: impl Fn(CgroupId) -> bool) -> io::Result<usize> {
+        let inner = &self.inner;
+        let enrolments = Enrolments::open(path, &inner.verifier.settings())?;
+        let source = inner.sources.iter().position(|source| *source == SourceSettings::Enrolled);
+        let mut count = 0;
+        for (cgroup, principal) in enrolments.iter().filter(|(cgroup, _)| captured(*cgroup)) {
+            if let Some(source) = source {
+                let known = inner.known(source, Arc::new(principal.clone()));
+                inner.slot(cgroup).enrol(known, inner.clock.wall());
+                count += 1;
+            }
+        }
+        *inner.enrolments.lock().unwrap_or_else(PoisonError::into_inner) = Some(enrolments);
+        Ok(count)
     }
 
     /// Verifies a token without binding it to anything.
@@ -131,6 +167,7 @@ impl Identity {
     /// Drops everything known of `cgroup`, enrolled token included: it is captured no longer.
     pub fn forget(&self, cgroup: CgroupId) {
         self.inner.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&cgroup);
+        self.inner.remember(|enrolments| enrolments.forget(cgroup));
     }
 }
 
@@ -142,6 +179,14 @@ impl Identity {
 }
 
 impl Inner {
+    /// Changes the file of enrolments, where there is one. Failing that, a restart asks for a new enrolment.
+    fn remember(&self, change: impl FnOnce(&mut Enrolments) -> io::Result<()>) {
+        let mut enrolments = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = enrolments.as_mut().map(change) {
+            tracing::warn!(%error, "enrolled identities cannot be kept for the next start of the daemon");
+        }
+    }
+
     fn cached(&self, cgroup: CgroupId) -> Option<Arc<Principal>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.get(&cgroup)?.current(self.clock.wall())

@@ -47,6 +47,11 @@ impl Verifier {
         Ok(Self { issuers, clock: Arc::clone(clock) })
     }
 
+    /// The settings of all issuers.
+    pub(super) fn settings(&self) -> Vec<IssuerSettings> {
+        self.issuers.iter().map(|issuer| issuer.settings.clone()).collect()
+    }
+
     /// The leeway of the issuer that vouches for `principal`.
     pub(super) fn leeway(&self, principal: &Principal) -> Duration {
         self.issuer(&principal.issuer_url).map_or(Duration::ZERO, |issuer| issuer.settings.leeway)

@@ -3,7 +3,10 @@
 //! Verification is never optional here: a target either speaks TLS that verifies, or plain text by an explicit
 //! `upstream: disable` of the configuration.
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,

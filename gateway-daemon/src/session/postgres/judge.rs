@@ -1,7 +1,13 @@
 //! Text of a message in, verdict out: read by PostgreSQL's own grammar, judged by policy, with what the relay
 //! needs to mask its results. No socket, no clock.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use moka::sync::Cache;
 
@@ -32,6 +38,27 @@ type Reading = Result<Arc<[Statement]>, Arc<Denial>>;
 pub struct Judge {
     policies: Arc<Policies>,
     readings: Cache<(u64, Arc<str>), Reading>,
+    seen: Seen,
+}
+
+/// Hashes of texts seen lately. Most texts with literals in them come once: keeping those would cost more than it saves.
+#[derive(Debug)]
+struct Seen {
+    hasher: RandomState,
+    slots: Box<[AtomicU64]>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { hasher: RandomState::new(), slots: (0..8192).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Whether `text` was seen lately; it is from now on. A collision costs a parse, or a place in the cache.
+    fn before(&self, epoch: u64, text: &str) -> bool {
+        let hash = self.hasher.hash_one((epoch, text));
+        let slot = usize::try_from(hash).unwrap_or_default() % self.slots.len();
+        self.slots.get(slot).is_some_and(|slot| slot.swap(hash, Ordering::Relaxed) == hash)
+    }
 }
 
 /// Who asks, for which target.
@@ -128,7 +155,7 @@ pub trait Prepared {
 impl Judge {
     /// A judge that asks `policies`.
     pub fn new(policies: Arc<Policies>) -> Self {
-        Self { policies, readings: Cache::new(CACHED_TEXTS) }
+        Self { policies, readings: Cache::new(CACHED_TEXTS), seen: Seen::new() }
     }
 
     /// The epoch of the policies in force: a verdict of another epoch is stale.
@@ -138,7 +165,7 @@ impl Judge {
 
     /// Reads `text` against `catalogue`, without deciding.
     pub fn read(&self, text: &str, catalogue: &Catalogue) -> Reading {
-        if text.len() > CACHED_TEXT_BYTES {
+        if text.len() > CACHED_TEXT_BYTES || !self.seen.before(catalogue.epoch, text) {
             return read_now(text, catalogue);
         }
         // A look-up needs an owned key; the copy costs far less than the parse that it saves.

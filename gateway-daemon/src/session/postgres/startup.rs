@@ -50,6 +50,8 @@ pub enum Asked {
 pub struct Wanted {
     /// The database; the user's name when the client named none, as PostgreSQL has it.
     pub database: String,
+    /// Whether the client named a user. Which one is no matter: the daemon's own logs in.
+    names_user: bool,
     /// The other parameters, as the client wrote them.
     parameters: Vec<(String, String)>,
     /// Protocol options that nodegate does not know, and the minor version asked for.
@@ -102,11 +104,13 @@ impl Wanted {
         let value =
             |name: &str| parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
         let database = value("database").filter(|name| !name.is_empty()).or_else(|| value("user"));
+        let names_user = value("user").is_some_and(|user| !user.is_empty());
         let (unknown_options, parameters) = parameters
             .into_iter()
             .filter(|(name, _)| name != "database" && name != "user")
             .partition::<Vec<_>, _>(|(name, _)| name.starts_with("_pq_."));
         Self {
+            names_user,
             database: database.unwrap_or_default(),
             parameters,
             unknown_options: unknown_options.into_iter().map(|(name, _)| name).collect(),
@@ -138,6 +142,9 @@ impl Wanted {
     /// # Errors
     /// A parameter that would change how statements are read, who runs them, or the kind of connection.
     pub fn upstream_parameters(&self) -> Result<Vec<(String, String)>, Denial> {
+        if !self.names_user {
+            return Err(refuse("the startup message names no user".to_owned(), "Connect with user=…."));
+        }
         let mut passed = vec![
             ("database".to_owned(), self.database.clone()),
             ("client_encoding".to_owned(), "UTF8".to_owned()),
@@ -249,8 +256,14 @@ mod tests {
     }
 
     #[test]
+    fn a_startup_without_a_user_is_refused() {
+        assert!(wanted(&[("database", "shop")]).upstream_parameters().is_err());
+        assert!(wanted(&[("user", ""), ("database", "shop")]).upstream_parameters().is_err());
+    }
+
+    #[test]
     fn harmless_options_pass_and_others_are_refused_by_name() {
-        let passed = wanted(&[("options", "-c statement_timeout=5s --TimeZone=UTC")]);
+        let passed = wanted(&[("user", "a"), ("options", "-c statement_timeout=5s --TimeZone=UTC")]);
         let passed = passed.upstream_parameters().unwrap();
         assert!(passed.contains(&("statement_timeout".to_owned(), "5s".to_owned())));
         for (name, value) in [
@@ -263,7 +276,7 @@ mod tests {
             ("client_encoding", "SJIS"),
             ("standard_conforming_strings", "off"),
         ] {
-            assert!(wanted(&[(name, value)]).upstream_parameters().is_err(), "{name}={value}");
+            assert!(wanted(&[("user", "a"), (name, value)]).upstream_parameters().is_err(), "{name}={value}");
         }
     }
 
