@@ -123,6 +123,72 @@ fn a_column_renamed_behind_the_daemons_back_stays_masked() {
     assert!(!shown(&reply).to_lowercase().contains("hopper"), "{reply:?}");
 }
 
+/// An agent that may change the schema, where e-mail addresses are masked for it all the same.
+fn stage_with_ddl() -> Stage {
+    let stage = Stage::new();
+    stage.daemon.set_policy(
+        r#"
+        @id("everything") permit (principal, action, resource);
+        @id("mask-pii") @mask("partial")
+        forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("pii") };
+        "#,
+    );
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    stage
+}
+
+#[test]
+fn no_change_of_the_schema_takes_a_mask_off() {
+    let stage = stage_with_ddl();
+    stage.postgres.admin("ALTER TABLE customers OWNER TO app_agent");
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    assert!(client.query("CREATE TABLE notes (id int)").errors.is_empty(), "the control: DDL is allowed");
+    assert!(client.query("ALTER TABLE notes RENAME TO remarks").errors.is_empty(), "so is renaming");
+    let ways = [
+        "ALTER TABLE customers RENAME TO people",
+        "ALTER TABLE customers RENAME COLUMN email TO contact",
+        "ALTER TABLE customers RENAME TO people; SELECT upper(email) FROM people",
+        "CREATE VIEW shown AS SELECT email AS x FROM customers",
+        "CREATE VIEW shown AS SELECT email AS x FROM customers; SELECT x FROM shown",
+        "CREATE TABLE copy AS SELECT email FROM customers",
+        "CREATE TABLE heir () INHERITS (customers); SELECT upper(email) FROM heir",
+        "CREATE INDEX ON customers ((1 / length(email)))",
+    ];
+    for way in ways {
+        let reply = client.query(way);
+        assert!(!shown(&reply).to_lowercase().contains("hopper"), "{way}: {reply:?}");
+        assert_eq!(reply.errors.len(), 1, "{way}: {reply:?}");
+    }
+    let reply = client.query("SELECT upper(email), email FROM customers WHERE id = 1");
+    assert!(reply.rows.len() == 1 && !shown(&reply).to_lowercase().contains("hopper"), "{reply:?}");
+}
+
+#[test]
+fn a_message_that_makes_what_it_reads_is_refused_where_something_is_masked() {
+    let stage = stage_with_ddl();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    let reply = client.query("CREATE TABLE notes (id int); INSERT INTO notes VALUES (1)");
+    assert_eq!(reply.error().code(), "42501", "{reply:?}");
+    assert!(reply.error().text().contains("one by one"), "{reply:?}");
+    assert!(client.query("CREATE TABLE notes (id int)").errors.is_empty());
+    assert_eq!(client.query("INSERT INTO notes VALUES (1)").tags, ["INSERT 0 1"]);
+    client.query("BEGIN");
+    assert!(client.query("CREATE TABLE more (id int)").errors.is_empty());
+    assert_eq!(
+        client.query("INSERT INTO more VALUES (1)").tags,
+        ["INSERT 0 1"],
+        "a transaction sees its own"
+    );
+    assert_eq!(client.query("ROLLBACK").status, 'I');
+    assert_eq!(
+        client.query("SELECT * FROM more").error().code(),
+        "42P01",
+        "and PostgreSQL names what is gone"
+    );
+}
+
 #[test]
 fn a_copy_from_in_a_pipeline_is_no_tunnel_for_a_query() {
     let stage = Stage::new();

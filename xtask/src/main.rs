@@ -33,8 +33,12 @@ enum Task {
         /// Part of a test's name
         filter: Option<String>,
     },
-    /// What CI runs: formatting, rooms, lints, licences and advisories, then every test
-    Ci,
+    /// What CI runs: formatting, rooms, lints, licences, then every test
+    Ci {
+        /// Look known vulnerabilities of dependencies up as well; fetches their database
+        #[arg(long)]
+        advisories: bool,
+    },
     /// Check which room of the daemon imports which, against the table in ARCHITECTURE.md
     Rooms,
     /// Show nodegate at work: a captured psql beside a direct one
@@ -59,7 +63,9 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Setup => setup::install_missing(),
         Task::Test { filter } => suite::test(filter.as_deref()),
-        Task::Ci => suite::ci(),
+        Task::Ci { advisories } => {
+            suite::ci(if advisories { suite::Advisories::Checked } else { suite::Advisories::Left })
+        }
         Task::Rooms => rooms::check(),
         Task::Demo { keep } => suite::demo(keep),
         Task::Bench { quick, functions: false } => bench::servers(quick),

@@ -100,7 +100,7 @@ fn counts_of(line: &str) -> Option<Totals> {
 }
 
 /// What CI runs.
-pub fn ci() -> Result<()> {
+pub fn ci(advisories: Advisories) -> Result<()> {
     let started = Instant::now();
     shell::step("formatting");
     shell::run(shell::cargo()?.args(["fmt", "--all", "--check"]))?;
@@ -126,14 +126,14 @@ pub fn ci() -> Result<()> {
     docs.args(["doc", "--workspace", "--exclude", "gateway-ebpf", "--no-deps", "--document-private-items"]);
     // Private items are documented, so links to them lead somewhere.
     shell::run(docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))?;
-    dependencies()?;
+    dependencies(advisories)?;
     test(None)?;
     eprintln!("ci: {} s", started.elapsed().as_secs());
     Ok(())
 }
 
-/// Licences, sources and banned crates always; advisories where their database is there.
-fn dependencies() -> Result<()> {
+/// Licences, sources and banned crates always; advisories when they are asked for.
+fn dependencies(advisories: Advisories) -> Result<()> {
     shell::step("dependencies");
     let deny = deny_program()?;
     let check = |what: &[&str]| -> Result<Command> {
@@ -145,21 +145,25 @@ fn dependencies() -> Result<()> {
         Ok(command)
     };
     shell::run(&mut check(&["bans", "licenses", "sources"])?)?;
-    if !advisory_database().is_some_and(|folder| folder.exists()) {
-        eprintln!(
-            "  no advisory database on this machine: advisories are NOT checked; `cargo deny fetch db` brings one"
-        );
-        return Ok(());
+    match advisories {
+        // The database of advisories is fetched, so this is asked for and not done by the way.
+        Advisories::Checked => shell::run(&mut check(&["advisories"])?),
+        Advisories::Left => {
+            eprintln!(
+                "  advisories are NOT checked; `cargo xtask ci --advisories` fetches their database and does"
+            );
+            Ok(())
+        }
     }
-    shell::run(&mut check(&["advisories", "--disable-fetch"])?)
 }
 
-/// Where `cargo deny fetch db` keeps what it has fetched. Fetching is left to whoever wants it: the check itself
-/// talks to nobody.
-fn advisory_database() -> Option<PathBuf> {
-    let home =
-        env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))?;
-    Some(home.join("advisory-dbs"))
+/// Whether known vulnerabilities of dependencies are looked up.
+#[derive(Debug, Clone, Copy)]
+pub enum Advisories {
+    /// Yes, which fetches their database.
+    Checked,
+    /// No.
+    Left,
 }
 
 fn deny_program() -> Result<PathBuf> {

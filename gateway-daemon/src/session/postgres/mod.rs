@@ -1,6 +1,6 @@
 //! One PostgreSQL session: startup, login upstream with the daemon's own credential, then messages judged one by one.
 //!
-//! Follow a statement: `relay` (the loop) → `requests` (judged by `judge`, recorded, forwarded) → `replies`
+//! Follow a statement: `relay` (the loop) → `requests` (`judging` asks `judge`; recorded, forwarded) → `replies`
 //! (matched against `expected`, masked). `startup`, `target` and `cancel` are the session's beginning and its side door;
 //! `names` knows what a prepared statement's name means; `answer` and `ending` are the daemon's own words.
 
@@ -11,6 +11,7 @@ mod catalogues;
 mod ending;
 mod expected;
 mod judge;
+mod judging;
 mod names;
 mod relay;
 mod replies;

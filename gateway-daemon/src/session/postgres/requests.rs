@@ -9,21 +9,20 @@ use super::{
     ending::Ending,
     expected::{Expected, Request},
     judge::{Rows, Verdict},
+    judging::{Judged, denial},
     names::{Learnt, Lookup},
-    relay::{Copying, KnownStatements, Origin, Prepared, Relay},
+    relay::{Copying, Origin, Prepared, Relay},
 };
 use crate::{
-    domain::{decision::Denial, event::AuditEvent, ids::PolicyId, statement::SessionEffect},
+    domain::{decision::Denial, event::AuditEvent, statement::SessionEffect},
     protocol::{
         postgres::{
             Frame,
-            backend::TransactionStatus,
             frontend::{self, Kind, Message},
             peek_header, split_frame,
         },
         wire::WireError,
     },
-    sql::postgres::unknown_relations,
 };
 
 /// No message of a client but COPY data, which is passed on as it comes, may be larger.
@@ -41,17 +40,11 @@ enum Taken {
     Wait,
 }
 
-/// A verdict, or the need to wait for one.
-enum Judged {
-    Verdict(Arc<Verdict>),
-    Wait,
-}
-
 /// Messages of one go: staged bytes go upstream once the events are durable.
 #[derive(Default)]
-struct Batched {
-    staged: BytesMut,
-    events: Vec<AuditEvent>,
+pub(super) struct Batched {
+    pub(super) staged: BytesMut,
+    pub(super) events: Vec<AuditEvent>,
 }
 
 impl Relay<'_> {
@@ -374,101 +367,6 @@ impl Relay<'_> {
         Ok(())
     }
 
-    async fn judge(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
-        self.check_identity().await?;
-        self.refresh_if_aged(batched).await?;
-        if self.schema_changed {
-            match self.may_refresh(batched) {
-                Refresh::Now => self.refresh_catalogue().await?,
-                Refresh::AfterDraining => return Ok(Judged::Wait),
-                Refresh::NotInThisTransaction => {}
-                Refresh::NeedsSync => {
-                    return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
-                }
-            }
-        }
-        let mut reading = self.room.judge.read(text, &self.snapshot.catalogue);
-        if let Ok(statements) = &reading {
-            let executes = statements
-                .iter()
-                .any(|statement| matches!(statement.session_effect, SessionEffect::Execute { .. }));
-            if executes && !self.queue.is_empty() {
-                return Ok(Judged::Wait);
-            }
-            let unknown = statements
-                .iter()
-                .any(|statement| !unknown_relations(statement, &self.snapshot.catalogue).is_empty());
-            if unknown {
-                match self.may_refresh(batched) {
-                    Refresh::Now => {
-                        self.refresh_catalogue().await?;
-                        reading = self.room.judge.read(text, &self.snapshot.catalogue);
-                    }
-                    Refresh::AfterDraining => return Ok(Judged::Wait),
-                    // Nothing runs in a failed transaction.
-                    Refresh::NotInThisTransaction => {}
-                    Refresh::NeedsSync => {
-                        return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
-                    }
-                }
-            }
-        }
-        let prepared = KnownStatements { names: &self.statements, batch: self.batch };
-        let verdict =
-            self.room.judge.decide(&self.asker, self.facts, &self.snapshot.catalogue, reading, &prepared);
-        Ok(Judged::Verdict(Arc::new(verdict)))
-    }
-
-    /// Judges a prepared statement as it stands now: policies, schema and identity may have changed since.
-    async fn judge_again(&mut self, prepared: &Prepared, batched: &Batched) -> Result<Judged, Ending> {
-        let current = prepared.verdict.policy_epoch == self.room.judge.policy_epoch()
-            && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
-            && !self.schema_changed;
-        if current {
-            self.check_identity().await?;
-            return Ok(Judged::Verdict(Arc::clone(&prepared.verdict)));
-        }
-        match prepared.origin {
-            Origin::Parse => self.judge(&prepared.text, batched).await,
-            Origin::Sql => Ok(Judged::Verdict(Arc::new(self.refused_verdict(denial(
-                "policies or schema have changed since this statement was prepared",
-                Some("PREPARE it again."),
-                "prepared-outdated",
-            ))))),
-        }
-    }
-
-    /// Reads the schema anew when the snapshot is old and the session has nothing under way; an old snapshot
-    /// without a known change is good enough to finish what is under way.
-    async fn refresh_if_aged(&mut self, batched: &Batched) -> Result<(), Ending> {
-        if !self.snapshot.is_fresh(Instant::now()) && matches!(self.may_refresh(batched), Refresh::Now) {
-            self.refresh_catalogue().await?;
-        }
-        Ok(())
-    }
-
-    fn may_refresh(&self, batched: &Batched) -> Refresh {
-        if !self.queue.is_empty() || !batched.staged.is_empty() {
-            // Even a failed transaction is only known to have failed once everything is answered.
-            return if self.unsynced && self.only_unsynced_owed() {
-                Refresh::NeedsSync
-            } else {
-                Refresh::AfterDraining
-            };
-        }
-        match self.transaction {
-            TransactionStatus::Failed => Refresh::NotInThisTransaction,
-            _ if self.unsynced => Refresh::NeedsSync,
-            _ => Refresh::Now,
-        }
-    }
-
-    /// Whether what is owed belongs to the batch that the client has not ended yet, so that waiting may be in vain:
-    /// the server answers it when a Sync or Flush comes.
-    pub(super) fn only_unsynced_owed(&self) -> bool {
-        !self.queue.iter().any(|expected| matches!(expected, Expected::Sync(_) | Expected::Simple(..)))
-    }
-
     /// Notes the meaning that SQL's PREPARE gives a name.
     fn learn_prepare(&mut self, text: &str, verdict: &Arc<Verdict>) -> Option<(Vec<u8>, Learnt)> {
         let SessionEffect::Prepare { name, statement } = &verdict.statements.first()?.session_effect else {
@@ -498,28 +396,6 @@ impl Relay<'_> {
             self.schema_changed = true;
         }
     }
-
-    /// The verdict on what cannot even be read.
-    fn refused_verdict(&self, denial: Denial) -> Verdict {
-        Verdict {
-            statements: Arc::from([]),
-            denial: Some(Arc::new(denial)),
-            policies: Vec::new(),
-            masks: crate::domain::decision::MaskPlan::default(),
-            target_masks: Arc::default(),
-            catalogue: Arc::clone(&self.snapshot.catalogue),
-            policy_epoch: self.room.judge.policy_epoch(),
-            rows: Rows::Clear,
-        }
-    }
-}
-
-/// Whether the schema can be read over the session's own connection now.
-enum Refresh {
-    Now,
-    AfterDraining,
-    NotInThisTransaction,
-    NeedsSync,
 }
 
 fn request(
@@ -540,20 +416,4 @@ fn text(sql: &[u8]) -> Result<&str, Denial> {
     std::str::from_utf8(sql).map_err(|_| {
         denial("the statement is not valid UTF-8", Some("Set the client's encoding to UTF8."), "not-utf8")
     })
-}
-
-fn needs_sync() -> Denial {
-    denial(
-        "the schema may have changed in this pipeline, and cannot be read in the middle of it",
-        Some("End the pipeline with Sync before the next statement."),
-        "schema-in-pipeline",
-    )
-}
-
-fn denial(reason: &str, hint: Option<&str>, rule: &str) -> Denial {
-    Denial {
-        reason: reason.to_owned(),
-        hint: hint.map(ToOwned::to_owned),
-        policies: vec![PolicyId(format!("builtin/{rule}").into())],
-    }
 }

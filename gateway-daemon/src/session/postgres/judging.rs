@@ -1,0 +1,185 @@
+//! From a statement's text to its verdict, against a schema that is fresh enough: when it has to be read again, and
+//! when the session must first wait for the server.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    ending::Ending,
+    expected::Expected,
+    judge::{Rows, Verdict},
+    relay::{KnownStatements, Origin, Prepared, Relay},
+    requests::Batched,
+};
+use crate::{
+    domain::{
+        catalogue::Catalogue,
+        decision::{Denial, MaskPlan},
+        ids::PolicyId,
+        statement::{SessionEffect, Statement},
+    },
+    protocol::postgres::backend::TransactionStatus,
+    sql::postgres::unknown_relations,
+};
+
+/// A verdict, or the need to wait for one.
+pub(super) enum Judged {
+    Verdict(Arc<Verdict>),
+    Wait,
+}
+
+/// Whether the schema can be read over the session's own connection now.
+enum Refresh {
+    Now,
+    AfterDraining,
+    NotInThisTransaction,
+    NeedsSync,
+}
+
+impl Relay<'_> {
+    /// Reads and judges a text as things stand now.
+    pub(super) async fn judge(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
+        self.check_identity().await?;
+        self.refresh_if_aged(batched).await?;
+        if self.schema_changed {
+            match self.may_refresh(batched) {
+                Refresh::Now => self.refresh_catalogue().await?,
+                Refresh::AfterDraining => return Ok(Judged::Wait),
+                Refresh::NotInThisTransaction => {}
+                Refresh::NeedsSync => {
+                    return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
+                }
+            }
+        }
+        let mut reading = self.room.judge.read(text, &self.snapshot.catalogue);
+        // Whether the statements may meet another schema than the one that they are read against.
+        let mut unsure = self.schema_changed;
+        if let Ok(statements) = &reading {
+            let executes = statements
+                .iter()
+                .any(|statement| matches!(statement.session_effect, SessionEffect::Execute { .. }));
+            if executes && !self.queue.is_empty() {
+                return Ok(Judged::Wait);
+            }
+            if names_unknown_relations(statements, &self.snapshot.catalogue) {
+                unsure = true;
+                match self.may_refresh(batched) {
+                    Refresh::Now => {
+                        self.refresh_catalogue().await?;
+                        reading = self.room.judge.read(text, &self.snapshot.catalogue);
+                        unsure = reading.as_ref().is_ok_and(|statements| {
+                            names_unknown_relations(statements, &self.snapshot.catalogue)
+                        });
+                    }
+                    Refresh::AfterDraining => return Ok(Judged::Wait),
+                    // Nothing runs in a failed transaction.
+                    Refresh::NotInThisTransaction => {}
+                    Refresh::NeedsSync => {
+                        return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
+                    }
+                }
+            }
+        }
+        let prepared = KnownStatements { names: &self.statements, batch: self.batch };
+        let mut verdict =
+            self.room.judge.decide(&self.asker, self.facts, &self.snapshot.catalogue, reading, &prepared);
+        // One that does not exist is the server's to name. But a message's first statements may make, rename or
+        // bring back what the later ones name; where something is masked, nobody knows what that would show.
+        if unsure && verdict.statements.len() > 1 && !verdict.target_masks.columns.is_empty() {
+            verdict = self.refused_verdict(denial(
+                "the message names relations that are not there before it runs",
+                Some("Send its statements one by one."),
+                "schema-in-message",
+            ));
+        }
+        Ok(Judged::Verdict(Arc::new(verdict)))
+    }
+
+    /// Judges a prepared statement as it stands now: policies, schema and identity may have changed since.
+    pub(super) async fn judge_again(
+        &mut self,
+        prepared: &Prepared,
+        batched: &Batched,
+    ) -> Result<Judged, Ending> {
+        let current = prepared.verdict.policy_epoch == self.room.judge.policy_epoch()
+            && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
+            && !self.schema_changed;
+        if current {
+            self.check_identity().await?;
+            return Ok(Judged::Verdict(Arc::clone(&prepared.verdict)));
+        }
+        match prepared.origin {
+            Origin::Parse => self.judge(&prepared.text, batched).await,
+            Origin::Sql => Ok(Judged::Verdict(Arc::new(self.refused_verdict(denial(
+                "policies or schema have changed since this statement was prepared",
+                Some("PREPARE it again."),
+                "prepared-outdated",
+            ))))),
+        }
+    }
+
+    /// Reads the schema anew when the snapshot is old and the session has nothing under way; an old snapshot
+    /// without a known change is good enough to finish what is under way.
+    pub(super) async fn refresh_if_aged(&mut self, batched: &Batched) -> Result<(), Ending> {
+        if !self.snapshot.is_fresh(Instant::now()) && matches!(self.may_refresh(batched), Refresh::Now) {
+            self.refresh_catalogue().await?;
+        }
+        Ok(())
+    }
+
+    fn may_refresh(&self, batched: &Batched) -> Refresh {
+        if !self.queue.is_empty() || !batched.staged.is_empty() {
+            // Even a failed transaction is only known to have failed once everything is answered.
+            return if self.unsynced && self.only_unsynced_owed() {
+                Refresh::NeedsSync
+            } else {
+                Refresh::AfterDraining
+            };
+        }
+        match self.transaction {
+            TransactionStatus::Failed => Refresh::NotInThisTransaction,
+            _ if self.unsynced => Refresh::NeedsSync,
+            _ => Refresh::Now,
+        }
+    }
+
+    /// Whether what is owed belongs to the batch that the client has not ended yet, so that waiting may be in vain:
+    /// the server answers it when a Sync or Flush comes.
+    pub(super) fn only_unsynced_owed(&self) -> bool {
+        !self.queue.iter().any(|expected| matches!(expected, Expected::Sync(_) | Expected::Simple(..)))
+    }
+
+    /// The verdict on what cannot even be read.
+    pub(super) fn refused_verdict(&self, denial: Denial) -> Verdict {
+        Verdict {
+            statements: Arc::from([]),
+            denial: Some(Arc::new(denial)),
+            policies: Vec::new(),
+            masks: MaskPlan::default(),
+            target_masks: Arc::default(),
+            catalogue: Arc::clone(&self.snapshot.catalogue),
+            policy_epoch: self.room.judge.policy_epoch(),
+            rows: Rows::Clear,
+        }
+    }
+}
+
+fn names_unknown_relations(statements: &[Statement], catalogue: &Catalogue) -> bool {
+    statements.iter().any(|statement| !unknown_relations(statement, catalogue).is_empty())
+}
+
+fn needs_sync() -> Denial {
+    denial(
+        "the schema may have changed in this pipeline, and cannot be read in the middle of it",
+        Some("End the pipeline with Sync before the next statement."),
+        "schema-in-pipeline",
+    )
+}
+
+/// A refusal by a rule that no policy can lift.
+pub(super) fn denial(reason: &str, hint: Option<&str>, rule: &str) -> Denial {
+    Denial {
+        reason: reason.to_owned(),
+        hint: hint.map(ToOwned::to_owned),
+        policies: vec![PolicyId(format!("builtin/{rule}").into())],
+    }
+}
