@@ -30,8 +30,8 @@ const CACHED_TEXT_BYTES: usize = 4 * 1024;
 /// How many texts are remembered as read.
 const CACHED_TEXTS: u64 = 20_000;
 
-/// A message's statements, read against one catalogue.
-type Reading = Result<Arc<[Statement]>, Arc<Denial>>;
+/// A message's statements, read against one catalogue; or why they cannot be.
+pub type Reading = Result<Arc<[Statement]>, Arc<Denial>>;
 
 /// Reads and judges for all sessions; what was read is remembered by exact text and catalogue.
 #[derive(Debug)]

@@ -3,10 +3,12 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::task::block_in_place;
+
 use super::{
     ending::Ending,
     expected::Expected,
-    judge::{Rows, Verdict},
+    judge::{Reading, Rows, Verdict},
     relay::{KnownStatements, Origin, Prepared, Relay},
     requests::Batched,
 };
@@ -20,6 +22,9 @@ use crate::{
     protocol::postgres::backend::TransactionStatus,
     sql::postgres::unknown_relations,
 };
+
+/// Reading a text up to this length takes less than handing the worker's other tasks on.
+const QUICK_TEXT_BYTES: usize = 4 * 1024;
 
 /// A verdict, or the need to wait for one.
 pub(super) enum Judged {
@@ -50,7 +55,7 @@ impl Relay<'_> {
                 }
             }
         }
-        let mut reading = self.room.judge.read(text, &self.snapshot.catalogue);
+        let mut reading = self.read(text);
         // Whether the statements may meet another schema than the one that they are read against.
         let mut unsure = self.schema_changed;
         if let Ok(statements) = &reading {
@@ -65,7 +70,7 @@ impl Relay<'_> {
                 match self.may_refresh(batched) {
                     Refresh::Now => {
                         self.refresh_catalogue().await?;
-                        reading = self.room.judge.read(text, &self.snapshot.catalogue);
+                        reading = self.read(text);
                         unsure = reading.as_ref().is_ok_and(|statements| {
                             names_unknown_relations(statements, &self.snapshot.catalogue)
                         });
@@ -92,6 +97,13 @@ impl Relay<'_> {
             ));
         }
         Ok(Judged::Verdict(Arc::new(verdict)))
+    }
+
+    /// Reads a text against the session's schema. A long one may take a while: others are served by another thread
+    /// meanwhile.
+    fn read(&self, text: &str) -> Reading {
+        let read = || self.room.judge.read(text, &self.snapshot.catalogue);
+        if text.len() > QUICK_TEXT_BYTES { block_in_place(read) } else { read() }
     }
 
     /// Judges a prepared statement as it stands now: policies, schema and identity may have changed since.
