@@ -190,6 +190,46 @@ fn a_message_that_makes_what_it_reads_is_refused_where_something_is_masked() {
 }
 
 #[test]
+fn a_change_of_the_schema_that_is_rolled_back_leaves_no_gap_behind() {
+    let stage = stage_with_ddl();
+    stage.postgres.admin("ALTER TABLE customers OWNER TO app_agent");
+    // Other objects of the owner stand in the column's way.
+    stage.postgres.admin("DROP VIEW contacts");
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    // Every column that is masked: a name that is not known would be taken for any of those that are left.
+    let drop_columns = "ALTER TABLE customers DROP COLUMN email CASCADE, DROP COLUMN phone CASCADE, \
+                        DROP COLUMN ssn CASCADE";
+    let secret = "SELECT upper(email) FROM customers WHERE id = 1";
+    for (begin, undo) in [("BEGIN", "ROLLBACK"), ("BEGIN; SAVEPOINT s", "ROLLBACK TO s")] {
+        for together in [false, true] {
+            assert!(client.query(begin).errors.is_empty());
+            let dropped = client.query(drop_columns);
+            assert!(dropped.errors.is_empty(), "{dropped:?}");
+            // This one is judged by the schema without the columns.
+            assert_eq!(client.query("SELECT count(*) FROM customers").texts(), [["300"]]);
+            let reply = if together {
+                client.query(&format!("{undo}; {secret}"))
+            } else {
+                assert!(client.query(undo).errors.is_empty());
+                client.query(secret)
+            };
+            assert!(!shown(&reply).to_lowercase().contains("hopper"), "{undo}, {together}: {reply:?}");
+            client.query("ROLLBACK");
+        }
+    }
+    // The answer to a message before the change must not be taken for the end of the change.
+    client.send(b'Q', b"SELECT 1\0");
+    client.send(b'Q', format!("BEGIN; {drop_columns}\0").as_bytes());
+    assert!(client.until_ready().errors.is_empty());
+    assert_eq!(client.until_ready().status, 'T');
+    assert_eq!(client.query("SELECT count(*) FROM customers").texts(), [["300"]]);
+    client.query("ROLLBACK");
+    let reply = client.query(secret);
+    assert!(reply.rows.len() == 1 && !shown(&reply).to_lowercase().contains("hopper"), "{reply:?}");
+}
+
+#[test]
 fn a_copy_from_in_a_pipeline_is_no_tunnel_for_a_query() {
     let stage = Stage::new();
     let mut agent = stage.agent();

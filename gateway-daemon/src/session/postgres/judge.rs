@@ -124,6 +124,11 @@ impl Verdict {
         })
     }
 
+    /// Whether the statements may end a transaction, or undo part of it.
+    pub fn ends_or_undoes(&self) -> bool {
+        may_undo(&self.statements)
+    }
+
     /// Whether the message switches the connection to COPY FROM STDIN.
     pub fn copies_from_client(&self) -> bool {
         self.statements.iter().any(|statement| statement.copy == Some(CopyDirection::FromClient))
@@ -282,6 +287,11 @@ fn refuse(reason: &str, hint: &str, rule: &str) -> Arc<Denial> {
         hint: Some(hint.to_owned()),
         policies: vec![PolicyId(format!("builtin/{rule}").into())],
     })
+}
+
+/// Whether one of the statements is about transactions: BEGIN, COMMIT, ROLLBACK, SAVEPOINT and their like.
+pub fn may_undo(statements: &[Statement]) -> bool {
+    statements.iter().flat_map(|statement| &statement.effects).any(|effect| effect.verb == Verb::Transaction)
 }
 
 /// A sentence for the audit record of what could not be read in `statements`; empty when all could.

@@ -8,7 +8,7 @@ use tokio::task::block_in_place;
 use super::{
     ending::Ending,
     expected::Expected,
-    judge::{Reading, Rows, Verdict},
+    judge::{Reading, Rows, Verdict, may_undo},
     relay::{KnownStatements, Origin, Prepared, Relay},
     requests::Batched,
 };
@@ -59,6 +59,7 @@ impl Relay<'_> {
         // Whether the statements may meet another schema than the one that they are read against.
         let mut unsure = self.schema_changed;
         if let Ok(statements) = &reading {
+            unsure |= self.schema_unsettled && may_undo(statements);
             let executes = statements
                 .iter()
                 .any(|statement| matches!(statement.session_effect, SessionEffect::Execute { .. }));
@@ -73,6 +74,7 @@ impl Relay<'_> {
                         reading = self.read(text);
                         unsure = reading.as_ref().is_ok_and(|statements| {
                             names_unknown_relations(statements, &self.snapshot.catalogue)
+                                || (self.schema_unsettled && may_undo(statements))
                         });
                     }
                     Refresh::AfterDraining => return Ok(Judged::Wait),

@@ -72,6 +72,10 @@ pub(super) enum Copying {
 }
 
 /// A session after login.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one session, not states of one thing"
+)]
 pub(super) struct Relay<'a> {
     pub(super) room: &'a Postgres,
     pub(super) about: About,
@@ -81,8 +85,10 @@ pub(super) struct Relay<'a> {
     pub(super) client: &'a mut Side<TcpStream>,
     pub(super) upstream: Side<Transport>,
     pub(super) snapshot: Snapshot,
-    /// A statement of this session has changed the schema since the snapshot.
+    /// The schema may have changed under the snapshot by a statement of this session.
     pub(super) schema_changed: bool,
+    /// A change of the schema may yet be undone: the transaction that made it has not ended.
+    pub(super) schema_unsettled: bool,
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,
     pub(super) portals: Names<Option<Arc<Prepared>>>,
@@ -129,6 +135,7 @@ impl<'a> Relay<'a> {
             upstream,
             snapshot,
             schema_changed: false,
+            schema_unsettled: false,
             queue: VecDeque::new(),
             statements: Names::default(),
             portals: Names::default(),

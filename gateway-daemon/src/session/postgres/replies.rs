@@ -302,7 +302,11 @@ impl Relay<'_> {
                 // Portals end with their transaction.
                 self.portals.clear();
             }
-            if self.schema_changed {
+            // With answers still owed, the change may be one of theirs.
+            if self.schema_unsettled && self.queue.is_empty() {
+                self.schema_unsettled = false;
+                // Kept or undone: what was read in the transaction may be neither.
+                self.schema_changed = true;
                 self.room.catalogues.outdate(&self.place).await;
             }
         }

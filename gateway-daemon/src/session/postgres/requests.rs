@@ -394,6 +394,11 @@ impl Relay<'_> {
         }
         if verdict.changes_schema() {
             self.schema_changed = true;
+            self.schema_unsettled = true;
+        }
+        // A snapshot of the change is none of the schema that a ROLLBACK, also to a savepoint, brings back.
+        if self.schema_unsettled && verdict.ends_or_undoes() {
+            self.schema_changed = true;
         }
     }
 }
