@@ -131,10 +131,24 @@ impl Drop for Postgres {
     }
 }
 
-/// A port of loopback that was free a moment ago.
+/// A port of loopback that nothing listens on, given out once. It lies below the ports that the kernel gives to outgoing
+/// connections: one of those could take it before the server does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    use std::{
+        hash::{BuildHasher as _, RandomState},
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+    };
+    const FIRST: u16 = 12_000;
+    const COUNT: u64 = 20_000;
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(()) % COUNT));
+    (0..COUNT)
+        .map(|_| FIRST + u16::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % COUNT).expect("a port"))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// Whether something listens there.
