@@ -101,7 +101,7 @@ impl Gateway {
         let about =
             About { session: session_id(&flow), flow: Arc::clone(&flow), identity: None, target: None };
         let Some(workload) = self.intercept.workload(flow.captured_cgroup) else {
-            let denial = denial(
+            let denial = Denial::builtin(
                 "the connection's cgroup is not captured any more".to_owned(),
                 "Start the process again.",
                 "unattributed",
@@ -117,7 +117,7 @@ impl Gateway {
         let target = self.targets.load().find(flow.original_destination).cloned();
         if detected != Detected::Postgres {
             let denial = match target {
-                Some(target) => denial(
+                Some(target) => Denial::builtin(
                     format!("target {} speaks PostgreSQL, and this connection does not", target.facts.name),
                     "Use a PostgreSQL client.",
                     "protocol",
@@ -164,7 +164,7 @@ impl Gateway {
         let principal = match self.identity.principal_for(flow).await {
             Ok(principal) => principal,
             Err(error) => {
-                let denial = denial(
+                let denial = Denial::builtin(
                     error.to_string(),
                     "Enrol a valid token with `nodegate identity enrol`, or start with `nodegate run --token-file`.",
                     "identity",
@@ -187,7 +187,7 @@ impl Gateway {
     pub async fn refuse_for_want_of_room(&self, arrival: Arrival, limit: u32) {
         let flow = Arc::new(arrival.flow);
         let about = About { session: session_id(&flow), flow, identity: None, target: None };
-        let denial = denial(
+        let denial = Denial::builtin(
             format!("{limit} sessions are open, as many as limits.sessions allows"),
             "Close idle connections, or ask the operator to raise the limit.",
             "sessions",
@@ -268,13 +268,9 @@ fn session_id(flow: &Flow) -> SessionId {
 }
 
 fn no_target(flow: &Flow) -> Denial {
-    denial(
+    Denial::builtin(
         format!("{} is not a target of this node's configuration", flow.original_destination),
         "Ask the operator to add it as a target.",
         "unknown-target",
     )
-}
-
-fn denial(reason: String, hint: &str, rule: &str) -> Denial {
-    Denial { reason, hint: Some(hint.to_owned()), policies: vec![PolicyId(format!("builtin/{rule}").into())] }
 }

@@ -67,6 +67,17 @@ pub struct Denial {
     pub policies: Vec<PolicyId>,
 }
 
+impl Denial {
+    /// A refusal by a rule that no policy can lift: `builtin/<rule>`.
+    pub fn builtin(reason: impl Into<String>, hint: &str, rule: &str) -> Self {
+        Self {
+            reason: reason.into(),
+            hint: Some(hint.to_owned()),
+            policies: vec![PolicyId(format!("builtin/{rule}").into())],
+        }
+    }
+}
+
 /// The answer to an [`Action`](super::action::Action).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {

@@ -282,11 +282,7 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Read
 }
 
 fn refuse(reason: &str, hint: &str, rule: &str) -> Arc<Denial> {
-    Arc::new(Denial {
-        reason: reason.to_owned(),
-        hint: Some(hint.to_owned()),
-        policies: vec![PolicyId(format!("builtin/{rule}").into())],
-    })
+    Arc::new(Denial::builtin(reason, hint, rule))
 }
 
 /// Whether one of the statements is about transactions: BEGIN, COMMIT, ROLLBACK, SAVEPOINT and their like.

@@ -16,7 +16,6 @@ use crate::{
     domain::{
         catalogue::Catalogue,
         decision::{Denial, MaskPlan},
-        ids::PolicyId,
         statement::{SessionEffect, Statement},
     },
     protocol::postgres::backend::TransactionStatus,
@@ -92,9 +91,9 @@ impl Relay<'_> {
         // One that does not exist is the server's to name. But a message's first statements may make, rename or
         // bring back what the later ones name; where something is masked, nobody knows what that would show.
         if unsure && verdict.statements.len() > 1 && !verdict.target_masks.columns.is_empty() {
-            verdict = self.refused_verdict(denial(
+            verdict = self.refused_verdict(Denial::builtin(
                 "the message names relations that are not there before it runs",
-                Some("Send its statements one by one."),
+                "Send its statements one by one.",
                 "schema-in-message",
             ));
         }
@@ -123,9 +122,9 @@ impl Relay<'_> {
         }
         match prepared.origin {
             Origin::Parse => self.judge(&prepared.text, batched).await,
-            Origin::Sql => Ok(Judged::Verdict(Arc::new(self.refused_verdict(denial(
+            Origin::Sql => Ok(Judged::Verdict(Arc::new(self.refused_verdict(Denial::builtin(
                 "policies or schema have changed since this statement was prepared",
-                Some("PREPARE it again."),
+                "PREPARE it again.",
                 "prepared-outdated",
             ))))),
         }
@@ -182,18 +181,9 @@ fn names_unknown_relations(statements: &[Statement], catalogue: &Catalogue) -> b
 }
 
 fn needs_sync() -> Denial {
-    denial(
+    Denial::builtin(
         "the schema may have changed in this pipeline, and cannot be read in the middle of it",
-        Some("End the pipeline with Sync before the next statement."),
+        "End the pipeline with Sync before the next statement.",
         "schema-in-pipeline",
     )
-}
-
-/// A refusal by a rule that no policy can lift.
-pub(super) fn denial(reason: &str, hint: Option<&str>, rule: &str) -> Denial {
-    Denial {
-        reason: reason.to_owned(),
-        hint: hint.map(ToOwned::to_owned),
-        policies: vec![PolicyId(format!("builtin/{rule}").into())],
-    }
 }

@@ -9,7 +9,7 @@ use super::{
     ending::Ending,
     expected::{Expected, Request},
     judge::{Rows, Verdict},
-    judging::{Judged, denial},
+    judging::Judged,
     names::{Learnt, Lookup},
     relay::{Copying, Origin, Prepared, Relay},
 };
@@ -150,9 +150,9 @@ impl Relay<'_> {
                 batched.staged.extend_from_slice(frame.raw());
             }
             Message::FunctionCall { .. } => {
-                let denial = denial(
+                let denial = Denial::builtin(
                     "fastpath function calls are not judged, so they are refused",
-                    Some("Call the function in a SELECT."),
+                    "Call the function in a SELECT.",
                     "function-call",
                 );
                 let verdict = Arc::new(self.refused_verdict(denial));
@@ -308,9 +308,9 @@ impl Relay<'_> {
                 (Arc::clone(&prepared.text), verdict)
             }
             None => {
-                let denial = denial(
+                let denial = Denial::builtin(
                     "this portal was not made by a Bind on this connection",
-                    Some("Run FETCH for a cursor."),
+                    "Run FETCH for a cursor.",
                     "unknown-portal",
                 );
                 (Arc::from(""), Arc::new(self.refused_verdict(denial)))
@@ -419,6 +419,6 @@ fn stage_refused_parse(staged: &mut BytesMut) -> Result<(), Ending> {
 
 fn text(sql: &[u8]) -> Result<&str, Denial> {
     std::str::from_utf8(sql).map_err(|_| {
-        denial("the statement is not valid UTF-8", Some("Set the client's encoding to UTF8."), "not-utf8")
+        Denial::builtin("the statement is not valid UTF-8", "Set the client's encoding to UTF8.", "not-utf8")
     })
 }

@@ -12,7 +12,7 @@ use super::{
     transport::{End, Side},
 };
 use crate::{
-    domain::{decision::Denial, ids::PolicyId},
+    domain::decision::Denial,
     protocol::postgres::{StartupPacket, backend::Message, split_startup},
 };
 
@@ -231,11 +231,7 @@ fn command_line(options: &str) -> Result<Vec<(String, String)>, Denial> {
 }
 
 fn refuse(reason: String, hint: &str) -> Denial {
-    Denial {
-        reason,
-        hint: Some(hint.to_owned()),
-        policies: vec![PolicyId::from("builtin/startup-parameter")],
-    }
+    Denial::builtin(reason, hint, "startup-parameter")
 }
 
 #[cfg(test)]
