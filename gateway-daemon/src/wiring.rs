@@ -30,9 +30,12 @@ use crate::{
     config::checked::{self, Config},
     connection::{Counters, Gateway, targets::Targets},
     credential::Provider,
-    domain::event::{AuditEvent, EventKind, Outcome},
+    domain::{
+        event::{AuditEvent, EventKind, Outcome},
+        promise::Promise,
+    },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
-    intercept::{self, Arrival, Intercept, InterceptError, KernelRefusal, Streams, Unattributed},
+    intercept::{self, Arrival, Intercept, InterceptError, KernelRefusal, Streams, Unattributed, probe},
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
     session::postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
@@ -69,6 +72,14 @@ pub enum Error {
     /// The kernel side.
     #[error(transparent)]
     Intercept(#[from] InterceptError),
+    /// Promises that this node breaks.
+    #[error(
+        "this node cannot keep what `mode: enforce` promises ({}); see `nodegate doctor`, and accept what that costs with \
+         `capture: {{ accept: [{}] }}`",
+        .0.iter().map(|promise| format!("{}: {}", promise.name, promise.cost)).collect::<Vec<_>>().join("; "),
+        .0.iter().map(|promise| promise.name).collect::<Vec<_>>().join(", ")
+    )]
+    Promises(Vec<&'static Promise>),
     /// A target's TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -143,6 +154,7 @@ async fn daemon(config: Config) -> Result<(), Error> {
 }
 
 async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Error> {
+    keep_promises(config)?;
     let mut settings = audit::Settings::new(config.audit.dir.join("audit"));
     settings.retention = Duration::from_secs(u64::from(config.audit.retention_days) * 24 * 3600);
     let audit = AuditLog::open(settings)?;
@@ -186,6 +198,18 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))
+}
+
+/// What a node cannot keep is accepted by name, or nothing is enforced on it.
+fn keep_promises(config: &Config) -> Result<(), Error> {
+    let broken = probe::broken(&config.capture.accept);
+    if config.mode.enforces() && !broken.is_empty() {
+        return Err(Error::Promises(broken));
+    }
+    for promise in broken.iter().chain(&config.capture.accept) {
+        warn!("{} is not kept on this node: {}", promise.name, promise.cost);
+    }
+    Ok(())
 }
 
 fn issuers(identity: &checked::Identity) -> Vec<IssuerSettings> {

@@ -164,7 +164,7 @@ impl Daemon {
              policy: {{ dir: policies }}\n\
              audit: {{ dir: state, retention_days: 7, on_failure: deny }}\n\
              admin: {{ socket: nodegate.sock }}\n\
-             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name} }}\n",
+             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, accept: [af-packet, socket-families, unix-connect] }}\n",
             url = issuer.url(),
             sources =
                 settings.sources.iter().fold(String::new(), |all, source| all + "    - " + source + "\n"),

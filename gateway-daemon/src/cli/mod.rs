@@ -3,6 +3,7 @@
 mod audit;
 mod capture;
 mod daemon;
+mod doctor;
 mod identity;
 mod policy;
 mod run;
@@ -41,6 +42,7 @@ enum Command {
     Run(run::RunArgs),
     Capture(capture::CaptureArgs),
     Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
     Identity(identity::IdentityArgs),
     Policy(policy::PolicyArgs),
     Audit(audit::AuditArgs),
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => return run::run(&args, &connection),
         Command::Policy(args) => return policy::run(args),
         Command::Audit(args) => return audit::run(args),
+        Command::Doctor(args) => return doctor::run(&args),
         Command::Daemon(args) => daemon::run(&args, socket),
         Command::Capture(args) => capture::run(args, &connection),
         Command::Status(args) => status::run(&args, &connection),

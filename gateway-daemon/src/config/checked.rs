@@ -6,6 +6,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::Cidr;
 use crate::domain::{
     action::TargetFacts, address::OriginalDestination, credential::PasswordSource, ids::TargetName,
+    mode::Mode, promise::Promise,
 };
 
 /// Where the admin API is unless the configuration or the command line says otherwise.
@@ -32,13 +33,6 @@ pub struct Config {
     pub capture: Capture,
     /// Bounds on what captured agents can take.
     pub limits: Limits,
-}
-
-/// What to do with what policy refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Refuse it.
-    Enforce,
 }
 
 /// Who may vouch for an agent, and where tokens are found.
@@ -206,6 +200,8 @@ pub struct Capture {
     pub pins: PathBuf,
     /// Cgroup below the cgroup2 mount where `nodegate run` makes its cgroups; relative, no `..`.
     pub cgroup_parent: String,
+    /// Promises that need not be kept.
+    pub accept: Vec<&'static Promise>,
 }
 
 /// Bounds on what captured agents can take.

@@ -156,6 +156,8 @@ pub(super) struct Admin {
 pub(super) struct Capture {
     pub pins: Option<At<String>>,
     pub cgroup_parent: Option<At<String>>,
+    #[serde(default)]
+    pub accept: Vec<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

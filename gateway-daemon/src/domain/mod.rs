@@ -8,6 +8,8 @@ pub mod decision;
 pub mod event;
 pub mod flow;
 pub mod ids;
+pub mod mode;
 pub mod principal;
+pub mod promise;
 pub mod sensitive;
 pub mod statement;

@@ -225,6 +225,19 @@ impl Kernel {
     }
 }
 
+/// Loads every program, without pins, and lets go of it again: whether this kernel's verifier takes them.
+pub(super) fn try_programs() -> Result<usize, InterceptError> {
+    if OBJECT.is_empty() {
+        return Err(InterceptError::NoObject);
+    }
+    let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &0_u8, false).load(OBJECT)?;
+    for name in PROGRAMS {
+        let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
+        load_program(program).map_err(|source| InterceptError::Program { name, source })?;
+    }
+    Ok(PROGRAMS.len())
+}
+
 /// `aya-log` writes to the `log` crate's logger, which `tracing-subscriber` installs.
 fn log_pump(ebpf: &mut Ebpf) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>, InterceptError> {
     let mut logger = EbpfLogger::init(ebpf).map_err(|_| InterceptError::Incomplete("its log buffer"))?;

@@ -11,6 +11,7 @@ mod handle;
 mod kernel;
 mod links;
 mod namespaces;
+pub mod probe;
 mod refusals;
 mod runs;
 mod sys;

@@ -1,6 +1,8 @@
 //! The system calls that no safe wrapper among our dependencies offers. Nothing else in this room is `unsafe`.
 #![expect(unsafe_code, reason = "raw system calls, each with its reason")]
 
+pub(super) mod load;
+
 use std::{
     ffi::{CString, OsStr},
     io,

@@ -16,6 +16,10 @@ use super::{
     error::{nearest, position},
     raw::{self, At},
 };
+use crate::domain::{
+    mode::Mode,
+    promise::{PROMISES, Promise, promise},
+};
 
 /// What is said of everything that a later version brings.
 const LATER: &str = "comes with a later version of nodegate";
@@ -68,12 +72,10 @@ impl Checker {
         })
     }
 
-    fn mode(&mut self, mode: Option<&At<String>>) -> Option<checked::Mode> {
+    fn mode(&mut self, mode: Option<&At<String>>) -> Option<Mode> {
         match mode {
-            None => Some(checked::Mode::Enforce),
-            Some(mode) => {
-                self.word(mode, "mode", &["enforce"], &["observe", "shadow"]).map(|_| checked::Mode::Enforce)
-            }
+            None => Some(Mode::Enforce),
+            Some(mode) => self.word(mode, "mode", &["enforce"], &["observe", "shadow"]).and_then(Mode::named),
         }
     }
 
@@ -146,7 +148,18 @@ impl Checker {
                 }
             }
         };
-        Some(checked::Capture { pins: pins?, cgroup_parent: cgroup_parent? })
+        let accept: Vec<_> = capture.accept.iter().map(|name| self.accepted(name)).collect();
+        Some(checked::Capture {
+            pins: pins?,
+            cgroup_parent: cgroup_parent?,
+            accept: accept.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    /// A promise that need not be kept, by its name.
+    fn accepted(&mut self, at: &At<String>) -> Option<&'static Promise> {
+        let names: Vec<&'static str> = PROMISES.iter().map(|promise| promise.name).collect();
+        self.word(at, "promise", &names, &[]).and_then(promise)
     }
 
     fn limits(&mut self, limits: &raw::Limits) -> Option<checked::Limits> {

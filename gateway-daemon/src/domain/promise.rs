@@ -1,0 +1,49 @@
+//! What capture promises on every kernel, by names that stay: `nodegate doctor` prints them, and `capture.accept` of the
+//! configuration takes them. One that a kernel cannot keep costs what its row says.
+
+/// A promise that some kernels cannot keep, and that an operator may do without, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    /// Its name, in `doctor` and in `capture.accept`.
+    pub name: &'static str,
+    /// What stays open without it.
+    pub cost: &'static str,
+}
+
+/// All of them.
+pub const PROMISES: &[Promise] = &[
+    Promise {
+        name: "af-packet",
+        cost: "a captured process that holds CAP_NET_RAW can send and read whole frames past every hook: drop that \
+               capability from captured workloads",
+    },
+    Promise {
+        name: "socket-families",
+        cost: "sockets outside the internet families (vsock, netlink, Bluetooth, XDP…) are not seen when they are \
+               made: refuse them by the workload's seccomp profile",
+    },
+    Promise {
+        name: "unix-connect",
+        cost: "a captured process reaches every Unix socket that file permissions let it reach, such as a container \
+               runtime's: mount none into captured workloads",
+    },
+];
+
+/// The promise of that name.
+pub fn promise(name: &str) -> Option<&'static Promise> {
+    PROMISES.iter().find(|promise| promise.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PROMISES, promise};
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for known in PROMISES {
+            assert_eq!(PROMISES.iter().filter(|other| other.name == known.name).count(), 1);
+            assert_eq!(promise(known.name), Some(known));
+        }
+        assert_eq!(promise("af_packet"), None);
+    }
+}

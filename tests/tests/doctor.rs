@@ -1,0 +1,75 @@
+//! What the node can promise: `nodegate doctor`, and a daemon that does not enforce more than that.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{fs, process::Command, time::Duration};
+
+use nodegate_tests::{
+    daemon::{Daemon, Settings, Target},
+    issuer::Issuer,
+    programs::{Said, nodegate, said},
+};
+use serde_json::Value;
+
+fn checks(said: &Said) -> Vec<Value> {
+    said.out.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+}
+
+fn find<'a>(checks: &'a [Value], name: &str) -> &'a Value {
+    checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name} in {checks:?}"))
+}
+
+#[test]
+fn the_doctor_tries_every_hook_and_names_what_no_kernel_closes() {
+    let told = said(Command::new(nodegate()).args(["doctor", "--json"]), "", Duration::from_secs(20));
+    let checks = checks(&told);
+    for name in ["connect4", "connect6", "sendmsg4", "recvmsg6", "getpeername4", "sock-create", "sock-ops"] {
+        assert_eq!(find(&checks, name)["state"], "kept", "{name}");
+        assert!(find(&checks, name)["found"].as_str().unwrap().contains("attaches"), "{name}");
+    }
+    for name in ["cgroup2", "bpffs", "capabilities", "ring-buffer", "sk-storage", "netns-cookie", "programs"]
+    {
+        assert_eq!(find(&checks, name)["state"], "kept", "{name}");
+    }
+    assert_eq!(find(&checks, "af-packet")["state"], "missing");
+    assert_eq!(told.status, 1, "something is missing");
+
+    let table = said(Command::new(nodegate()).arg("doctor"), "", Duration::from_secs(20));
+    assert_eq!(table.status, 1);
+    assert!(table.out.contains("capture: { accept: ["), "{}", table.out);
+}
+
+#[test]
+fn the_doctor_tells_a_user_without_rights_what_they_lack() {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(nodegate());
+    let told = said(command.args(["doctor", "--json"]), "", Duration::from_secs(20));
+    let checks = checks(&told);
+    assert_eq!(told.status, 1);
+    assert!(find(&checks, "capabilities")["found"].as_str().unwrap().contains("CAP_BPF"));
+    assert_eq!(find(&checks, "connect4")["state"], "missing");
+}
+
+#[test]
+fn a_daemon_does_not_enforce_what_its_node_cannot_keep_unless_that_is_accepted_by_name() {
+    let target = Target::shop("shop", "127.0.0.1:5432".parse().unwrap());
+    let mut daemon = Daemon::prepare(&Settings::new(vec![target]), &Issuer::start());
+    let whole = fs::read_to_string(daemon.config()).unwrap();
+    let accepted = "accept: [af-packet, socket-families, unix-connect]";
+    assert!(whole.contains(accepted));
+    let start = |text: String| {
+        fs::write(daemon.config(), text).unwrap();
+        let mut command = Command::new(nodegate());
+        said(command.arg("daemon").arg("--config").arg(daemon.config()), "", Duration::from_secs(20))
+    };
+
+    let refused = start(whole.replace(accepted, "accept: [unix-connect, socket-families]"));
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.err.contains("accept: [af-packet]"), "{}", refused.err);
+    assert!(refused.err.contains("CAP_NET_RAW"), "what it costs: {}", refused.err);
+
+    let unknown = start(whole.replace(accepted, "accept: [af-paket]"));
+    assert!(unknown.err.contains("did you mean `af-packet`?"), "{}", unknown.err);
+
+    fs::write(daemon.config(), &whole).unwrap();
+    daemon.restart();
+}
