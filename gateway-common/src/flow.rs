@@ -7,8 +7,9 @@ use crate::address::Address;
 /// Length of a task's name.
 pub const COMM_LEN: usize = 16;
 
-/// The client's end of a captured connection. While the connection lives, no other socket of that namespace
-/// can have the same end towards the daemon's listener.
+/// The client's end of a captured connection, and which listener it goes to. While the connection lives, no other
+/// socket of that namespace can have the same end towards the same listener; towards the listener of a daemon that
+/// is being replaced it can.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct FlowKey {
@@ -18,19 +19,19 @@ pub struct FlowKey {
     pub address: Address,
     /// Source port, host byte order.
     pub port: u32,
-    /// Zero; map keys are compared as bytes.
-    pub padding: u32,
+    /// Port of the listener, host byte order.
+    pub listener: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 32);
-const _: () = assert!(offset_of!(FlowKey, address) == 8 && offset_of!(FlowKey, port) == 24);
+const _: () = assert!(offset_of!(FlowKey, port) == 24 && offset_of!(FlowKey, listener) == 28);
 
 impl FlowKey {
-    /// The key of a client's end.
+    /// The key of a client's end towards the listener on that port.
     #[inline(always)]
     #[must_use]
-    pub const fn new(netns: u64, address: Address, port: u16) -> Self {
-        Self { netns, address, port: port as u32, padding: 0 }
+    pub const fn new(netns: u64, address: Address, port: u16, listener: u16) -> Self {
+        Self { netns, address, port: port as u32, listener: listener as u32 }
     }
 }
 
@@ -110,9 +111,10 @@ mod tests {
     use super::{Address, FlowKey};
 
     #[test]
-    fn keys_of_different_namespaces_differ_though_the_ends_are_equal() {
-        let end = (Address::LOOPBACK_V4, 40_000);
-        assert_ne!(FlowKey::new(1, end.0, end.1), FlowKey::new(2, end.0, end.1));
-        assert_eq!(FlowKey::new(1, end.0, end.1), FlowKey::new(1, end.0, end.1));
+    fn keys_of_different_namespaces_and_listeners_differ_though_the_ends_are_equal() {
+        let key = |netns, listener| FlowKey::new(netns, Address::LOOPBACK_V4, 40_000, listener);
+        assert_ne!(key(1, 7), key(2, 7));
+        assert_ne!(key(1, 7), key(1, 8));
+        assert_eq!(key(1, 7), key(1, 7));
     }
 }

@@ -15,28 +15,33 @@ pub mod state;
 
 /// Version of every layout in this crate. The daemon pins its maps in a directory of this name: a daemon of
 /// another version makes its own maps and moves the links over, it never reinterprets foreign memory.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// How many levels below the cgroup root the kernel programs look for a captured cgroup.
 pub const MAX_CGROUP_DEPTH: i32 = 32;
 
-/// A daemon that has not written its heartbeat for so long is taken for dead or stopped.
-pub const HEARTBEAT_LIMIT_NS: u64 = 10_000_000_000;
+/// A daemon that has not written its heartbeat for so long is taken for stopped. One that is gone needs no such
+/// limit: its listeners are gone with it.
+pub const HEARTBEAT_LIMIT_NS: u64 = 5_000_000_000;
 
 /// Names of the maps, as pinned.
 pub mod maps {
     /// `NetnsCookie → Listener`.
     pub const LISTENERS: &str = "LISTENERS";
+    /// `ListenerKey → the listening socket`.
+    pub const ACCEPTING: &str = "ACCEPTING";
     /// `FlowKey → FlowRecord`.
     pub const FLOWS: &str = "FLOWS";
     /// Cgroup id → 1 for every captured cgroup.
     pub const CAPTURED: &str = "CAPTURED";
     /// Socket storage: `SocketState`.
     pub const SOCKETS: &str = "SOCKETS";
+    /// Socket storage: 1 for a socket that was judged and not redirected.
+    pub const TOUCHED: &str = "TOUCHED";
     /// One `DaemonState`.
     pub const DAEMON: &str = "DAEMON";
     /// Ring buffer of `Refusal`.
     pub const REFUSALS: &str = "REFUSALS";
     /// All that are pinned.
-    pub const PINNED: [&str; 6] = [LISTENERS, FLOWS, CAPTURED, SOCKETS, DAEMON, REFUSALS];
+    pub const PINNED: [&str; 8] = [LISTENERS, ACCEPTING, FLOWS, CAPTURED, SOCKETS, TOUCHED, DAEMON, REFUSALS];
 }

@@ -22,6 +22,8 @@ pub enum Reason {
     NoMemory = 6,
     /// The socket is bound to a device that cannot be lifted.
     BoundToDevice = 7,
+    /// The caller is captured, the socket was made where nothing is.
+    SocketOutside = 8,
 }
 
 impl Reason {
@@ -36,6 +38,7 @@ impl Reason {
             5 => Self::CallerOutside,
             6 => Self::NoMemory,
             7 => Self::BoundToDevice,
+            8 => Self::SocketOutside,
             _ => return None,
         })
     }
@@ -132,9 +135,9 @@ mod tests {
 
     #[test]
     fn every_reason_survives_its_number() {
-        for number in 0..=8 {
+        for number in 0..=9 {
             assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
         }
-        assert!(Reason::from_number(0).is_none() && Reason::from_number(8).is_none());
+        assert!(Reason::from_number(0).is_none() && Reason::from_number(9).is_none());
     }
 }

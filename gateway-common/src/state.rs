@@ -14,6 +14,21 @@ pub struct Listener {
 
 const _: () = assert!(size_of::<Listener>() == 4 && offset_of!(Listener, port_v6) == 2);
 
+/// A listener, as the kernel side finds the socket itself. The kernel takes the socket out of its table before it
+/// frees the port, so what is found there is the daemon's, and nobody can take the port over unseen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenerKey {
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// Its port, host byte order.
+    pub port: u32,
+    /// Its address family.
+    pub family: u32,
+}
+
+const _: () = assert!(size_of::<ListenerKey>() == 16 && offset_of!(ListenerKey, family) == 12);
+
 /// The daemon's sign of life.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +57,8 @@ impl DaemonState {
 #[expect(unsafe_code, reason = "aya's marker for types that may be copied to and from the kernel as bytes")]
 mod pod {
     unsafe impl aya::Pod for super::Listener {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ListenerKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::DaemonState {}
 }

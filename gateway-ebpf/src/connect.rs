@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_netns_cookie,
-        bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_setsockopt,
+        bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_lookup_elem, bpf_setsockopt, bpf_sk_release,
     },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
@@ -14,7 +14,7 @@ use gateway_common::{
     address::{AF_INET, AF_INET6, Address},
     flow::{COMM_LEN, PHASE_REWRITTEN, SocketState},
     refusal::Reason,
-    state::Listener,
+    state::{Listener, ListenerKey},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     attribution::caller,
     context::{Destination, IPPROTO_TCP, SOCK_STREAM, destination_v4, destination_v6, kind, set_v4, set_v6},
     datagram,
-    maps::{DAEMON, LISTENERS, SOCKETS},
+    maps::{ACCEPTING, DAEMON, LISTENERS, SOCKETS},
     refuse::{Attempt, ECONNREFUSED, EPERM, refuse, refused_already},
 };
 
@@ -77,6 +77,9 @@ fn redirect(ctx: &SockAddrContext, wanted: Destination, family: u16) -> Result<(
     let Some((address, port)) = listener_for(wanted.address, listener) else {
         return Err(refuse(ctx, &attempt, Reason::NoListener, ECONNREFUSED));
     };
+    if !is_accepting(netns, address, port) {
+        return Err(refuse(ctx, &attempt, Reason::DaemonSilent, ECONNREFUSED));
+    }
     // SAFETY: zeroed storage is a valid `SocketState`; the pointer is checked before use.
     let Some(state) = (unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
         return Err(refuse(ctx, &attempt, Reason::NoMemory, ECONNREFUSED));
@@ -107,6 +110,22 @@ fn listener_for(wanted: Address, listener: Listener) -> Option<(Address, u16)> {
     }
     // Where IPv6 is switched off there is no ::1, but an IPv6 socket can still talk IPv4.
     (listener.port_v4 != 0).then_some((Address::LOOPBACK_V4, listener.port_v4))
+}
+
+/// Whether the daemon's socket still listens there. With the daemon gone, the port may be anybody's.
+#[inline(always)]
+fn is_accepting(netns: u64, address: Address, port: u16) -> bool {
+    let family = if address.as_v4().is_some() { AF_INET } else { AF_INET6 };
+    let key = ListenerKey { netns, port: u32::from(port), family: u32::from(family) };
+    // SAFETY: map and key are what the helper expects; the socket that it answers with is given back.
+    unsafe {
+        let listener = bpf_map_lookup_elem((&raw const ACCEPTING).cast_mut().cast(), (&raw const key).cast());
+        if listener.is_null() {
+            return false;
+        }
+        bpf_sk_release(listener);
+    }
+    true
 }
 
 /// A socket bound to a device could not reach the loopback device, where the listener is.

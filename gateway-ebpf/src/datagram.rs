@@ -12,6 +12,7 @@ use crate::{
     ALLOW,
     attribution::caller,
     context::{Destination, IPPROTO_UDP, SOCK_DGRAM, destination_v4, destination_v6, kind},
+    node::let_pass,
     refuse::{Attempt, EPERM, refuse, refuse_silently, refused_already},
 };
 
@@ -34,7 +35,7 @@ pub fn judge(ctx: &SockAddrContext, wanted: Destination, family: u16) -> i32 {
     let (kind, protocol) = kind(ctx);
     let udp = kind == SOCK_DGRAM && protocol == IPPROTO_UDP;
     if udp && wanted.port == DNS_PORT {
-        return ALLOW;
+        return let_pass(ctx);
     }
     if udp && wanted.port == 0 {
         // Nobody sends to port 0: this is a resolver that asks for its source address, which it can do without.

@@ -34,7 +34,12 @@ fn file(ctx: &SockOpsContext) {
     if state.phase != PHASE_REWRITTEN {
         return;
     }
-    let key = FlowKey::new(state.record.netns, local_address(ctx), ctx.local_port() as u16);
+    let key = FlowKey::new(
+        state.record.netns,
+        local_address(ctx),
+        ctx.local_port() as u16,
+        state.listener_port as u16,
+    );
     state.key = key;
     // A full table leaves the connection without a record: the daemon closes what it cannot attribute.
     if FLOWS.insert(key, state.record, 0).is_ok() {

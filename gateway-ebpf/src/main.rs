@@ -15,6 +15,7 @@ mod context;
 mod datagram;
 mod lifecycle;
 mod maps;
+mod node;
 mod peer;
 mod refuse;
 mod socket;

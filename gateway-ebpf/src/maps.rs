@@ -2,12 +2,14 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{array::Array, hash_map::HashMap, ring_buf::RingBuf, sk_storage::SkStorage},
+    btf_maps::{
+        array::Array, hash_map::HashMap, ring_buf::RingBuf, sk_storage::SkStorage, sock_hash::SockHash,
+    },
     macros::btf_map,
 };
 use gateway_common::{
     flow::{FlowKey, FlowRecord, SocketState},
-    state::{DaemonState, Listener},
+    state::{DaemonState, Listener, ListenerKey},
 };
 
 /// Entries are made when needed: a preallocated table of this size would take 12 MiB of every node.
@@ -16,6 +18,10 @@ const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 /// Listeners by network namespace.
 #[btf_map]
 pub static LISTENERS: HashMap<u64, Listener, 4096, ON_DEMAND> = HashMap::new();
+
+/// The listening sockets themselves. The kernel removes a socket when it is closed, however its process ended.
+#[btf_map]
+pub static ACCEPTING: SockHash<ListenerKey, 8192> = SockHash::new();
 
 /// Captured cgroups.
 #[btf_map]
@@ -28,6 +34,10 @@ pub static FLOWS: HashMap<FlowKey, FlowRecord, 131_072, ON_DEMAND> = HashMap::ne
 /// What belongs to a socket; the kernel frees it together with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// Sockets other than redirected ones that the programs of a captured cgroup have judged.
+#[btf_map]
+pub static TOUCHED: SkStorage<u32> = SkStorage::new();
 
 /// The daemon's sign of life.
 #[btf_map]

@@ -17,6 +17,8 @@ use crate::{REFUSE, attribution::Caller, maps::REFUSALS};
 
 /// `-EPERM`.
 pub const EPERM: i32 = -1;
+/// `-ENOMEM`.
+pub const ENOMEM: i32 = -12;
 /// `-EPROTONOSUPPORT`: what makes clients fall back from MPTCP to TCP.
 pub const EPROTONOSUPPORT: i32 = -93;
 /// `-ECONNREFUSED`: what a client makes of a target that is not there.

@@ -48,6 +48,15 @@ pub struct Unattributed {
     pub client: ClientAddr,
 }
 
+/// Where a listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its network namespace.
+    pub netns: NetnsCookie,
+    /// Its port.
+    pub port: u16,
+}
+
 /// What the accept loops share.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -59,11 +68,12 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Accepts until the listener is dropped with the task, or nobody takes arrivals any more.
-    pub async fn accept_all(self: Arc<Self>, listener: TcpListener, netns: NetnsCookie) {
+    pub async fn accept_all(self: Arc<Self>, listener: TcpListener, place: Place) {
+        let netns = place.netns;
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
-                    if let Some(arrival) = self.admit(stream, client, netns)
+                    if let Some(arrival) = self.admit(stream, client, place)
                         && self.arrivals.send(arrival).await.is_err()
                     {
                         return;
@@ -83,8 +93,9 @@ impl Gate {
     /// The record lies under the client's end, which is the client's alone only while its connection lives. A
     /// connection that was reset before it was accepted may have passed its end on to another process, so the
     /// connection must be seen alive *after* the record was taken.
-    fn admit(&self, stream: TcpStream, client: SocketAddr, netns: NetnsCookie) -> Option<Arrival> {
-        let key = FlowKey::new(netns.0, address(client.ip()), client.port());
+    fn admit(&self, stream: TcpStream, client: SocketAddr, place: Place) -> Option<Arrival> {
+        let Place { netns, port } = place;
+        let key = FlowKey::new(netns.0, address(client.ip()), client.port(), port);
         if sys::is_closed(&stream).unwrap_or(true) {
             self.clear_away(&key);
             return None;

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use super::{
-    accept::Gate,
+    accept::{Gate, Place},
     cgroups::{Cgroup, Tree, path_of_process},
     error::{Doing, InterceptError},
     handle::Settings,
@@ -175,6 +175,7 @@ impl Core {
                 Err(error) => tracing::error!(cgroup = %path, %error, "cannot take over"),
             }
         }
+        self.kernel.arm_node(self.tree.root())?;
         self.kernel.remove_other_layouts().doing(|| "remove maps of another layout".to_owned())
     }
 
@@ -210,10 +211,14 @@ impl Core {
         user: Option<CgroupId>,
     ) -> Result<(), InterceptError> {
         let Opened { cookie, ports, listeners } = opened;
-        let accepting = listeners
-            .into_iter()
-            .map(|listener| tokio::spawn(Arc::clone(&self.gate).accept_all(listener, cookie)).abort_handle())
-            .collect();
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            self.kernel.show_listener(cookie, &listener)?;
+            let port = listener.local_addr().doing(|| "ask a listener for its address".to_owned())?.port();
+            let gate = Arc::clone(&self.gate);
+            let place = Place { netns: cookie, port };
+            accepting.push(tokio::spawn(gate.accept_all(listener, place)).abort_handle());
+        }
         self.namespaces.insert(cookie, file, user, accepting).doing(|| "look at a namespace".to_owned())?;
         self.kernel.publish_listener(cookie, ports)
     }

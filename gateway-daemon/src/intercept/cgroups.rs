@@ -50,6 +50,11 @@ impl Tree {
         mount.map(|mount| Self { mount }).ok_or(InterceptError::NoCgroup2)
     }
 
+    /// The root's directory.
+    pub fn root(&self) -> &Path {
+        &self.mount
+    }
+
     /// The directory of a path below the mount, whether it exists or not.
     pub fn join(&self, below: &str) -> PathBuf {
         self.mount.join(below.trim_start_matches('/'))

@@ -9,7 +9,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,21 +17,23 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, MapInfo, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, MapInfo, RingBuf, SockHash},
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
 use gateway_common::{
     LAYOUT_VERSION,
+    address::{AF_INET, AF_INET6},
     flow::{FlowKey, FlowRecord, SocketState},
     maps,
-    state::{DaemonState, Listener},
+    state::{DaemonState, Listener, ListenerKey},
 };
 use nix::{
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
+use tokio::net::TcpListener;
 
 use super::{
     error::{Doing, InterceptError},
@@ -45,7 +47,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// The compiled programs; empty when the build had none.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nodegate-ebpf"));
 
-/// Every program, in the order in which a cgroup is armed: what a connection needs comes before what makes
+/// The programs of a captured cgroup, in the order in which it is armed: what a connection needs comes before what makes
 /// connections need it. The kernel shows fifteen characters of a name.
 pub(super) const PROGRAMS: [&str; 8] = [
     "nodegate_flows",
@@ -58,6 +60,11 @@ pub(super) const PROGRAMS: [&str; 8] = [
     "nodegate_conn6",
 ];
 
+/// The programs of the whole node, attached to the root of the tree: they look at who uses a socket, wherever it was
+/// made.
+pub(super) const NODE_PROGRAMS: [&str; 4] =
+    ["nodegate_ncon4", "nodegate_ncon6", "nodegate_nsnd4", "nodegate_nsnd6"];
+
 /// The loaded programs with their maps.
 pub(super) struct Kernel {
     pub programs: Mutex<Ebpf>,
@@ -65,6 +72,7 @@ pub(super) struct Kernel {
     flow_map: MapData,
     flows: Mutex<HashMap<MapData, FlowKey, FlowRecord>>,
     listeners: Mutex<HashMap<MapData, u64, Listener>>,
+    accepting: Mutex<SockHash<MapData, ListenerKey>>,
     captured: Mutex<HashMap<MapData, u64, u32>>,
     daemon: Mutex<Array<MapData, DaemonState>>,
     /// Held for as long as this daemon owns the pins.
@@ -105,7 +113,7 @@ impl Kernel {
         let level = log_level();
         loader.override_global("AYA_LOG_LEVEL", &level, false);
         let mut ebpf = loader.load(OBJECT)?;
-        for name in PROGRAMS {
+        for name in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
             load_program(program).map_err(|source| InterceptError::Program { name, source })?;
         }
@@ -115,6 +123,7 @@ impl Kernel {
             flow_map: MapData::from_pin(map_dir.join(maps::FLOWS)).map_err(map_error(maps::FLOWS))?,
             flows: Mutex::new(take(&mut ebpf, maps::FLOWS)?),
             listeners: Mutex::new(take(&mut ebpf, maps::LISTENERS)?),
+            accepting: Mutex::new(take(&mut ebpf, maps::ACCEPTING)?),
             captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
             programs: Mutex::new(ebpf),
@@ -156,6 +165,15 @@ impl Kernel {
             fs::remove_dir(entry.path())?;
         }
         Ok(())
+    }
+
+    /// Shows the kernel side that a socket listens. It forgets it by itself when the socket is closed, be it because
+    /// this process died.
+    pub fn show_listener(&self, netns: NetnsCookie, listener: &TcpListener) -> Result<(), InterceptError> {
+        let address = listener.local_addr().doing(|| "ask a listener for its address".to_owned())?;
+        let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
+        let key = ListenerKey { netns: netns.0, port: address.port().into(), family: family.into() };
+        held(&self.accepting).insert(key, listener.as_raw_fd(), 0).map_err(map_error(maps::ACCEPTING))
     }
 
     /// Sends the connections of a network namespace to these ports.
@@ -323,7 +341,9 @@ fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
         (maps::LISTENERS, size_of::<u64>(), size_of::<Listener>()),
         (maps::FLOWS, size_of::<FlowKey>(), size_of::<FlowRecord>()),
         (maps::CAPTURED, size_of::<u64>(), size_of::<u32>()),
+        (maps::ACCEPTING, size_of::<ListenerKey>(), size_of::<u32>()),
         (maps::SOCKETS, size_of::<i32>(), size_of::<SocketState>()),
+        (maps::TOUCHED, size_of::<i32>(), size_of::<u32>()),
         (maps::DAEMON, size_of::<u32>(), size_of::<DaemonState>()),
     ];
     for (name, key, value) in sizes {
@@ -342,7 +362,7 @@ fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{EbpfLoader, OBJECT, PROGRAMS, load_program};
+    use super::{EbpfLoader, NODE_PROGRAMS, OBJECT, PROGRAMS, load_program};
 
     /// Needs root. What a level leaves out the verifier never sees, so each has to be tried.
     #[test]
@@ -351,7 +371,7 @@ mod tests {
             let mut loader = EbpfLoader::new();
             loader.override_global("AYA_LOG_LEVEL", &level, true);
             let mut ebpf = loader.load(OBJECT).unwrap();
-            for name in PROGRAMS {
+            for name in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
                 load_program(ebpf.program_mut(name).unwrap())
                     .map_err(|error| format!("{name} at level {level}: {error}"))
                     .unwrap();

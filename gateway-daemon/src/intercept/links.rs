@@ -1,5 +1,6 @@
 //! The pinned links of each captured cgroup: `<pins>/links/<cgroup id>/<program>`, and beside them, as a
-//! symbolic link that points nowhere, the label. bpffs holds no regular files.
+//! symbolic link that points nowhere, the label. bpffs holds no regular files. Those of the whole node are in
+//! `<pins>/node/`.
 
 use std::{
     fs::{self, File},
@@ -13,12 +14,13 @@ use aya::programs::{CgroupAttachMode, Program, ProgramError, links::FdLink};
 use super::{
     cgroups::Cgroup,
     error::{Doing, InterceptError},
-    kernel::{Kernel, PROGRAMS, held},
+    kernel::{Kernel, NODE_PROGRAMS, PROGRAMS, held},
     sys,
 };
 use crate::domain::ids::CgroupId;
 
 const LABEL: &str = "label";
+const NODE: &str = "node";
 
 /// A cgroup that pins exist for.
 #[derive(Debug)]
@@ -56,6 +58,21 @@ impl Kernel {
         drop(programs);
         remove_foreign_links(&pins)
             .doing(|| format!("detach programs of another version from {}", cgroup.path))
+    }
+
+    /// Arms the whole node at the root of the cgroup tree, in the same way.
+    pub fn arm_node(&self, root: &Path) -> Result<(), InterceptError> {
+        let pins = self.pins.join(NODE);
+        fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
+        let directory = File::open(root).doing(|| format!("open {}", root.display()))?;
+        let mut programs = held(&self.programs);
+        for name in NODE_PROGRAMS {
+            let program = programs.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
+            link(program, &directory, &pins.join(name))
+                .map_err(|source| InterceptError::Program { name, source })?;
+        }
+        drop(programs);
+        remove_foreign_links(&pins).doing(|| "detach programs of another version from the node".to_owned())
     }
 
     /// Takes the links off a cgroup, which need not exist any more.
@@ -151,7 +168,9 @@ fn link(program: &mut Program, cgroup: &File, pin: &Path) -> Result<(), ProgramE
 fn remove_foreign_links(pins: &Path) -> io::Result<()> {
     for entry in fs::read_dir(pins)? {
         let name = entry?.file_name();
-        let ours = name.to_str().is_some_and(|name| name == LABEL || PROGRAMS.contains(&name));
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name == LABEL || PROGRAMS.contains(&name) || NODE_PROGRAMS.contains(&name));
         if !ours {
             unlink(&pins.join(name))?;
         }

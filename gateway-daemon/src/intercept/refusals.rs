@@ -31,6 +31,8 @@ pub enum RefusalReason {
     NoMemory,
     /// The socket is bound to a device that could not be lifted.
     BoundToDevice,
+    /// The caller is captured, the socket was made where nothing is.
+    SocketOutside,
     /// A reason that this daemon does not know: the programs are a newer daemon's.
     Unknown(u32),
 }
@@ -45,6 +47,7 @@ impl From<u32> for RefusalReason {
             Some(Reason::CallerOutside) => Self::CallerOutside,
             Some(Reason::NoMemory) => Self::NoMemory,
             Some(Reason::BoundToDevice) => Self::BoundToDevice,
+            Some(Reason::SocketOutside) => Self::SocketOutside,
             None => Self::Unknown(number),
         }
     }
@@ -60,6 +63,7 @@ impl fmt::Display for RefusalReason {
             Self::CallerOutside => "the socket belongs to a captured cgroup, its user does not",
             Self::NoMemory => "the kernel had no memory to remember the connection",
             Self::BoundToDevice => "the socket is bound to a network device",
+            Self::SocketOutside => "the socket was made outside of every captured cgroup",
             Self::Unknown(number) => return write!(f, "reason {number}"),
         })
     }

@@ -146,6 +146,16 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
             open.push(stream(to)?);
             Ok("ok".to_owned())
         }
+        ["udp-socket"] => {
+            open.push(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None)?);
+            Ok("ok".to_owned())
+        }
+        ["send-latest", to] => {
+            let socket = open.last().ok_or(Errno::EBADF)?;
+            sendto(socket.as_raw_fd(), b"x", &*address(to), MsgFlags::empty())?;
+            Ok("ok".to_owned())
+        }
+        ["close-latest"] => open.pop().map(|_| "ok".to_owned()).ok_or(Errno::EBADF),
         ["connect", to] => {
             let socket = open.pop().ok_or(Errno::EBADF)?;
             match connect(socket.as_raw_fd(), &*address(to)) {

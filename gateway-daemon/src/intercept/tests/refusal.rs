@@ -185,3 +185,58 @@ async fn a_captured_socket_in_other_hands_is_refused_or_attributed_to_those_hand
     assert_eq!(agent.ask("close"), "closed");
     eventually("pins are left", || !pins.exists()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_that_were_made_before_the_process_came_are_refused() {
+    let ground = Ground::new();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let target = server.local_addr().unwrap();
+    let sink = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    sink.set_nonblocking(true).unwrap();
+    let datagrams = sink.local_addr().unwrap();
+    let mut capture = ground.start().await;
+    let mut agent = Agent::start(None);
+    for order in ["udp-socket", "socket 0.0.0.0:0", "socket 0.0.0.0:0"] {
+        assert_eq!(agent.ask(order), "ok");
+    }
+    // The control: outside of capture the way is open.
+    assert!(agent.ask(&format!("connect {target}")).starts_with("ok"));
+    server.accept().unwrap();
+    assert_eq!(agent.ask("close-latest"), "ok");
+
+    let workload = capture.intercept.start_run(agent.pid(), None).await.unwrap();
+    assert_eq!(agent.ask(&format!("connect {target}")), error(Errno::EPERM));
+    let refusal = capture.refusal().await;
+    assert_eq!(refusal.reason, RefusalReason::SocketOutside);
+    assert_eq!(refusal.captured_cgroup, Some(workload.cgroup));
+    assert_eq!(agent.ask("close-latest"), "ok");
+    assert_eq!(agent.ask(&format!("send-latest {datagrams}")), error(Errno::EPERM));
+    assert_eq!(capture.refusal().await.reason, RefusalReason::SocketOutside);
+    assert!(server.accept().is_err() && sink.recv(&mut [0; 8]).is_err(), "nothing went direct");
+    // What it makes now is captured as ever.
+    assert_eq!(agent.connect(&format!("tcp {target}")).1, target);
+    assert_eq!(capture.arrival().await.flow.captured_cgroup, workload.cgroup);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_inherits_the_port_of_a_listener_that_is_gone() {
+    use gateway_common::{maps, state::Listener};
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let (mut agent, _) = capture.run(None, "ci").await;
+    agent.connect(&format!("tcp {NOWHERE}"));
+    let home = capture.arrival().await.flow.netns.0;
+    let mut listeners: aya::maps::HashMap<_, u64, Listener> =
+        ground.pinned(maps::LISTENERS, aya::maps::Map::HashMap);
+    let heir = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    heir.set_nonblocking(true).unwrap();
+    // As if the daemon had died with this very port, and another process had been quick.
+    let port = heir.local_addr().unwrap().port();
+    listeners.insert(home, Listener { port_v4: port, port_v6: port }, 0).unwrap();
+    for target in [NOWHERE, "[2001:db8::1]:5432"] {
+        assert_eq!(agent.ask(&format!("tcp {target}")), error(Errno::ECONNREFUSED));
+        assert_eq!(capture.refusal().await.reason, RefusalReason::DaemonSilent);
+    }
+    assert!(heir.accept().is_err(), "it was given a captured connection");
+}
