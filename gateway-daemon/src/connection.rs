@@ -2,6 +2,7 @@
 //!
 //! Every way out of here but a session is a refusal, and is recorded before the client is told.
 
+mod observed;
 pub mod targets;
 
 use std::{
@@ -19,19 +20,23 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     detect::{self, Detected},
     domain::{
-        action::Action,
+        action::{Action, TargetFacts},
         decision::{Decision, Denial},
         event::{AuditEvent, EventKind, Outcome},
         flow::{Flow, Workload},
         ids::{CgroupId, PolicyId, SessionId, TargetName},
+        mode::Modes,
         principal::Principal,
     },
-    identity::Identity,
+    identity::{Identity, IdentityError},
     intercept::{Arrival, Intercept},
     policy::Policies,
-    session::postgres::{About, Admission, Postgres, PostgresTarget, Route},
+    session::{
+        postgres::{About, Admission, Postgres, PostgresTarget, Route},
+        tcp::{Tcp, TcpTarget, reset},
+    },
 };
-use targets::Targets;
+use targets::{Target, Targets};
 
 /// What every connection needs.
 pub struct Gateway {
@@ -43,8 +48,12 @@ pub struct Gateway {
     pub policies: Arc<Policies>,
     /// What may be connected to.
     pub targets: ArcSwap<Targets>,
+    /// What is done with what is refused.
+    pub modes: ArcSwap<Modes>,
     /// PostgreSQL sessions.
     pub postgres: Postgres,
+    /// Sessions that nobody looks into.
+    pub tcp: Tcp,
     /// What has happened so far.
     pub counters: Counters,
 }
@@ -89,7 +98,6 @@ impl Sessions {
 struct Refused {
     denial: Denial,
     principal: Option<Arc<Principal>>,
-    target: Option<Arc<PostgresTarget>>,
 }
 
 impl Gateway {
@@ -100,13 +108,30 @@ impl Gateway {
         let flow = Arc::new(flow);
         let about =
             About { session: session_id(&flow), flow: Arc::clone(&flow), identity: None, target: None };
-        let Some(workload) = self.intercept.workload(flow.captured_cgroup) else {
+        let target = self.targets.load().find(flow.original_destination).cloned();
+        let name = target.as_ref().map(|target| target.facts().name.as_str());
+        let workload = self.intercept.workload(flow.captured_cgroup);
+        let mode =
+            self.modes.load().of(workload.as_ref().and_then(|workload| workload.label.as_deref()), name);
+        let Some(workload) = workload else {
             let denial = Denial::builtin(
                 "the connection's cgroup is not captured any more".to_owned(),
                 "Start the process again.",
                 "unattributed",
             );
-            return self.turn_away(&about, &denial, stream).await;
+            if mode.enforces() {
+                return self.turn_away(&about, &denial, stream).await;
+            }
+            return self.pass_on_unjudged(about, denial, mode, stream).await;
+        };
+        if !mode.enforces() {
+            let _open = Open::new(&self.counters.sessions, workload.cgroup, name.map(TargetName::from));
+            return self.observe(about, workload, target, mode, stream).await;
+        }
+        let target = match target {
+            Some(Target::Tcp(target)) => return self.pass(about, flow, workload, target, stream).await,
+            Some(Target::Postgres(target)) => Some(target),
+            None => None,
         };
         let detected = match timeout(self.postgres.limits.startup, first_bytes(&stream)).await {
             Ok(Some(detected)) => detected,
@@ -114,7 +139,6 @@ impl Gateway {
             Ok(None) => return,
             Err(_) => Detected::Unknown,
         };
-        let target = self.targets.load().find(flow.original_destination).cloned();
         if detected != Detected::Postgres {
             let denial = match target {
                 Some(target) => Denial::builtin(
@@ -129,6 +153,30 @@ impl Gateway {
         self.session(about, flow, workload, target, stream).await;
     }
 
+    /// A session that nobody looks into. Refused, it is reset: its protocol, if it has one, is not known here.
+    async fn pass(
+        &self,
+        mut about: About,
+        flow: Arc<Flow>,
+        workload: Workload,
+        target: Arc<TcpTarget>,
+        stream: TcpStream,
+    ) {
+        about.target = Some(target.facts.id());
+        match self.admit(&flow, &workload, Some(&target.facts)).await {
+            Ok((principal, policies)) => {
+                about.identity = Some(principal.id());
+                let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
+                let route = Route { netns: flow.netns, address: flow.original_destination.socket_addr() };
+                self.tcp.serve(&about, &principal, route, policies, stream).await;
+            }
+            Err(Refused { denial, principal }) => {
+                about.identity = principal.map(|principal| principal.id());
+                self.turn_away(&about, &denial, stream).await;
+            }
+        }
+    }
+
     async fn session(
         &self,
         mut about: About,
@@ -137,62 +185,63 @@ impl Gateway {
         target: Option<Arc<PostgresTarget>>,
         stream: TcpStream,
     ) {
-        let admission = match self.admit(&flow, &workload, target).await {
-            Ok((principal, target, policies)) => {
+        about.target = target.as_ref().map(|target| target.facts.id());
+        let admitted = self.admit(&flow, &workload, target.as_ref().map(|target| &target.facts)).await;
+        let admission = match (admitted, target) {
+            (Ok((principal, policies)), Some(target)) => {
                 about.identity = Some(principal.id());
-                about.target = Some(target.facts.id());
                 let route = Route { netns: flow.netns, address: flow.original_destination.socket_addr() };
                 Admission::Admitted { principal, target, route, policies }
             }
-            Err(Refused { denial, principal, target }) => {
-                self.counters.denials_total.fetch_add(1, Ordering::Relaxed);
-                about.identity = principal.map(|principal| principal.id());
-                about.target = target.map(|target| target.facts.id());
-                Admission::Refused(denial)
-            }
+            (Ok((principal, _)), None) => self.refused(&mut about, no_target(&flow), Some(&principal)),
+            (Err(Refused { denial, principal }), _) => self.refused(&mut about, denial, principal.as_deref()),
         };
         let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
         self.postgres.serve(about, workload, admission, stream).await;
+    }
+
+    fn refused(&self, about: &mut About, denial: Denial, principal: Option<&Principal>) -> Admission {
+        self.counters.denials_total.fetch_add(1, Ordering::Relaxed);
+        about.identity = principal.map(Principal::id);
+        Admission::Refused(denial)
     }
 
     async fn admit(
         &self,
         flow: &Flow,
         workload: &Workload,
-        target: Option<Arc<PostgresTarget>>,
-    ) -> Result<(Arc<Principal>, Arc<PostgresTarget>, Vec<PolicyId>), Refused> {
+        target: Option<&TargetFacts>,
+    ) -> Result<(Arc<Principal>, Vec<PolicyId>), Refused> {
         let principal = match self.identity.principal_for(flow).await {
             Ok(principal) => principal,
-            Err(error) => {
-                let denial = Denial::builtin(
-                    error.to_string(),
-                    "Enrol a valid token with `nodegate identity enrol`, or start with `nodegate run --token-file`.",
-                    "identity",
-                );
-                return Err(Refused { denial, principal: None, target });
-            }
+            Err(error) => return Err(Refused { denial: no_identity(&error), principal: None }),
         };
         let Some(target) = target else {
-            return Err(Refused { denial: no_target(flow), principal: Some(principal), target: None });
+            return Err(Refused { denial: no_target(flow), principal: Some(principal) });
         };
-        match self.policies.decide(&principal, workload, &target.facts, Action::Connect) {
-            Decision::Allow { policies, .. } => Ok((principal, target, policies)),
-            Decision::Deny(denial) => {
-                Err(Refused { denial, principal: Some(principal), target: Some(target) })
-            }
+        match self.policies.decide(&principal, workload, target, Action::Connect) {
+            Decision::Allow { policies, .. } => Ok((principal, policies)),
+            Decision::Deny(denial) => Err(Refused { denial, principal: Some(principal) }),
         }
     }
 
     /// Refuses a connection for which there is no room.
     pub async fn refuse_for_want_of_room(&self, arrival: Arrival, limit: u32) {
         let flow = Arc::new(arrival.flow);
-        let about = About { session: session_id(&flow), flow, identity: None, target: None };
+        let target = self.targets.load().find(flow.original_destination).map(|target| target.facts().id());
+        let label = self.intercept.workload(flow.captured_cgroup).and_then(|workload| workload.label);
+        let mode = self.modes.load().of(label.as_deref(), target.as_ref().map(TargetName::as_str));
+        let about = About { session: session_id(&flow), flow, identity: None, target };
         let denial = Denial::builtin(
             format!("{limit} sessions are open, as many as limits.sessions allows"),
             "Close idle connections, or ask the operator to raise the limit.",
             "sessions",
         );
-        self.turn_away(&about, &denial, arrival.stream).await;
+        if mode.enforces() {
+            self.turn_away(&about, &denial, arrival.stream).await;
+        } else {
+            self.pass_on_unjudged(about, denial, mode, arrival.stream).await;
+        }
     }
 
     /// Refuses a connection whose protocol has no words for it: it is reset.
@@ -255,16 +304,17 @@ async fn first_bytes(stream: &TcpStream) -> Option<Detected> {
     }
 }
 
-/// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
-fn reset(stream: &TcpStream) {
-    if let Err(error) = stream.set_zero_linger() {
-        tracing::debug!(%error, "a refused connection is closed without a reset");
-    }
-}
-
 fn session_id(flow: &Flow) -> SessionId {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     SessionId(format!("{started:x}-{:x}", flow.id.0).into())
+}
+
+fn no_identity(error: &IdentityError) -> Denial {
+    Denial::builtin(
+        error.to_string(),
+        "Enrol a valid token with `nodegate identity enrol`, or start with `nodegate run --token-file`.",
+        "identity",
+    )
 }
 
 fn no_target(flow: &Flow) -> Denial {

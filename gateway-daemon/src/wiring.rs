@@ -38,7 +38,10 @@ use crate::{
     intercept::{self, Arrival, Intercept, InterceptError, KernelRefusal, Streams, Unattributed, probe},
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
-    session::postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
+    session::{
+        postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
+        tcp::Tcp,
+    },
     tls::originate::TlsError,
 };
 
@@ -179,8 +182,16 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
     if kept > 0 {
         info!(kept, "enrolled identities of captured cgroups taken over");
     }
+    let limits = Limits { startup: config.limits.startup_timeout, idle: config.limits.idle_timeout };
     let gateway = Gateway {
         intercept: intercept.clone(),
+        modes: ArcSwap::from_pointee(config.modes.clone()),
+        tcp: Tcp {
+            intercept: intercept.clone(),
+            identity: Arc::clone(&identity),
+            audit: audit.clone(),
+            limits,
+        },
         identity: Arc::clone(&identity),
         policies: Arc::clone(&policies),
         targets: ArcSwap::from_pointee(targets),
@@ -193,7 +204,7 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
             masker,
             cancel_keys: CancelKeys::default(),
             catalogues: Catalogues::default(),
-            limits: Limits { startup: config.limits.startup_timeout, idle: config.limits.idle_timeout },
+            limits,
         },
         counters: Counters::default(),
     };
@@ -203,10 +214,10 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
 /// What a node cannot keep is accepted by name, or nothing is enforced on it.
 fn keep_promises(config: &Config) -> Result<(), Error> {
     let broken = probe::broken(&config.capture.accept);
-    if config.mode.enforces() && !broken.is_empty() {
+    if config.modes.may_enforce() && !broken.is_empty() {
         return Err(Error::Promises(broken));
     }
-    for promise in broken.iter().chain(&config.capture.accept) {
+    for promise in probe::broken(&[]) {
         warn!("{} is not kept on this node: {}", promise.name, promise.cost);
     }
     Ok(())

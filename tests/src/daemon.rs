@@ -98,6 +98,12 @@ pub struct Settings {
     pub discovery: Discovery,
     /// More lines at the top level of nodegate.yaml.
     pub more: String,
+    /// What is done with what is refused.
+    pub mode: String,
+    /// More keys of `capture`, each with a comma before it.
+    pub capture: String,
+    /// More targets, as YAML flow mappings.
+    pub more_targets: Vec<String>,
 }
 
 /// Where the issuer's keys come from.
@@ -118,6 +124,9 @@ impl Settings {
             sources: vec!["{ kind: enrolled }".to_owned()],
             discovery: Discovery::Https,
             more: String::new(),
+            mode: "enforce".to_owned(),
+            capture: String::new(),
+            more_targets: Vec::new(),
         }
     }
 }
@@ -158,17 +167,20 @@ impl Daemon {
             Discovery::JwksFile => "jwks_file: jwks.json",
         };
         let mut text = format!(
-            "mode: enforce\n\
+            "mode: {mode}\n\
              identity:\n  issuers:\n    - {{ name: tests, issuer: \"{url}\", audience: {AUDIENCE}, \
              groups_claim: groups, {keys} }}\n  leeway: 1s\n  sources:\n{sources}\
              policy: {{ dir: policies }}\n\
              audit: {{ dir: state, retention_days: 7, on_failure: deny }}\n\
              admin: {{ socket: nodegate.sock }}\n\
-             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, accept: [af-packet, socket-families, unix-connect] }}\n",
+             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, accept: [af-packet, socket-families, \
+             unix-connect]{capture} }}\n",
             url = issuer.url(),
             sources =
                 settings.sources.iter().fold(String::new(), |all, source| all + "    - " + source + "\n"),
             name = self.name,
+            mode = settings.mode,
+            capture = settings.capture,
         );
         text.push_str(&settings.more);
         text.push_str("targets:\n");
@@ -186,6 +198,9 @@ impl Daemon {
                 role = target.role,
                 tags = tags.collect::<Vec<_>>().join(", "),
             );
+        }
+        for target in &settings.more_targets {
+            let _ = writeln!(text, "  - {target}");
         }
         text
     }
@@ -282,6 +297,13 @@ impl Daemon {
     /// Replaces its policies; the daemon is to notice by itself.
     pub fn set_policy(&self, policy: &str) {
         replace(&self.folder.join("policies").join("tests.cedar"), policy);
+    }
+
+    /// Changes a text of its configuration; the daemon is to notice by itself.
+    pub fn edit_config(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config()).expect("the configuration");
+        assert!(text.contains(from), "{text}");
+        replace(&self.config(), &text.replace(from, to));
     }
 
     /// Replaces its credential.

@@ -73,7 +73,7 @@ pub struct Status {
     pub pid: u32,
     /// When it started, seconds since 1970.
     pub started_at: u64,
-    /// `enforce`.
+    /// The node's mode: `observe`, `shadow` or `enforce`.
     pub mode: String,
     /// Changes with every policy set that is loaded.
     pub policy_epoch: u64,

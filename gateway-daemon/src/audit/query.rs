@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::record::Record;
-use crate::domain::event::{EventKind, Outcome};
+use crate::domain::{
+    event::{EventKind, Outcome},
+    mode::Mode,
+};
 
 /// Which end of the log comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +33,8 @@ pub struct Query {
     pub target: Option<String>,
     /// How it was decided.
     pub outcome: Option<Outcome>,
+    /// In which mode; [`Mode::Enforce`] is that of records that name none.
+    pub mode: Option<Mode>,
     /// What happened.
     pub kind: Option<EventKind>,
     /// The session's id, whole.
@@ -51,6 +56,7 @@ impl Query {
         self.since.is_none_or(|since| record.time >= since)
             && self.until.is_none_or(|until| record.time < until)
             && self.outcome.is_none_or(|outcome| event.outcome == outcome)
+            && self.mode.is_none_or(|mode| event.mode.unwrap_or_default() == mode)
             && self.kind.is_none_or(|kind| event.kind == kind)
             && holds(self.identity.as_ref(), |part| {
                 event.identity.as_ref().is_some_and(|identity| identity.contains(part))

@@ -6,7 +6,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::Cidr;
 use crate::domain::{
     action::TargetFacts, address::OriginalDestination, credential::PasswordSource, ids::TargetName,
-    mode::Mode, promise::Promise,
+    mode::Modes, promise::Promise, way::Way,
 };
 
 /// Where the admin API is unless the configuration or the command line says otherwise.
@@ -17,8 +17,8 @@ pub const DEFAULT_SOCKET: &str = "/run/nodegate/nodegate.sock";
 pub struct Config {
     /// The file that it came from, absolute.
     pub file: PathBuf,
-    /// What to do with what policy refuses.
-    pub mode: Mode,
+    /// What is done with what policy refuses: on the node, for labels, for targets.
+    pub modes: Modes,
     /// Who may vouch for an agent, and where tokens are found.
     pub identity: Identity,
     /// What agents may be let through to; at least one, no two with the same name or overlapping addresses.
@@ -107,19 +107,36 @@ pub struct Target {
     pub cidrs: Vec<Cidr>,
     /// At least one; sorted, without doubles.
     pub ports: Vec<u16>,
+}
+
+/// What is spoken at a target, and what that takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protocol {
+    /// PostgreSQL's frontend/backend protocol 3.
+    Postgres(Postgres),
+    /// Bytes that nobody looks into: policy says who may connect, and no more.
+    Tcp(Way),
+}
+
+impl Protocol {
+    /// As the configuration writes it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Tcp(_) => "tcp",
+        }
+    }
+}
+
+/// What PostgreSQL takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postgres {
     /// The only database that sessions may open; `None` leaves it to policy and to the server.
     pub database: Option<String>,
     /// Encryption on both sides.
     pub tls: TargetTls,
     /// The login that the daemon uses.
     pub credential: Credential,
-}
-
-/// What is spoken at a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// PostgreSQL's frontend/backend protocol 3.
-    Postgres,
 }
 
 /// A target's host.

@@ -145,7 +145,7 @@ fn edit_distance(left: &str, right: &str) -> usize {
 }
 
 /// What to write for a key that has no default, where its name does not say it.
-fn missing_hint(key: &str) -> Option<&'static str> {
+pub(super) fn missing_hint(key: &str) -> Option<&'static str> {
     Some(match key {
         "upstream" => {
             "say how the connection to the server is protected: `verify-full` (with `ca`), or `disable` (plain \
@@ -159,7 +159,7 @@ fn missing_hint(key: &str) -> Option<&'static str> {
             "write `credential: { username: …, password: { file: … } }`: the login that only the daemon holds"
         }
         "audience" => "name the audience that a token must be meant for, such as `nodegate`",
-        "protocol" => "write `protocol: postgres`",
+        "protocol" => "write `protocol: postgres`, or `protocol: tcp` for what is not looked into",
         "ports" => "list the ports that belong to the target, such as `[5432]`",
         "identity" => {
             "name at least one issuer: `identity: { issuers: [{ name: …, issuer: …, audience: … }] }`"

@@ -75,8 +75,10 @@ pub(super) struct Target {
     pub cidrs: Vec<At<String>>,
     pub ports: At<Vec<At<u32>>>,
     pub database: Option<At<String>>,
-    pub tls: At<Tls>,
-    pub credential: Credential,
+    pub mode: Option<At<String>>,
+    pub inspect: Option<At<String>>,
+    pub tls: Option<At<Tls>>,
+    pub credential: Option<At<Credential>>,
     #[serde(default)]
     pub tags: BTreeMap<String, At<Vec<At<String>>>>,
 }
@@ -158,6 +160,14 @@ pub(super) struct Capture {
     pub cgroup_parent: Option<At<String>>,
     #[serde(default)]
     pub accept: Vec<At<String>>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, Label>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Label {
+    pub mode: At<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use super::{ConfigError, checked, checked::Host, load};
-use crate::domain::{address::OriginalDestination, credential::PasswordSource};
+use crate::domain::{address::OriginalDestination, credential::PasswordSource, mode::Mode, way::Way};
 
 const GOOD: &str = r#"identity:
   issuers:
@@ -68,8 +68,9 @@ fn a_good_file_is_read_with_its_defaults() {
         ]
     );
     assert_eq!(target.ports, [5432, 5433]);
-    assert_eq!(target.database.as_deref(), Some("shop"));
-    assert_eq!(target.credential.password, PasswordSource::File(dir.path().join("secrets/password")));
+    let checked::Protocol::Postgres(postgres) = &target.protocol else { panic!("{target:?}") };
+    assert_eq!(postgres.database.as_deref(), Some("shop"));
+    assert_eq!(postgres.credential.password, PasswordSource::File(dir.path().join("secrets/password")));
     assert_eq!(target.facts.tags["public.customers.ssn"].len(), 2);
     assert_eq!(config.audit.dir, dir.path().join("audit"));
     assert_eq!(config.admin.socket, Path::new("/run/nodegate/nodegate.sock"));
@@ -90,6 +91,41 @@ fn a_target_is_found_by_its_addresses() {
     for elsewhere in ["127.0.0.1:5434", "127.0.0.2:5432", "11.0.0.1:5432", "[::1]:5432"] {
         assert!(config.target_at(destination(elsewhere)).is_none(), "{elsewhere}");
     }
+}
+
+#[test]
+fn modes_are_the_nodes_the_labels_and_the_targets() {
+    let dir = directory();
+    let text = GOOD
+        .replacen(
+            "identity:\n",
+            "mode: observe\ncapture: { labels: { ci: { mode: enforce } } }\nidentity:\n",
+            1,
+        )
+        .replacen("protocol: postgres", "protocol: postgres\n    mode: shadow", 1);
+    let modes = load_text(dir.path(), &text).unwrap().modes;
+    let name = load_text(dir.path(), &text).unwrap().targets[0].facts.name.clone();
+    assert_eq!(modes.of(None, None), Mode::Observe);
+    assert_eq!(modes.of(None, Some(&name)), Mode::Shadow);
+    assert_eq!(modes.of(Some("ci"), Some(&name)), Mode::Enforce);
+    assert!(load_text(dir.path(), GOOD).unwrap().modes.may_enforce());
+}
+
+#[test]
+fn a_target_without_inspection_needs_no_credential() {
+    let dir = directory();
+    let start = GOOD.find("targets:").unwrap();
+    let end = GOOD.find("policy:").unwrap();
+    let tcp = |more: &str| {
+        let target = format!(
+            "targets: [{{ name: cache, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [6379]{more} }}]\n"
+        );
+        let text = GOOD[..start].to_owned() + &target + &GOOD[end..];
+        load_text(dir.path(), &text).map(|config| config.targets[0].protocol.clone())
+    };
+    assert_eq!(tcp(""), Ok(checked::Protocol::Tcp(Way::Relayed)));
+    assert_eq!(tcp(", inspect: none"), Ok(checked::Protocol::Tcp(Way::Direct)));
+    assert!(tcp(", inspect: some").is_err());
 }
 
 #[test]
@@ -124,10 +160,18 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("policy: { dir: policies }\n", "", "the key `policy` is missing"),
     // Words.
     (
-        "identity:\n",
-        "mode: observe\nidentity:\n",
-        "1:7: mode `observe` comes with a later version of nodegate",
+        "protocol: postgres",
+        "protocol: tcp",
+        "with `protocol: tcp` nothing is looked into, so `credential` has no",
     ),
+    ("protocol: postgres", "protocol: postgres\n    inspect: none", "`inspect` has no meaning"),
+    ("protocol: postgres", "protocol: postgres\n    mode: watch", "unknown mode `watch`"),
+    (
+        "policy: {",
+        "capture: { labels: { ci: { mode: enforced } } }\npolicy: {",
+        "unknown mode `enforced`\n  hint: did you mean `enforce`?",
+    ),
+    ("policy: {", "capture: { accept: [packet] }\npolicy: {", "unknown promise `packet`"),
     (
         "identity:\n",
         "mode: enfroce\nidentity:\n",

@@ -7,10 +7,47 @@ use rustls::{ClientConfig, pki_types::ServerName};
 
 use crate::{
     config::checked,
-    domain::address::OriginalDestination,
-    session::postgres::{KeptKeys, PostgresTarget, UpstreamTls},
+    domain::{action::TargetFacts, address::OriginalDestination},
+    session::{
+        postgres::{KeptKeys, PostgresTarget, UpstreamTls},
+        tcp::TcpTarget,
+    },
     tls::originate::{self, TlsError},
 };
+
+/// One target, with what its protocol takes.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// PostgreSQL.
+    Postgres(Arc<PostgresTarget>),
+    /// Bytes that nobody looks into.
+    Tcp(Arc<TcpTarget>),
+}
+
+impl Target {
+    /// Its name and tags.
+    pub fn facts(&self) -> &TargetFacts {
+        match self {
+            Self::Postgres(target) => &target.facts,
+            Self::Tcp(target) => &target.facts,
+        }
+    }
+
+    fn new(target: &checked::Target) -> Result<Self, TlsError> {
+        let facts = target.facts.clone();
+        Ok(match &target.protocol {
+            checked::Protocol::Tcp(way) => Self::Tcp(Arc::new(TcpTarget { facts, way: *way })),
+            checked::Protocol::Postgres(postgres) => Self::Postgres(Arc::new(PostgresTarget {
+                facts,
+                database: postgres.database.clone(),
+                tls: upstream_tls(target, &postgres.tls)?,
+                username: postgres.credential.username.clone(),
+                password: postgres.credential.password.clone(),
+                kept_keys: KeptKeys::default(),
+            })),
+        })
+    }
+}
 
 /// All targets, with their names as last resolved.
 #[derive(Debug, Default)]
@@ -21,7 +58,7 @@ pub struct Targets {
 #[derive(Debug, Clone)]
 struct Entry {
     config: checked::Target,
-    target: Arc<PostgresTarget>,
+    target: Target,
     resolved: Vec<IpAddr>,
 }
 
@@ -33,15 +70,11 @@ impl Targets {
     pub fn new(config: &[checked::Target]) -> Result<Self, TlsError> {
         let mut entries = Vec::with_capacity(config.len());
         for target in config {
-            let postgres = PostgresTarget {
-                facts: target.facts.clone(),
-                database: target.database.clone(),
-                tls: upstream_tls(target)?,
-                username: target.credential.username.clone(),
-                password: target.credential.password.clone(),
-                kept_keys: KeptKeys::default(),
-            };
-            entries.push(Entry { config: target.clone(), target: Arc::new(postgres), resolved: Vec::new() });
+            entries.push(Entry {
+                config: target.clone(),
+                target: Target::new(target)?,
+                resolved: Vec::new(),
+            });
         }
         Ok(Self { entries })
     }
@@ -71,14 +104,14 @@ impl Targets {
 
     /// The target that a destination belongs to. A destination of two targets, whose names have come to resolve to
     /// one address, belongs to neither: nobody knows which policy is meant.
-    pub fn find(&self, destination: OriginalDestination) -> Option<&Arc<PostgresTarget>> {
+    pub fn find(&self, destination: OriginalDestination) -> Option<&Target> {
         let mut found = self.entries.iter().filter(|entry| {
             entry.config.lists(destination)
                 || (entry.config.has_port(destination.port()) && entry.resolved.contains(&destination.ip()))
         });
         let first = found.next()?;
         if let Some(second) = found.next() {
-            let (first, second) = (&first.target.facts.name, &second.target.facts.name);
+            let (first, second) = (&first.target.facts().name, &second.target.facts().name);
             tracing::warn!(%destination, first, second, "two targets resolve to one address: it is refused");
             return None;
         }
@@ -86,8 +119,8 @@ impl Targets {
     }
 }
 
-fn upstream_tls(target: &checked::Target) -> Result<UpstreamTls, TlsError> {
-    match &target.tls.upstream {
+fn upstream_tls(target: &checked::Target, tls: &checked::TargetTls) -> Result<UpstreamTls, TlsError> {
+    match &tls.upstream {
         checked::UpstreamTls::Disable => Ok(UpstreamTls::Disable),
         checked::UpstreamTls::VerifyFull { ca, server_name } => {
             let config: Arc<ClientConfig> = originate::client_config(Some(ca))?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     address::OriginalDestination,
     ids::{CgroupId, PolicyId, SessionId, TargetName},
+    mode::Mode,
 };
 
 /// What happened.
@@ -39,6 +40,8 @@ pub enum Outcome {
     Denied,
     /// Neither: a fact.
     Noted,
+    /// Let through, since nothing is enforced here; enforcing would have refused it.
+    WouldDeny,
 }
 
 /// One audit record's content. The audit log adds sequence number, time and hashes.
@@ -48,6 +51,9 @@ pub struct AuditEvent {
     pub kind: EventKind,
     /// How it was decided.
     pub outcome: Outcome,
+    /// The mode that it was decided in, where that is not [`Mode::Enforce`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// `<issuer url>|<subject>`, when an identity was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
@@ -92,6 +98,7 @@ impl AuditEvent {
         Self {
             kind,
             outcome,
+            mode: None,
             identity: None,
             cgroup: None,
             process: None,

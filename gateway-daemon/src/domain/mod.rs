@@ -13,3 +13,4 @@ pub mod principal;
 pub mod promise;
 pub mod sensitive;
 pub mod statement;
+pub mod way;

@@ -4,6 +4,8 @@ use std::{collections::HashMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::event::Outcome;
+
 /// What is done with what policy refuses. The later ones are the stricter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,6 +40,26 @@ impl Mode {
     /// Whether what is refused is refused in fact.
     pub fn enforces(self) -> bool {
         self == Self::Enforce
+    }
+}
+
+/// Why enforcing would refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A policy, or a rule that no policy can lift.
+    Refusal,
+    /// Nobody knows who asks, or what is asked.
+    Unclear,
+}
+
+impl Mode {
+    /// What is recorded of something that enforcing would refuse.
+    pub const fn outcome(self, cause: Cause) -> Outcome {
+        match (self, cause) {
+            (Self::Enforce, _) => Outcome::Denied,
+            (Self::Observe, Cause::Unclear) => Outcome::Noted,
+            (Self::Observe, Cause::Refusal) | (Self::Shadow, _) => Outcome::WouldDeny,
+        }
     }
 }
 

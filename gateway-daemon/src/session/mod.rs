@@ -1,3 +1,4 @@
 //! Drivers that own sockets and clocks, one room per protocol. They may use every room but `cli` and `admin`.
 
 pub mod postgres;
+pub mod tcp;

@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct DaemonControl {
     gateway: Arc<Gateway>,
     started_at: u64,
-    targets: Vec<(TargetName, Vec<String>)>,
+    targets: Vec<(TargetName, &'static str, Vec<String>)>,
 }
 
 impl DaemonControl {
@@ -42,7 +42,7 @@ impl DaemonControl {
                 let places: Vec<String> = hosts.chain(target.cidrs.iter().map(ToString::to_string)).collect();
                 let ports: Vec<String> = target.ports.iter().map(ToString::to_string).collect();
                 let addresses = places.iter().map(|place| format!("{place}:{}", ports.join(","))).collect();
-                (target.facts.id(), addresses)
+                (target.facts.id(), target.protocol.name(), addresses)
             })
             .collect();
         Self { gateway, started_at: unix_seconds(), targets }
@@ -135,9 +135,9 @@ impl Control for DaemonControl {
                 .sum(),
             workload,
         });
-        let targets = self.targets.iter().map(|(name, addresses)| TargetStatus {
+        let targets = self.targets.iter().map(|(name, protocol, addresses)| TargetStatus {
             name: name.to_string(),
-            protocol: "postgres".to_owned(),
+            protocol: (*protocol).to_owned(),
             addresses: addresses.clone(),
             sessions: open
                 .iter()
@@ -149,7 +149,7 @@ impl Control for DaemonControl {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: self.started_at,
-            mode: "enforce".to_owned(),
+            mode: self.gateway.modes.load().node.to_string(),
             policy_epoch: self.gateway.policies.epoch(),
             workloads: workloads.collect(),
             targets: targets.collect(),

@@ -23,6 +23,7 @@ use crate::{
     config::{self, checked::Config},
     connection::{Gateway, targets::Targets},
     domain::event::{AuditEvent, EventKind, Outcome},
+    intercept::probe,
 };
 
 /// An editor writes a file in several steps: what changes within this time is read once.
@@ -128,7 +129,11 @@ impl Watched {
                 }
             }
         }
+        if new.modes != self.config.modes {
+            self.change_modes(&new);
+        }
         let mut comparable = new;
+        comparable.modes.clone_from(&self.config.modes);
         comparable.targets.clone_from(&self.config.targets);
         // The command line may have chosen another socket than the file names.
         comparable.admin.clone_from(&self.config.admin);
@@ -137,6 +142,20 @@ impl Watched {
                 "identity, policy, audit, capture or limits have changed in the configuration: they need a restart"
             );
         }
+    }
+
+    fn change_modes(&mut self, new: &Config) {
+        let broken = probe::broken(&self.config.capture.accept);
+        if new.modes.may_enforce() && !broken.is_empty() {
+            let names: Vec<&str> = broken.iter().map(|promise| promise.name).collect();
+            let problem = format!("this node cannot keep {}", names.join(", "));
+            error!("the changed modes cannot be adopted, the old ones stay in force: {problem}");
+            return self.note(Outcome::Denied, format!("changed modes: {problem}"));
+        }
+        self.gateway.modes.store(Arc::new(new.modes.clone()));
+        self.config.modes.clone_from(&new.modes);
+        info!(mode = %new.modes.node, "modes reloaded");
+        self.note(Outcome::Noted, format!("modes reloaded: the node's is {}", new.modes.node));
     }
 
     fn note(&self, outcome: Outcome, reason: String) {

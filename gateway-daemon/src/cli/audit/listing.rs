@@ -68,12 +68,13 @@ impl Listing {
             |cell: fn(&Row) -> &String| rows.iter().map(|row| cell(row).chars().count()).max().unwrap_or(0);
         let (kind, identity, target) =
             (widest(|row| &row.kind), widest(|row| &row.identity), widest(|row| &row.target));
+        let outcome = rows.iter().map(|row| outcome_word(row.outcome).len()).max().unwrap_or(0).max(7);
         for row in &rows {
             let mut line = format!("{}  ", row.time);
-            self.coloured(&mut line, row.outcome, &format!("{:7}", outcome_word(row.outcome)));
+            self.coloured(&mut line, row.outcome, &format!("{:outcome$}", outcome_word(row.outcome)));
             let _ =
                 write!(line, "  {:kind$}  {:identity$}  {:target$}  ", row.kind, row.identity, row.target);
-            let before = 24 + 2 + 7 + 2 + kind + 2 + identity + 2 + target + 2;
+            let before = 24 + 2 + outcome + 2 + kind + 2 + identity + 2 + target + 2;
             line.push_str(&self.cut(&row.text, before));
             writeln!(out, "{}", line.trim_end())?;
             if !row.reason.is_empty() {
@@ -90,6 +91,7 @@ impl Listing {
             (Colours::On, Outcome::Denied) => Some("1;31"),
             (Colours::On, Outcome::Allowed) => Some("32"),
             (Colours::On, Outcome::Noted) => Some("2"),
+            (Colours::On, Outcome::WouldDeny) => Some("33"),
         };
         let _ = match colour {
             Some(colour) => write!(line, "\u{1b}[{colour}m{text}\u{1b}[0m"),
@@ -127,18 +129,19 @@ impl Row {
             let _ = write!(text, "{}{}.{:03} ms", separator(&text), micros / 1000, micros % 1000);
         }
         let mut reason = String::new();
-        if event.outcome == Outcome::Denied || event.text.is_empty() {
+        let refused = matches!(event.outcome, Outcome::Denied | Outcome::WouldDeny);
+        if refused || event.text.is_empty() {
             reason = shown(&event.reason);
         }
         let policies =
             event.policies.iter().map(|policy| shown(policy.as_str())).collect::<Vec<_>>().join(", ");
-        if event.outcome == Outcome::Denied && !policies.is_empty() {
+        if refused && !policies.is_empty() {
             let _ = write!(reason, "{}[{policies}]", if reason.is_empty() { "" } else { " " });
         }
         if !event.masked.is_empty() {
             let _ = write!(reason, "{}masked: {}", separator(&reason), shown(&event.masked.join(", ")));
         }
-        if text.is_empty() && event.outcome != Outcome::Denied {
+        if text.is_empty() && !refused {
             text = std::mem::take(&mut reason);
         }
         Self {
@@ -162,6 +165,7 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::Allowed => "allowed",
         Outcome::Denied => "denied",
         Outcome::Noted => "noted",
+        Outcome::WouldDeny => "would_deny",
     }
 }
 

@@ -18,7 +18,10 @@ use crate::{
         self, AuditError, ExportError, Finding, Kept, Order, Query, Source, Verified, VerifyError,
         query::parse_time,
     },
-    domain::event::{EventKind, Outcome},
+    domain::{
+        event::{EventKind, Outcome},
+        mode::Mode,
+    },
 };
 
 mod listing;
@@ -66,6 +69,9 @@ struct SearchArgs {
     /// How it was decided
     #[arg(long, alias = "outcome", value_enum)]
     decision: Option<DecisionArgument>,
+    /// In which mode it was decided
+    #[arg(long, value_enum)]
+    mode: Option<ModeArgument>,
     /// What happened
     #[arg(long, value_enum)]
     kind: Option<KindArgument>,
@@ -119,6 +125,15 @@ enum DecisionArgument {
     Allowed,
     Denied,
     Noted,
+    #[value(alias = "would_deny")]
+    WouldDeny,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ModeArgument {
+    Observe,
+    Shadow,
+    Enforce,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -140,6 +155,17 @@ impl From<DecisionArgument> for Outcome {
             DecisionArgument::Allowed => Self::Allowed,
             DecisionArgument::Denied => Self::Denied,
             DecisionArgument::Noted => Self::Noted,
+            DecisionArgument::WouldDeny => Self::WouldDeny,
+        }
+    }
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(argument: ModeArgument) -> Self {
+        match argument {
+            ModeArgument::Observe => Self::Observe,
+            ModeArgument::Shadow => Self::Shadow,
+            ModeArgument::Enforce => Self::Enforce,
         }
     }
 }
@@ -209,6 +235,7 @@ fn search(dir: &Path, args: SearchArgs, look: Look, out: &mut impl Write) -> Res
         until: args.until,
         target: args.target,
         outcome: args.decision.map(Outcome::from),
+        mode: args.mode.map(Mode::from),
         kind: args.kind.map(EventKind::from),
         session: args.session,
         policy: args.policy,

@@ -17,7 +17,7 @@ use super::{
     raw::{self, At},
 };
 use crate::domain::{
-    mode::Mode,
+    mode::{Mode, Modes},
     promise::{PROMISES, Promise, promise},
 };
 
@@ -51,7 +51,7 @@ impl Checker {
         if let Some(approvals) = &raw.approvals {
             self.note(approvals, format!("`approvals` {LATER}"), Some("leave it out"));
         }
-        let mode = self.mode(raw.mode.as_ref());
+        let modes = self.modes(raw);
         let identity = self.identity(&raw.identity.value);
         let targets = self.targets(&raw.targets);
         let policy = self.existing(&raw.policy.dir, Kind::Directory).map(|dir| checked::Policy { dir });
@@ -61,7 +61,7 @@ impl Checker {
         let limits = self.limits(&raw.limits);
         Some(checked::Config {
             file: file.to_owned(),
-            mode: mode?,
+            modes: modes?,
             identity: identity?,
             targets: targets?,
             policy: policy?,
@@ -72,11 +72,29 @@ impl Checker {
         })
     }
 
-    fn mode(&mut self, mode: Option<&At<String>>) -> Option<Mode> {
-        match mode {
-            None => Some(Mode::Enforce),
-            Some(mode) => self.word(mode, "mode", &["enforce"], &["observe", "shadow"]).and_then(Mode::named),
-        }
+    fn modes(&mut self, raw: &raw::Config) -> Option<Modes> {
+        let node = match &raw.mode {
+            None => Some(Mode::default()),
+            Some(mode) => self.mode(mode),
+        };
+        let labels: Vec<_> =
+            raw.capture.labels.iter().map(|(name, label)| (name, self.mode(&label.mode))).collect();
+        let named = raw.targets.value.iter().filter_map(|target| {
+            target.value.mode.as_ref().map(|mode| (target.value.name.value.clone(), mode))
+        });
+        let targets: Vec<_> = named.map(|(name, mode)| (name, self.mode(mode))).collect();
+        Some(Modes {
+            node: node?,
+            labels: labels
+                .into_iter()
+                .map(|(name, mode)| Some((name.clone(), mode?)))
+                .collect::<Option<_>>()?,
+            targets: targets.into_iter().map(|(name, mode)| Some((name, mode?))).collect::<Option<_>>()?,
+        })
+    }
+
+    fn mode(&mut self, mode: &At<String>) -> Option<Mode> {
+        self.word(mode, "mode", &Mode::ALL.map(Mode::name), &[]).and_then(Mode::named)
     }
 
     fn audit(&mut self, audit: &raw::Audit) -> Option<checked::Audit> {

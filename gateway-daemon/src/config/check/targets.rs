@@ -10,9 +10,10 @@ use crate::{
     config::{
         Cidr, checked,
         checked::Host,
+        error::missing_hint,
         raw::{self, At},
     },
-    domain::{action::TargetFacts, credential::PasswordSource},
+    domain::{action::TargetFacts, credential::PasswordSource, way::Way},
 };
 
 impl Checker {
@@ -52,7 +53,7 @@ impl Checker {
         let raw = &entry.value;
         let name = self.name(&raw.name, "the target's name");
         let protocol =
-            self.word(&raw.protocol, "protocol", &["postgres"], &["mysql", "http", "kubernetes", "tcp"]);
+            self.word(&raw.protocol, "protocol", &["postgres", "tcp"], &["mysql", "http", "kubernetes"]);
         let hosts: Vec<Option<Host>> = raw.hosts.iter().map(|host| self.host(host)).collect();
         let cidrs: Vec<Option<Cidr>> = raw.cidrs.iter().map(|cidr| self.cidr(cidr)).collect();
         if raw.hosts.is_empty() && raw.cidrs.is_empty() {
@@ -60,21 +61,62 @@ impl Checker {
             return None;
         }
         let ports = self.ports(&raw.ports);
-        let database = self.optional_text(raw.database.as_ref(), "the database's name");
-        let tls = self.tls(&raw.tls);
-        let credential = self.credential(&raw.credential);
         let tags = self.tags(&raw.tags);
-        protocol?;
+        let protocol = match protocol? {
+            "tcp" => self.tcp(raw).map(checked::Protocol::Tcp),
+            _ => self.postgres(entry).map(checked::Protocol::Postgres),
+        };
         Some(checked::Target {
             facts: TargetFacts { name: name?, tags: tags? },
-            protocol: checked::Protocol::Postgres,
+            protocol: protocol?,
             hosts: hosts.into_iter().collect::<Option<_>>()?,
             cidrs: cidrs.into_iter().collect::<Option<_>>()?,
             ports: ports?,
-            database: database?,
-            tls: tls?,
-            credential: credential?,
         })
+    }
+
+    fn postgres(&mut self, entry: &At<raw::Target>) -> Option<checked::Postgres> {
+        let raw = &entry.value;
+        if let Some(inspect) = &raw.inspect {
+            let what = "PostgreSQL is always looked into, so `inspect` has no meaning".to_owned();
+            self.note(inspect, what, Some("leave it out, or write `protocol: tcp`"));
+        }
+        let database = self.optional_text(raw.database.as_ref(), "the database's name");
+        let tls = self.there(entry, raw.tls.as_ref(), "tls").and_then(|tls| self.tls(tls));
+        let credential = self
+            .there(entry, raw.credential.as_ref(), "credential")
+            .and_then(|credential| self.credential(&credential.value));
+        Some(checked::Postgres { database: database?, tls: tls?, credential: credential? })
+    }
+
+    /// A target whose bytes nobody looks into: what would look into them has no meaning.
+    fn tcp(&mut self, raw: &raw::Target) -> Option<Way> {
+        self.unused(raw.database.as_ref(), "database");
+        self.unused(raw.tls.as_ref(), "tls");
+        self.unused(raw.credential.as_ref(), "credential");
+        self.unused(raw.tags.values().next(), "tags");
+        match &raw.inspect {
+            None => Some(Way::Relayed),
+            Some(inspect) => {
+                let known: Vec<&'static str> = Way::ALL.iter().map(|way| way.name()).collect();
+                self.word(inspect, "inspect", &known, &[]).and_then(Way::named)
+            }
+        }
+    }
+
+    fn unused<T>(&mut self, at: Option<&At<T>>, key: &str) {
+        if let Some(at) = at {
+            let what = format!("with `protocol: tcp` nothing is looked into, so `{key}` has no meaning");
+            self.note(at, what, Some("leave it out"));
+        }
+    }
+
+    /// A key that this protocol cannot do without.
+    fn there<'a, T>(&mut self, entry: &At<raw::Target>, value: Option<&'a T>, key: &str) -> Option<&'a T> {
+        if value.is_none() {
+            self.note(entry, format!("the key `{key}` is missing"), missing_hint(key));
+        }
+        value
     }
 
     fn host(&mut self, at: &At<String>) -> Option<Host> {

@@ -19,6 +19,7 @@ mod requests;
 mod startup;
 mod target;
 mod transport;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,16 +29,16 @@ use tokio::{net::TcpStream, time::timeout};
 pub use about::About;
 pub use cancel::CancelKeys;
 pub use catalogues::Catalogues;
-pub use judge::Judge;
-pub use target::{KeptKeys, PostgresTarget, Route, UpstreamTls};
+pub use judge::{Asker, Judge};
+pub use target::{KeptKeys, LoginError, PostgresTarget, Route, UpstreamTls};
+pub use watch::Watched;
 
 use self::{
     cancel::Cancellable,
     ending::Ending,
-    judge::Asker,
     relay::{Relay, Start},
     startup::{Asked, Wanted},
-    target::{LoginError, Upstream},
+    target::Upstream,
     transport::Side,
 };
 use crate::{

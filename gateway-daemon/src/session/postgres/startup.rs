@@ -100,7 +100,8 @@ async fn exchange(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
 }
 
 impl Wanted {
-    fn new(minor: u16, parameters: Vec<(String, String)>) -> Self {
+    /// What a startup message asks for.
+    pub fn new(minor: u16, parameters: Vec<(String, String)>) -> Self {
         let value =
             |name: &str| parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
         let database = value("database").filter(|name| !name.is_empty()).or_else(|| value("user"));

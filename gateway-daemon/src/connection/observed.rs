@@ -1,0 +1,122 @@
+//! A flow in a mode that does not enforce: its bytes go on as if nodegate were not there, with the client's own
+//! credential and under its own TLS. Beside them it is judged as far as it can be, and what enforcing would have
+//! refused is recorded. Nothing here makes the bytes wait.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::{Gateway, no_identity, no_target, targets::Target};
+use crate::{
+    domain::{
+        action::Action,
+        decision::{Decision, Denial},
+        event::{AuditEvent, EventKind, Outcome},
+        flow::Workload,
+        mode::{Cause, Mode},
+    },
+    session::{
+        postgres::{About, Asker, Route, Watched},
+        tcp::{Tap, Tapped, relay, reset},
+    },
+};
+
+impl Gateway {
+    /// Passes a flow on and judges it beside that.
+    pub(super) async fn observe(
+        &self,
+        about: About,
+        workload: Workload,
+        target: Option<Target>,
+        mode: Mode,
+        stream: TcpStream,
+    ) {
+        let route = Route { netns: about.flow.netns, address: about.flow.original_destination.socket_addr() };
+        let (tap, tapped) = Tap::new();
+        let judged = self.judge_beside(about.clone(), workload, target, mode, route, tapped);
+        let (reason, about) = tokio::join!(self.pass_on(route, stream, Some(tap)), judged);
+        self.close(&about, mode, reason);
+    }
+
+    /// Passes a flow on that cannot be judged, for a reason that enforcing would have refused it for.
+    pub(super) async fn pass_on_unjudged(&self, about: About, denial: Denial, mode: Mode, stream: TcpStream) {
+        let route = Route { netns: about.flow.netns, address: about.flow.original_destination.socket_addr() };
+        self.would_refuse(&about, mode, Cause::Refusal, &denial);
+        let reason = self.pass_on(route, stream, None).await;
+        self.close(&about, mode, reason);
+    }
+
+    async fn pass_on(&self, route: Route, stream: TcpStream, tap: Option<Tap>) -> String {
+        match self.tcp.connect(route).await {
+            Ok(upstream) => relay(stream, upstream, None, tap).await.to_string(),
+            Err(error) => {
+                reset(&stream);
+                format!("the target cannot be reached: {error}")
+            }
+        }
+    }
+
+    /// What enforcing would have done, as far as it can be told. Answers with what became known of the flow.
+    async fn judge_beside(
+        &self,
+        mut about: About,
+        workload: Workload,
+        target: Option<Target>,
+        mode: Mode,
+        route: Route,
+        tapped: Tapped,
+    ) -> About {
+        about.target = target.as_ref().map(|target| target.facts().id());
+        let principal = self.identity.principal_for(&about.flow).await;
+        about.identity = principal.as_ref().ok().map(|principal| principal.id());
+        let Some(target) = target else {
+            self.would_refuse(&about, mode, Cause::Refusal, &no_target(&about.flow));
+            return about;
+        };
+        let principal = match principal {
+            Ok(principal) => principal,
+            Err(error) => {
+                self.would_refuse(&about, mode, Cause::Unclear, &no_identity(&error));
+                return about;
+            }
+        };
+        match self.policies.decide(&principal, &workload, target.facts(), Action::Connect) {
+            Decision::Deny(denial) => self.would_refuse(&about, mode, Cause::Refusal, &denial),
+            Decision::Allow { policies, .. } => {
+                let mut event = about.event(EventKind::Connect, Outcome::Allowed);
+                event.mode = Some(mode);
+                event.policies = policies;
+                self.note(event);
+                if let Target::Postgres(target) = target {
+                    let asker = Asker { principal, workload };
+                    let watched =
+                        Watched { about: about.clone(), mode, asker, target: Arc::clone(&target), route };
+                    self.postgres.watch(watched, tapped).await;
+                }
+            }
+        }
+        about
+    }
+
+    fn would_refuse(&self, about: &About, mode: Mode, cause: Cause, denial: &Denial) {
+        let mut event = about.event(EventKind::Connect, mode.outcome(cause));
+        event.mode = Some(mode);
+        event.policies.clone_from(&denial.policies);
+        event.reason.clone_from(&denial.reason);
+        self.note(event);
+    }
+
+    fn close(&self, about: &About, mode: Mode, reason: String) {
+        let mut event = about.event(EventKind::Close, Outcome::Noted);
+        event.mode = Some(mode);
+        event.reason = reason;
+        self.note(event);
+    }
+
+    /// Records what nobody waits for: in these modes a full log does not stop what goes on.
+    fn note(&self, event: AuditEvent) {
+        if let Err(error) = self.postgres.audit.note(event) {
+            tracing::error!(%error, "what was observed could not be recorded");
+        }
+    }
+}

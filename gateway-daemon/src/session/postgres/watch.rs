@@ -1,0 +1,365 @@
+//! A session that is passed on untouched, followed from the client's side alone: what it would have been told if
+//! nodegate enforced. The schema is read over a connection of the daemon's own; nothing here touches the session.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use bytes::BytesMut;
+use tokio::{task::block_in_place, time::timeout};
+
+use super::{
+    About, Asker, LoginError, Postgres, PostgresTarget, Route,
+    catalogues::{Place, Snapshot},
+    judge::{Prepared, Reading, Verdict},
+    startup::Wanted,
+};
+use crate::{
+    domain::{
+        decision::Denial,
+        event::{AuditEvent, EventKind, Outcome},
+        mode::{Cause, Mode},
+        statement::{SessionEffect, Statement},
+    },
+    protocol::postgres::{
+        Sniff, StartupPacket,
+        frontend::{self, Kind, Message},
+        peek_header, sniff, split_frame, split_startup,
+    },
+    session::tcp::Tapped,
+};
+
+/// No message but COPY data, which is skipped as it comes, is followed beyond this.
+const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Names of prepared statements and portals that are kept; a session with more is not followed further.
+const NAMES: usize = 20_000;
+/// Reading a text up to this length takes less than handing the worker's other tasks on.
+const QUICK_TEXT_BYTES: usize = 4 * 1024;
+
+/// A session to follow.
+#[derive(Debug)]
+pub struct Watched {
+    /// The session's constants.
+    pub about: About,
+    /// What its refusals amount to.
+    pub mode: Mode,
+    /// Who asks.
+    pub asker: Asker,
+    /// Of what.
+    pub target: Arc<PostgresTarget>,
+    /// The way there.
+    pub route: Route,
+}
+
+/// Why a session is not followed any further.
+enum Lost {
+    /// It has ended.
+    Over,
+    /// It cannot be read, for this reason, which enforcing would have refused.
+    Unclear(Denial),
+    /// The daemon's own login failed: enforcing would have let nobody in.
+    NoSchema(LoginError),
+}
+
+impl Postgres {
+    /// Follows a session to its end, or to where it cannot be followed. Its bytes do not wait.
+    pub async fn watch(&self, watched: Watched, tapped: Tapped) {
+        let mut follower = Follower {
+            room: self,
+            watched,
+            tapped,
+            input: BytesMut::new(),
+            place: None,
+            snapshot: None,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            made: HashMap::new(),
+        };
+        let lost = match follower.follow().await {
+            Ok(never) => match never {},
+            Err(lost) => lost,
+        };
+        let (cause, denial) = match lost {
+            Lost::Over => return,
+            Lost::Unclear(denial) => (Cause::Unclear, denial),
+            Lost::NoSchema(error) => {
+                let reason =
+                    format!("nodegate could not log in to the target with its own credential: {error}");
+                (Cause::Refusal, Denial::builtin(reason, "Look at the target's credential.", "login"))
+            }
+        };
+        follower.refused(EventKind::Connect, cause, &denial, "");
+    }
+}
+
+/// One session, seen from its client's side.
+struct Follower<'a> {
+    room: &'a Postgres,
+    watched: Watched,
+    tapped: Tapped,
+    input: BytesMut,
+    place: Option<Place>,
+    snapshot: Option<Snapshot>,
+    /// Texts of Parse, by name.
+    statements: HashMap<Vec<u8>, Arc<str>>,
+    /// Texts that portals run.
+    portals: HashMap<Vec<u8>, Arc<str>>,
+    /// What SQL's PREPARE has made.
+    made: HashMap<String, Arc<[Statement]>>,
+}
+
+impl Prepared for HashMap<String, Arc<[Statement]>> {
+    fn statements(&self, name: &str) -> Option<Arc<[Statement]>> {
+        self.get(name).cloned()
+    }
+}
+
+impl Follower<'_> {
+    async fn follow(&mut self) -> Result<std::convert::Infallible, Lost> {
+        let wanted = self.startup().await?;
+        let parameters = super::admit(&wanted, &self.watched.target).unwrap_or_else(|denial| {
+            self.refused(EventKind::Connect, Cause::Refusal, &denial, "");
+            vec![("database".to_owned(), wanted.database.clone())]
+        });
+        self.place = Some((self.watched.target.facts.id(), wanted.database));
+        self.read_schema(&parameters).await?;
+        loop {
+            if let Some((b'd', total)) = peek_header(&self.input).map_err(|error| unreadable(&error))? {
+                self.skip(total).await?;
+                continue;
+            }
+            let frame = split_frame(&mut self.input, MESSAGE_BYTES).map_err(|error| unreadable(&error))?;
+            let Some(frame) = frame else {
+                self.more().await?;
+                continue;
+            };
+            let message = frontend::parse(&frame).map_err(|error| unreadable(&error))?;
+            self.take(&message, &parameters).await?;
+        }
+    }
+
+    /// Up to the startup message. Whoever goes on under encryption cannot be followed.
+    async fn startup(&mut self) -> Result<Wanted, Lost> {
+        loop {
+            match sniff(&self.input) {
+                Sniff::Unknown => return Err(Lost::Unclear(not_plain(&self.input))),
+                Sniff::Incomplete => {
+                    self.more().await?;
+                    continue;
+                }
+                Sniff::Postgres => {}
+            }
+            match split_startup(&mut self.input).map_err(|error| unreadable(&error))? {
+                None => self.more().await?,
+                Some(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => {}
+                Some(StartupPacket::Cancel { .. }) => {
+                    let mut event = self.watched.about.request(Outcome::Noted, "CANCEL");
+                    event.mode = Some(self.watched.mode);
+                    self.note(event);
+                    return Err(Lost::Over);
+                }
+                Some(StartupPacket::Startup { minor, parameters, .. }) => {
+                    return Ok(Wanted::new(minor, parameters));
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, message: &Message<'_>, parameters: &[(String, String)]) -> Result<(), Lost> {
+        match message {
+            Message::Query(sql) => self.judge(&text(sql)?, parameters).await?,
+            Message::Parse { name, sql, .. } => {
+                let text = text(sql)?;
+                if self.statements.len() >= NAMES {
+                    return Err(too_many_names());
+                }
+                self.statements.insert(name.to_vec(), text);
+            }
+            Message::Bind { portal, statement, .. } => {
+                if self.portals.len() >= NAMES {
+                    return Err(too_many_names());
+                }
+                match self.statements.get(*statement) {
+                    Some(text) => drop(self.portals.insert(portal.to_vec(), Arc::clone(text))),
+                    None => drop(self.portals.remove(*portal)),
+                }
+            }
+            Message::Execute { portal, .. } => {
+                if let Some(text) = self.portals.get(*portal).cloned() {
+                    self.judge(&text, parameters).await?;
+                }
+            }
+            Message::Close { kind: Kind::Statement, name } => drop(self.statements.remove(*name)),
+            Message::Close { kind: Kind::Portal, name } => drop(self.portals.remove(*name)),
+            Message::FunctionCall { .. } => {
+                let denial = Denial::builtin(
+                    "fastpath function calls are not judged, so they are refused",
+                    "Call the function in a SELECT.",
+                    "function-call",
+                );
+                self.refused(EventKind::Request, Cause::Refusal, &denial, "");
+            }
+            Message::Terminate => return Err(Lost::Over),
+            // The client's own login, and what belongs to messages that were judged.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Judges a text as if it were to be run now, and records what came of it.
+    async fn judge(&mut self, text: &str, parameters: &[(String, String)]) -> Result<(), Lost> {
+        self.check_identity().await?;
+        if !self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_fresh(Instant::now())) {
+            self.read_schema(parameters).await?;
+        }
+        let Some(catalogue) = self.snapshot.as_ref().map(|snapshot| Arc::clone(&snapshot.catalogue)) else {
+            return Err(Lost::Over);
+        };
+        let read = || self.room.judge.read(text, &catalogue);
+        let reading: Reading = if text.len() > QUICK_TEXT_BYTES { block_in_place(read) } else { read() };
+        let cause = if reading.is_err() { Cause::Unclear } else { Cause::Refusal };
+        let facts = &self.watched.target.facts;
+        let verdict = self.room.judge.decide(&self.watched.asker, facts, &catalogue, reading, &self.made);
+        match &verdict.denial {
+            Some(denial) => self.refused(EventKind::Request, cause, denial, text),
+            None if verdict.statements.is_empty() => {}
+            None => {
+                let mut event = self.watched.about.request(Outcome::Allowed, text);
+                event.mode = Some(self.watched.mode);
+                event.policies.clone_from(&verdict.policies);
+                event.masked = verdict.masked_columns();
+                self.note(event);
+            }
+        }
+        self.learn(&verdict);
+        Ok(())
+    }
+
+    /// It was run, whatever the verdict: so it means something for what follows.
+    fn learn(&mut self, verdict: &Verdict) {
+        if verdict.changes_schema() {
+            self.snapshot = None;
+        }
+        if let Some(SessionEffect::Prepare { name, statement }) =
+            verdict.statements.first().map(|statement| &statement.session_effect)
+            && self.made.len() < NAMES
+        {
+            self.made.insert(name.clone(), Arc::from([statement.as_ref().clone()]));
+        }
+    }
+
+    /// Enforcing ends a session whose identity has expired and cannot be renewed.
+    async fn check_identity(&mut self) -> Result<(), Lost> {
+        let asker = &mut self.watched.asker;
+        if asker.principal.expires_at > SystemTime::now() {
+            return Ok(());
+        }
+        let lost = |reason: String| Lost::Unclear(Denial::builtin(reason, "Get a fresh token.", "identity"));
+        match self.room.identity.renew(&self.watched.about.flow).await {
+            Ok(principal) if principal.id() == asker.principal.id() => {
+                asker.principal = principal;
+                Ok(())
+            }
+            Ok(principal) => Err(lost(format!("the workload is now {principal}"))),
+            Err(error) => Err(lost(error.to_string())),
+        }
+    }
+
+    /// Reads the schema with the daemon's own credential, as enforcing would.
+    async fn read_schema(&mut self, parameters: &[(String, String)]) -> Result<(), Lost> {
+        let Some(place) = &self.place else { return Err(Lost::Over) };
+        let Watched { target, route, .. } = &self.watched;
+        let read = async {
+            let mut upstream =
+                target.login(&self.room.intercept, &self.room.credentials, *route, parameters).await?;
+            let snapshot = self.room.catalogues.of(&target.facts, place, &mut upstream.side).await?;
+            if Message::Terminate.encode(&mut upstream.side.output).is_ok() {
+                let _ = upstream.side.drain().await;
+            }
+            Ok(snapshot)
+        };
+        let read = timeout(self.room.limits.startup, read).await.unwrap_or(Err(LoginError::Timeout));
+        self.snapshot = Some(read.map_err(Lost::NoSchema)?);
+        Ok(())
+    }
+
+    /// Drops the next bytes, most of which may be still to come.
+    async fn skip(&mut self, mut bytes: usize) -> Result<(), Lost> {
+        while bytes > 0 {
+            if self.input.is_empty() {
+                self.more().await?;
+            }
+            let now = bytes.min(self.input.len());
+            drop(self.input.split_to(now));
+            bytes -= now;
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self) -> Result<(), Lost> {
+        match self.tapped.next().await {
+            Some(bytes) => {
+                self.input.extend_from_slice(&bytes);
+                Ok(())
+            }
+            None if self.tapped.is_behind() => Err(Lost::Unclear(Denial::builtin(
+                "the session sends faster than it can be judged beside",
+                "Nothing is lost to the session; the rest of it is not judged.",
+                "behind",
+            ))),
+            None => Err(Lost::Over),
+        }
+    }
+
+    fn refused(&self, kind: EventKind, cause: Cause, denial: &Denial, text: &str) {
+        let Watched { about, mode, .. } = &self.watched;
+        let outcome = mode.outcome(cause);
+        let mut event = if kind == EventKind::Request {
+            about.request(outcome, text)
+        } else {
+            about.event(kind, outcome)
+        };
+        event.mode = Some(*mode);
+        event.policies.clone_from(&denial.policies);
+        event.reason.clone_from(&denial.reason);
+        self.note(event);
+    }
+
+    fn note(&self, event: AuditEvent) {
+        if let Err(error) = self.room.audit.note(event) {
+            tracing::error!(%error, "what was observed could not be recorded");
+        }
+    }
+}
+
+fn text(sql: &[u8]) -> Result<Arc<str>, Lost> {
+    std::str::from_utf8(sql).map(Arc::from).map_err(|_| {
+        let hint = "Set the client's encoding to UTF8.";
+        Lost::Unclear(Denial::builtin("the statement is not valid UTF-8", hint, "not-utf8"))
+    })
+}
+
+fn unreadable(error: &impl std::fmt::Display) -> Lost {
+    let reason = format!("the client broke the protocol: {error}");
+    Lost::Unclear(Denial::builtin(reason, "Use a PostgreSQL client.", "protocol"))
+}
+
+fn too_many_names() -> Lost {
+    let reason = format!("more than {NAMES} prepared statements or portals");
+    Lost::Unclear(Denial::builtin(reason, "Close what is not used any more.", "names"))
+}
+
+/// What a connection is that is not PostgreSQL in plain text.
+fn not_plain(first_bytes: &[u8]) -> Denial {
+    // The record type of a TLS handshake.
+    if first_bytes.first() == Some(&0x16) {
+        return Denial::builtin(
+            "agent and target talk under TLS of their own, so nothing of it can be judged",
+            "Connect with sslmode=disable or prefer: nodegate answers with N, and protects the way to the target.",
+            "encrypted",
+        );
+    }
+    Denial::builtin("the connection does not speak PostgreSQL", "Use a PostgreSQL client.", "protocol")
+}
