@@ -33,6 +33,11 @@ enum Task {
         /// Part of a test's name
         filter: Option<String>,
     },
+    /// Try every way out of a captured cgroup, or those whose names contain FILTER, and print the table
+    Bypass {
+        /// Part of a way's name
+        filter: Option<String>,
+    },
     /// What CI runs: formatting, rooms, lints, licences, then every test
     Ci {
         /// Look known vulnerabilities of dependencies up as well; fetches their database
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Setup => setup::install_missing(),
         Task::Test { filter } => suite::test(filter.as_deref()),
+        Task::Bypass { filter } => suite::bypass(filter.as_deref()),
         Task::Ci { advisories } => {
             suite::ci(if advisories { suite::Advisories::Checked } else { suite::Advisories::Left })
         }

@@ -15,6 +15,11 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { package: "gcc", what_for: "C parts of dependencies", present: || has("cc") },
+    Need {
+        package: "libc6-dev",
+        what_for: "the C programs of the conformance suite",
+        present: || Path::new("/usr/include/stdio.h").exists(),
+    },
     Need { package: "make", what_for: "C parts of dependencies", present: || has("make") },
     Need { package: "libclang-dev", what_for: "bindings of PostgreSQL's parser", present: has_libclang },
     Need {
@@ -30,6 +35,7 @@ const NEEDS: &[Need] = &[
     },
     Need { package: "pgbouncer", what_for: "the peer of the benchmarks", present: || has("pgbouncer") },
     Need { package: "iproute2", what_for: "network namespaces", present: || has("ip") },
+    Need { package: "nftables", what_for: "a way out that the tests try", present: || has("nft") },
     Need { package: "util-linux", what_for: "running as another user", present: || has("setpriv") },
     Need { package: "procps", what_for: "looking at processes", present: || has("ps") },
 ];

@@ -1,0 +1,303 @@
+/* What must keep working for a captured process, with and without the daemon's favour. */
+#include "way.h"
+#define ROW "must keep working"
+
+#include <ifaddrs.h>
+#include <stddef.h>
+#include <sched.h>
+#include <sys/un.h>
+
+/* PostgreSQL's SSLRequest: a target answers it with `N`, and so does the daemon before it has judged anything. */
+static const char question[8] = { 0, 0, 0, 8, 4, (char)0xd2, 0x16, 0x2f };
+
+static int opened(struct address to)
+{
+	int fd = socket(to.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, &to.any, to.length) < 0)
+		broken("connect: %s", strerror(errno));
+	return fd;
+}
+
+/* Whether the other end answers the question. */
+static bool answered(int fd)
+{
+	char answer = 0;
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	return send(fd, question, sizeof question, MSG_NOSIGNAL) == sizeof question && poll(&wait, 1, PATIENCE_MS) == 1 &&
+	       read(fd, &answer, 1) == 1 && answer == 'N';
+}
+
+static bool same(struct address one, struct address other)
+{
+	if (one.any.sa_family != other.any.sa_family)
+		return false;
+	if (one.any.sa_family == AF_INET)
+		return one.v4.sin_port == other.v4.sin_port && one.v4.sin_addr.s_addr == other.v4.sin_addr.s_addr;
+	return one.v6.sin6_port == other.v6.sin6_port &&
+	       memcmp(&one.v6.sin6_addr, &other.v6.sin6_addr, sizeof one.v6.sin6_addr) == 0;
+}
+
+static void peer_is(struct address to)
+{
+	struct address peer = { .length = sizeof peer.v6 };
+	int fd = opened(to);
+	if (getpeername(fd, &peer.any, &peer.length) < 0)
+		broken("getpeername: %s", strerror(errno));
+	if (!same(peer, to))
+		broken("getpeername shows another address");
+	works();
+}
+
+WAY(peer_name, KEEPS, "", "getpeername() shows the address asked for") { peer_is(far4()); }
+WAY(peer_name_v6, KEEPS, "", "getpeername() shows the address asked for, IPv6") { peer_is(far6()); }
+WAY(peer_name_mapped, KEEPS, "", "getpeername() shows the address asked for, ::ffff:a.b.c.d") { peer_is(far_mapped()); }
+
+WAY(own_name, KEEPS, "", "getsockname() shows an address of this host towards the target")
+{
+	struct address own = { .length = sizeof own.v6 }, expected = at(getenv("NG_OWN4"), 0);
+	int fd = opened(far4());
+	getsockname(fd, &own.any, &own.length);
+	if (own.v4.sin_addr.s_addr != expected.v4.sin_addr.s_addr)
+		broken("getsockname shows %s", inet_ntoa(own.v4.sin_addr));
+	works();
+}
+
+WAY(bound_source, KEEPS, "", "a bound source address and port stay as bound")
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+	struct address own = at(getenv("NG_OWN4"), 0), seen = { .length = sizeof seen.v6 }, to = far4();
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(fd, &own.any, own.length) < 0)
+		broken("bind: %s", strerror(errno));
+	own.length = sizeof own.v6;
+	getsockname(fd, &own.any, &own.length);
+	if (connect(fd, &to.any, to.length) < 0)
+		broken("connect: %s", strerror(errno));
+	getsockname(fd, &seen.any, &seen.length);
+	if (!same(own, seen))
+		broken("getsockname shows another address than the bound one");
+	if (!answered(fd))
+		broken("no answer");
+	works();
+}
+
+WAY(reset_at_once, KEEPS, "", "a target that is not there ends in an error at once, not in a hang")
+{
+	struct address to = far4();
+	char byte;
+	to.v4.sin_port = htons(9);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(fd, &to.any, to.length) < 0)
+		works();
+	send(fd, question, sizeof question, MSG_NOSIGNAL);
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	/* Captured, the daemon speaks the client's protocol to say no; what counts is that it says something. */
+	if (poll(&wait, 1, PATIENCE_MS) != 1)
+		broken("nothing within %d ms", PATIENCE_MS);
+	read(fd, &byte, 1);
+	works();
+}
+
+WAY(silent_client, KEEPS, "", "a client that waits for the server's greeting from a target that is not there")
+{
+	struct address to = far4();
+	to.v4.sin_port = htons(9);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(fd, &to.any, to.length) < 0)
+		works();
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	if (poll(&wait, 1, PATIENCE_MS) != 1)
+		broken("nothing within %d ms", PATIENCE_MS);
+	works();
+}
+
+WAY(probe_closed, KEEPS, "", "nc -z, wait-for-it: a closed port does not look open")
+{
+	struct address to = far4();
+	to.v4.sin_port = htons(9);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(fd, &to.any, to.length) < 0)
+		works();
+	broken("connect() succeeds");
+}
+
+WAY(dead_v6, KEEPS, "", "Happy Eyeballs: an IPv6 target that does not exist fails, and IPv4 is tried")
+{
+	struct address dead = at("fd00:6e67::dead", port);
+	char byte;
+	int fd = socket(AF_INET6, SOCK_STREAM, 0);
+	if (connect(fd, &dead.any, dead.length) == 0) {
+		struct pollfd wait = { .fd = fd, .events = POLLIN };
+		send(fd, question, sizeof question, MSG_NOSIGNAL);
+		if (poll(&wait, 1, PATIENCE_MS) != 1)
+			broken("nothing within %d ms", PATIENCE_MS);
+		/* Its `N` is an answer, and so is a reset; the session that follows is refused. */
+		read(fd, &byte, 1);
+	}
+	if (!answered(opened(far4())))
+		broken("no answer on IPv4");
+	works();
+}
+
+WAY(half_closed, KEEPS, "", "half-close: the answer comes after shutdown(SHUT_WR)")
+{
+	int fd = opened(far4());
+	char answer = 0;
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	send(fd, question, sizeof question, MSG_NOSIGNAL);
+	shutdown(fd, SHUT_WR);
+	if (poll(&wait, 1, PATIENCE_MS) != 1 || read(fd, &answer, 1) != 1 || answer != 'N')
+		broken("no answer");
+	works();
+}
+
+WAY(many_short, KEEPS, "", "three hundred short connections in a row")
+{
+	for (int i = 0; i < 300; i++) {
+		struct address to = far4();
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(fd, &to.any, to.length) < 0)
+			broken("connection %d: %s", i, strerror(errno));
+		close(fd);
+	}
+	works();
+}
+
+WAY(passed_inside, KEEPS, "", "a connection passed between two captured processes")
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
+		setup("a socket pair");
+	if (spawn() == 0) {
+		pass(ends[1], opened(far4()));
+		_exit(0);
+	}
+	if (!answered(take(ends[0])))
+		broken("no answer");
+	works();
+}
+
+WAY(forked, KEEPS, "", "a connection used by a child, after fork()")
+{
+	int fd = opened(far4()), status;
+	pid_t child = spawn();
+	if (child == 0)
+		_exit(answered(fd) ? 0 : 1);
+	waitpid(child, &status, 0);
+	if (status != 0)
+		broken("no answer");
+	works();
+}
+
+WAY(executed, KEEPS, "", "a connection kept over exec()")
+{
+	int fd = opened(far4());
+	char script[200];
+	fcntl(fd, F_SETFD, 0);
+	snprintf(script, sizeof script, "printf '\\0\\0\\0\\010\\004\\322\\026\\057' >&%d; test \"$(head -c 1 <&%d)\" = N", fd, fd);
+	if (system(script) != 0)
+		broken("no answer");
+	works();
+}
+
+WAY(own_server, KEEPS, "", "a loopback server of the same workload")
+{
+	int server = socket(AF_INET, SOCK_STREAM, 0);
+	struct address own = at("127.0.0.1", 0);
+	char byte = 0;
+	if (bind(server, &own.any, own.length) < 0 || listen(server, 8) < 0)
+		setup("a server");
+	getsockname(server, &own.any, &own.length);
+	if (spawn() == 0) {
+		char asked[8];
+		int fd = accept(server, NULL, NULL);
+		if (read(fd, asked, sizeof asked) == sizeof asked)
+			send(fd, "N", 1, MSG_NOSIGNAL);
+		_exit(0);
+	}
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(fd, &own.any, own.length) < 0)
+		broken("connect: %s", strerror(errno));
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	send(fd, question, sizeof question, MSG_NOSIGNAL);
+	if (poll(&wait, 1, PATIENCE_MS) != 1 || read(fd, &byte, 1) != 1 || byte != 'N')
+		broken("the server is not reached");
+	/* The daemon answers `N` as well: only the server then hangs up. */
+	if (poll(&wait, 1, PATIENCE_MS) != 1 || read(fd, &byte, 1) != 0)
+		broken("somebody else answers");
+	works();
+}
+
+WAY(own_datagrams, KEEPS, "", "a datagram to a loopback socket of the same workload")
+{
+	int one = socket(AF_INET, SOCK_DGRAM, 0), other = socket(AF_INET, SOCK_DGRAM, 0);
+	struct address own = at("127.0.0.1", 0);
+	char byte = 0;
+	if (bind(one, &own.any, own.length) < 0)
+		setup("bind");
+	getsockname(one, &own.any, &own.length);
+	if (sendto(other, "x", 1, 0, &own.any, own.length) < 0)
+		broken("sendto: %s", strerror(errno));
+	struct pollfd wait = { .fd = one, .events = POLLIN };
+	if (poll(&wait, 1, PATIENCE_MS) != 1 || read(one, &byte, 1) != 1 || byte != 'x')
+		broken("nothing arrives");
+	works();
+}
+
+WAY(own_unix, KEEPS, "", "a Unix socket of the same workload")
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int server = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	snprintf(name.sun_path, sizeof name.sun_path, "%s/own-%d.sock", folder, getpid());
+	if (bind(server, (void *)&name, sizeof name) < 0 || listen(server, 8) < 0)
+		setup("a server");
+	int failed = connect(fd, (void *)&name, sizeof name), error = errno;
+	unlink(name.sun_path);
+	if (failed < 0)
+		broken("connect: %s", strerror(error));
+	works();
+}
+
+WAY(interfaces, KEEPS, "", "netlink: interfaces and addresses can be listed")
+{
+	struct ifaddrs *all;
+	if (getifaddrs(&all) < 0)
+		broken("getifaddrs: %s", strerror(errno));
+	works();
+}
+
+WAY(serves, KEEPS | OUTSIDE, "", "a captured server is reached from outside (a probe, a port-forward)")
+{
+	struct address own = at(getenv("NG_OWN4"), 0);
+	int told[2], status;
+	if (pipe(told) < 0)
+		setup("a pipe");
+	pid_t outside = spawn();
+	if (outside == 0) {
+		struct address to;
+		int far = open(far_netns, O_RDONLY);
+		char byte = 0;
+		if (read(told[0], &to, sizeof to) != sizeof to || far < 0 || setns(far, CLONE_NEWNET) < 0)
+			_exit(1);
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(fd, &to.any, to.length) < 0 || read(fd, &byte, 1) != 1)
+			_exit(2);
+		_exit(byte == 'N' ? 0 : 3);
+	}
+	enter();
+	int server = socket(AF_INET, SOCK_STREAM, 0);
+	if (bind(server, &own.any, own.length) < 0 || listen(server, 8) < 0)
+		broken("listen: %s", strerror(errno));
+	getsockname(server, &own.any, &own.length);
+	if (write(told[1], &own, sizeof own) != sizeof own)
+		setup("telling the helper");
+	struct pollfd wait = { .fd = server, .events = POLLIN };
+	if (poll(&wait, 1, PATIENCE_MS) != 1)
+		broken("nobody arrives");
+	int fd = accept(server, NULL, NULL);
+	send(fd, "N", 1, MSG_NOSIGNAL);
+	waitpid(outside, &status, 0);
+	if (status != 0)
+		broken("the answer does not arrive");
+	works();
+}
