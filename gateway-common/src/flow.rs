@@ -72,10 +72,42 @@ const _: () = assert!(offset_of!(FlowRecord, ended_at) == 40 && offset_of!(FlowR
 const _: () = assert!(offset_of!(FlowRecord, port) == 60 && offset_of!(FlowRecord, family) == 62);
 const _: () = assert!(offset_of!(FlowRecord, address) == 64 && offset_of!(FlowRecord, comm) == 80);
 
+impl FlowRecord {
+    /// Reads one out of a ring buffer's item; `None` unless it has exactly the right size.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; size_of::<Self>()] = bytes.try_into().ok()?;
+        let long =
+            |at: usize| -> Option<u64> { Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?)) };
+        let word =
+            |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
+        let short =
+            |at: usize| -> Option<u16> { Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?)) };
+        Some(Self {
+            netns: long(offset_of!(Self, netns))?,
+            captured_cgroup: long(offset_of!(Self, captured_cgroup))?,
+            cgroup: long(offset_of!(Self, cgroup))?,
+            connected_at: long(offset_of!(Self, connected_at))?,
+            socket: long(offset_of!(Self, socket))?,
+            ended_at: long(offset_of!(Self, ended_at))?,
+            tgid: word(offset_of!(Self, tgid))?,
+            tid: word(offset_of!(Self, tid))?,
+            uid: word(offset_of!(Self, uid))?,
+            port: short(offset_of!(Self, port))?,
+            family: short(offset_of!(Self, family))?,
+            address: Address::from_octets(bytes.get(64..80)?.try_into().ok()?),
+            comm: bytes.get(80..96)?.try_into().ok()?,
+        })
+    }
+}
+
 /// [`SocketState::phase`]: the destination was rewritten, the SYN has not left yet.
 pub const PHASE_REWRITTEN: u32 = 1;
 /// [`SocketState::phase`]: the record can be found under [`SocketState::key`].
 pub const PHASE_KEYED: u32 = 2;
+
+/// [`SocketState::phase`]: a datagram socket, whose latest query can be found under [`SocketState::key`].
+pub const PHASE_SENDER: u32 = 3;
 
 /// What is kept with a captured socket for as long as it lives.
 #[repr(C)]
@@ -107,8 +139,22 @@ mod pod {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {
-    use super::{Address, FlowKey};
+    use super::{Address, FlowKey, FlowRecord};
+
+    #[test]
+    fn a_record_is_read_from_exactly_its_bytes() {
+        let mut bytes = [0_u8; 96];
+        bytes[8..16].copy_from_slice(&77_u64.to_ne_bytes());
+        bytes[60..62].copy_from_slice(&443_u16.to_ne_bytes());
+        bytes[64..80].copy_from_slice(&Address::LOOPBACK_V6.octets());
+        bytes[80..84].copy_from_slice(b"curl");
+        let Some(record) = FlowRecord::from_bytes(&bytes) else { unreachable!("the size is right") };
+        assert_eq!((record.captured_cgroup, record.port), (77, 443));
+        assert_eq!((record.address, &record.comm[..5]), (Address::LOOPBACK_V6, &b"curl\0"[..]));
+        assert_eq!(FlowRecord::from_bytes(&bytes[..95]), None);
+    }
 
     #[test]
     fn keys_of_different_namespaces_and_listeners_differ_though_the_ends_are_equal() {

@@ -9,13 +9,14 @@
 #![allow(clippy::inline_always, reason = "kernel programs: a call costs registers and verifier work")]
 
 pub mod address;
+pub mod datagram;
 pub mod flow;
 pub mod refusal;
 pub mod state;
 
 /// Version of every layout in this crate. The daemon pins its maps in a directory of this name: a daemon of
 /// another version makes its own maps and moves the links over, it never reinterprets foreign memory.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// How many levels below the cgroup root the kernel programs look for a captured cgroup.
 pub const MAX_CGROUP_DEPTH: i32 = 32;
@@ -42,6 +43,33 @@ pub mod maps {
     pub const DAEMON: &str = "DAEMON";
     /// Ring buffer of `Refusal`.
     pub const REFUSALS: &str = "REFUSALS";
+    /// `WayKey → u32`: the numbers of ways to DNS servers.
+    pub const DNS_NUMBERS: &str = "DNS_NUMBERS";
+    /// Number → `FlowRecord`: whose way it is, and to which server.
+    pub const DNS_WAYS: &str = "DNS_WAYS";
+    /// `FlowKey → Sender`: the latest query of each IPv6 socket.
+    pub const DNS_SENDERS: &str = "DNS_SENDERS";
+    /// Longest prefix of `Passage → Until`: datagrams that policy lets pass.
+    pub const PASSAGES: &str = "PASSAGES";
+    /// `FlowKey → u64`: which flows of datagrams have been reported, by socket cookie and destination.
+    pub const REPORTED: &str = "REPORTED";
+    /// Ring buffer of `FlowRecord`: each flow of datagrams that was let pass.
+    pub const DATAGRAMS: &str = "DATAGRAMS";
     /// All that are pinned.
-    pub const PINNED: [&str; 8] = [LISTENERS, ACCEPTING, FLOWS, CAPTURED, SOCKETS, TOUCHED, DAEMON, REFUSALS];
+    pub const PINNED: [&str; 14] = [
+        LISTENERS,
+        ACCEPTING,
+        FLOWS,
+        CAPTURED,
+        SOCKETS,
+        TOUCHED,
+        DAEMON,
+        REFUSALS,
+        DNS_NUMBERS,
+        DNS_WAYS,
+        DNS_SENDERS,
+        PASSAGES,
+        REPORTED,
+        DATAGRAMS,
+    ];
 }

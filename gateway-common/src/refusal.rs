@@ -12,7 +12,7 @@ pub enum Reason {
     NoListener = 1,
     /// The daemon does not answer: its heartbeat is too old.
     DaemonSilent = 2,
-    /// A datagram, or a socket that could send one, to somewhere else than a DNS port.
+    /// A datagram to somewhere that policy does not open.
     Datagram = 3,
     /// A socket of a kind that is neither TCP nor UDP: raw, ping, SCTP, MPTCP and their like.
     SocketKind = 4,
@@ -24,6 +24,12 @@ pub enum Reason {
     BoundToDevice = 7,
     /// The caller is captured, the socket was made where nothing is.
     SocketOutside = 8,
+    /// The captured cgroup asks more DNS servers than anybody needs.
+    TooManyServers = 9,
+    /// Another captured cgroup has just sent a query from the very same end.
+    SharedEnd = 10,
+    /// A datagram that policy lets pass could not be reported.
+    Unreported = 11,
 }
 
 impl Reason {
@@ -39,6 +45,9 @@ impl Reason {
             6 => Self::NoMemory,
             7 => Self::BoundToDevice,
             8 => Self::SocketOutside,
+            9 => Self::TooManyServers,
+            10 => Self::SharedEnd,
+            11 => Self::Unreported,
             _ => return None,
         })
     }
@@ -135,9 +144,9 @@ mod tests {
 
     #[test]
     fn every_reason_survives_its_number() {
-        for number in 0..=9 {
+        for number in 0..=12 {
             assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
         }
-        assert!(Reason::from_number(0).is_none() && Reason::from_number(9).is_none());
+        assert!(Reason::from_number(0).is_none() && Reason::from_number(12).is_none());
     }
 }

@@ -10,9 +10,14 @@ pub struct Listener {
     pub port_v4: u16,
     /// Port on ::1, host byte order; 0 where there is none, which then sends IPv6 to 127.0.0.1 as a mapped one.
     pub port_v6: u16,
+    /// Port for DNS queries over UDP on all of 127.0.0.0/8, host byte order; 0 where there is none.
+    pub dns_v4: u16,
+    /// The same on ::1.
+    pub dns_v6: u16,
 }
 
-const _: () = assert!(size_of::<Listener>() == 4 && offset_of!(Listener, port_v6) == 2);
+const _: () = assert!(size_of::<Listener>() == 8 && offset_of!(Listener, port_v6) == 2);
+const _: () = assert!(offset_of!(Listener, dns_v4) == 4 && offset_of!(Listener, dns_v6) == 6);
 
 /// A listener, as the kernel side finds the socket itself. The kernel takes the socket out of its table before it
 /// frees the port, so what is found there is the daemon's, and nobody can take the port over unseen.

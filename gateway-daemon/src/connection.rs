@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -32,11 +32,15 @@ use crate::{
     intercept::{Arrival, Intercept},
     policy::Policies,
     session::{
+        dns::Dns,
         postgres::{About, Admission, Postgres, PostgresTarget, Route},
         tcp::{Tcp, TcpTarget, reset},
     },
 };
 use targets::{Target, Targets};
+
+/// DNS over TCP; whoever speaks it on another port speaks nothing that is known here.
+const DNS_PORT: u16 = 53;
 
 /// What every connection needs.
 pub struct Gateway {
@@ -54,6 +58,8 @@ pub struct Gateway {
     pub postgres: Postgres,
     /// Sessions that nobody looks into.
     pub tcp: Tcp,
+    /// Answers DNS queries.
+    pub dns: Arc<Dns>,
     /// What has happened so far.
     pub counters: Counters,
 }
@@ -108,7 +114,7 @@ impl Gateway {
         let flow = Arc::new(flow);
         let about =
             About { session: session_id(&flow), flow: Arc::clone(&flow), identity: None, target: None };
-        let target = self.targets.load().find(flow.original_destination).cloned();
+        let target = self.target_of(&flow);
         let name = target.as_ref().map(|target| target.facts().name.as_str());
         let workload = self.intercept.workload(flow.captured_cgroup);
         let mode =
@@ -124,6 +130,13 @@ impl Gateway {
             }
             return self.pass_on_unjudged(about, denial, mode, stream).await;
         };
+        if target.is_none() && flow.original_destination.port() == DNS_PORT {
+            // In every mode: the answers say which targets are meant.
+            if let Err(error) = self.dns.serve_stream(flow, stream).await {
+                tracing::debug!(%error, "a DNS connection ended");
+            }
+            return;
+        }
         if !mode.enforces() {
             let _open = Open::new(&self.counters.sessions, workload.cgroup, name.map(TargetName::from));
             return self.observe(about, workload, target, mode, stream).await;
@@ -151,6 +164,12 @@ impl Gateway {
             return self.turn_away(&about, &denial, stream).await;
         }
         self.session(about, flow, workload, target, stream).await;
+    }
+
+    /// The target that a flow means.
+    fn target_of(&self, flow: &Flow) -> Option<Target> {
+        let asked = self.dns.names.of(flow.captured_cgroup, flow.original_destination.ip(), Instant::now());
+        self.targets.load().find(flow.original_destination, &asked).cloned()
     }
 
     /// A session that nobody looks into. Refused, it is reset: its protocol, if it has one, is not known here.
@@ -228,7 +247,7 @@ impl Gateway {
     /// Refuses a connection for which there is no room.
     pub async fn refuse_for_want_of_room(&self, arrival: Arrival, limit: u32) {
         let flow = Arc::new(arrival.flow);
-        let target = self.targets.load().find(flow.original_destination).map(|target| target.facts().id());
+        let target = self.target_of(&flow).map(|target| target.facts().id());
         let label = self.intercept.workload(flow.captured_cgroup).and_then(|workload| workload.label);
         let mode = self.modes.load().of(label.as_deref(), target.as_ref().map(TargetName::as_str));
         let about = About { session: session_id(&flow), flow, identity: None, target };

@@ -35,10 +35,13 @@ use crate::{
         promise::Promise,
     },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
-    intercept::{self, Arrival, Intercept, InterceptError, KernelRefusal, Streams, Unattributed, probe},
+    intercept::{
+        self, Arrival, Intercept, InterceptError, KernelRefusal, Query, Streams, Unattributed, probe,
+    },
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
     session::{
+        dns::{self, Dns, Trust},
         postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
         tcp::Tcp,
     },
@@ -126,6 +129,7 @@ async fn daemon(config: Config) -> Result<(), Error> {
     tokio::spawn(serve_arrivals(Arc::clone(&gateway), streams.arrivals, config.limits.sessions));
     tokio::spawn(note_unattributed(Arc::clone(&gateway), streams.unattributed));
     tokio::spawn(note_refusals(Arc::clone(&gateway), streams.refusals));
+    tokio::spawn(serve_queries(Arc::clone(&gateway), streams.queries));
     reload::watch(Arc::clone(&gateway), config.clone())?;
     let control = Arc::new(control::DaemonControl::new(Arc::clone(&gateway), &config));
     let admin = tokio::spawn(serve(socket, control, async move {
@@ -183,7 +187,18 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
         info!(kept, "enrolled identities of captured cgroups taken over");
     }
     let limits = Limits { startup: config.limits.startup_timeout, idle: config.limits.idle_timeout };
+    let dns = Dns::new(
+        intercept.clone(),
+        Arc::clone(&identity),
+        Arc::clone(&policies),
+        audit.clone(),
+        dns_settings(&config.dns),
+        Trust::new(&config.dns.trusted),
+    );
+    dns.targets.store(Arc::new(targets.names()));
+    dns.modes.store(Arc::new(config.modes.clone()));
     let gateway = Gateway {
+        dns: Arc::new(dns),
         intercept: intercept.clone(),
         modes: ArcSwap::from_pointee(config.modes.clone()),
         tcp: Tcp {
@@ -221,6 +236,18 @@ fn keep_promises(config: &Config) -> Result<(), Error> {
         warn!("{} is not kept on this node: {}", promise.name, promise.cost);
     }
     Ok(())
+}
+
+fn dns_settings(dns: &checked::Dns) -> dns::Settings {
+    dns::Settings {
+        refuse_with: match dns.refuse_with {
+            checked::RefuseWith::Refused => dns::Refusal::Refused,
+            checked::RefuseWith::NxDomain => dns::Refusal::NxDomain,
+        },
+        timeout: dns.timeout,
+        queries_per_second: dns.queries_per_second,
+        odd_bytes_per_minute: dns.odd_bytes_per_minute,
+    }
 }
 
 fn issuers(identity: &checked::Identity) -> Vec<IssuerSettings> {
@@ -308,6 +335,13 @@ async fn serve_arrivals(gateway: Arc<Gateway>, mut arrivals: mpsc::Receiver<Arri
     }
 }
 
+async fn serve_queries(gateway: Arc<Gateway>, mut queries: mpsc::Receiver<Query>) {
+    while let Some(query) = queries.recv().await {
+        let dns = Arc::clone(&gateway.dns);
+        tokio::spawn(async move { dns.serve(query).await });
+    }
+}
+
 async fn note_unattributed(gateway: Arc<Gateway>, mut unattributed: mpsc::Receiver<Unattributed>) {
     while let Some(connection) = unattributed.recv().await {
         gateway.counters.unattributed_total.fetch_add(1, Ordering::Relaxed);
@@ -347,8 +381,11 @@ async fn keep_resolving(gateway: Arc<Gateway>) {
     }
 }
 
-/// Resolves the names of all targets; one that cannot be resolved keeps its addresses.
+/// Resolves the names of all targets; one that cannot be resolved keeps its addresses. Which servers the node itself
+/// asks may have changed as well.
 async fn resolve_names(gateway: &Gateway) {
+    gateway.dns.trust.rcu(|trust| trust.renewed());
+    gateway.dns.forget_vanished();
     let mut addresses = std::collections::HashMap::new();
     for name in gateway.targets.load().host_names() {
         let found = lookup_host((name.as_str(), 0)).await;

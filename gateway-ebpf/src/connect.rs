@@ -1,7 +1,6 @@
 //! `connect()`: the destination becomes the daemon's listener.
 
 use aya_ebpf::{
-    bindings::bpf_sock,
     helpers::generated::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_netns_cookie,
         bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_lookup_elem, bpf_setsockopt, bpf_sk_release,
@@ -12,7 +11,7 @@ use aya_ebpf::{
 use aya_log_ebpf::trace;
 use gateway_common::{
     address::{AF_INET, AF_INET6, Address},
-    flow::{COMM_LEN, PHASE_REWRITTEN, SocketState},
+    flow::{COMM_LEN, FlowRecord, PHASE_REWRITTEN},
     refusal::Reason,
     state::{Listener, ListenerKey},
 };
@@ -20,8 +19,11 @@ use gateway_common::{
 use crate::{
     ALLOW,
     attribution::caller,
-    context::{Destination, IPPROTO_TCP, SOCK_STREAM, destination_v4, destination_v6, kind, set_v4, set_v6},
-    datagram,
+    context::{
+        Destination, IPPROTO_TCP, SOCK_STREAM, bound_device, destination_v4, destination_v6, kind, set_v4,
+        set_v6,
+    },
+    datagram::{self, Call},
     maps::{ACCEPTING, DAEMON, LISTENERS, SOCKETS},
     refuse::{Attempt, ECONNREFUSED, EPERM, refuse, refused_already},
 };
@@ -59,7 +61,8 @@ fn redirect(ctx: &SockAddrContext, wanted: Destination, family: u16) -> Result<(
     }
     let (kind, protocol) = kind(ctx);
     if kind != SOCK_STREAM || protocol != IPPROTO_TCP {
-        return Err(datagram::judge(ctx, wanted, family));
+        let call = if wanted.address.as_v4().is_some() { Call::ConnectV4 } else { Call::ConnectV6 };
+        return datagram::judge(ctx, wanted, family, call);
     }
     let caller = caller();
     // SAFETY: helpers on the program's own context.
@@ -94,7 +97,7 @@ fn redirect(ctx: &SockAddrContext, wanted: Destination, family: u16) -> Result<(
     if !release_from_device(ctx) {
         return Err(refuse(ctx, &attempt, Reason::BoundToDevice, ECONNREFUSED));
     }
-    remember(ctx, state, &attempt, now);
+    fill(ctx, &mut state.record, &attempt, now);
     state.listener = address;
     state.listener_port = u32::from(port);
     state.phase = PHASE_REWRITTEN;
@@ -114,7 +117,7 @@ fn listener_for(wanted: Address, listener: Listener) -> Option<(Address, u16)> {
 
 /// Whether the daemon's socket still listens there. With the daemon gone, the port may be anybody's.
 #[inline(always)]
-fn is_accepting(netns: u64, address: Address, port: u16) -> bool {
+pub fn is_accepting(netns: u64, address: Address, port: u16) -> bool {
     let family = if address.as_v4().is_some() { AF_INET } else { AF_INET6 };
     let key = ListenerKey { netns, port: u32::from(port), family: u32::from(family) };
     // SAFETY: map and key are what the helper expects; the socket that it answers with is given back.
@@ -128,15 +131,10 @@ fn is_accepting(netns: u64, address: Address, port: u16) -> bool {
     true
 }
 
-/// A socket bound to a device could not reach the loopback device, where the listener is.
+/// A socket bound to a device could not reach the loopback device, where the listener is. Whether it is free now.
 #[inline(always)]
-fn release_from_device(ctx: &SockAddrContext) -> bool {
-    // SAFETY: the kernel hands a valid context with a valid socket to the program.
-    let device = unsafe {
-        let socket: *mut bpf_sock = (*ctx.sock_addr).__bindgen_anon_1.sk;
-        !socket.is_null() && (*socket).bound_dev_if != 0
-    };
-    if !device {
+pub fn release_from_device(ctx: &SockAddrContext) -> bool {
+    if bound_device(ctx) == 0 {
         return true;
     }
     let mut none: i32 = 0;
@@ -152,8 +150,9 @@ fn release_from_device(ctx: &SockAddrContext) -> bool {
     }
 }
 
+/// Fills a record with what is known of this call.
 #[inline(always)]
-fn remember(ctx: &SockAddrContext, state: &mut SocketState, attempt: &Attempt, now: u64) {
+pub fn fill(ctx: &SockAddrContext, record: &mut FlowRecord, attempt: &Attempt, now: u64) {
     // SAFETY: helpers on the program's own context, or without pointers.
     let (pid_tgid, uid, socket) = unsafe {
         (
@@ -162,7 +161,6 @@ fn remember(ctx: &SockAddrContext, state: &mut SocketState, attempt: &Attempt, n
             bpf_get_socket_cookie(ctx.sock_addr.cast()),
         )
     };
-    let record = &mut state.record;
     record.netns = attempt.netns;
     record.captured_cgroup = attempt.caller.captured;
     record.cgroup = attempt.caller.cgroup;

@@ -1,6 +1,9 @@
 //! Field access to `bpf_sock_addr`, in the widths that the verifier allows.
 
-use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_addr},
+    programs::SockAddrContext,
+};
 use gateway_common::address::Address;
 
 /// `SOCK_STREAM`.
@@ -75,4 +78,40 @@ pub fn set_v6(ctx: &SockAddrContext, address: Address, port: u16) {
 pub fn kind(ctx: &SockAddrContext) -> (u32, u32) {
     // SAFETY: the kernel hands a valid context to the program.
     unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).protocol) }
+}
+
+/// The device that the calling socket is bound to, or 0.
+#[inline(always)]
+pub fn bound_device(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: the kernel hands a valid context with a valid socket to the program.
+    unsafe {
+        let socket: *mut bpf_sock = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        if socket.is_null() { 0 } else { (*socket).bound_dev_if }
+    }
+}
+
+/// The calling IPv6 socket's own address and port: all zero where it is bound to none.
+#[inline(always)]
+pub fn local_v6(ctx: &SockAddrContext) -> (Address, u16) {
+    // SAFETY: the kernel hands a valid context with a valid socket to the program.
+    unsafe {
+        let socket: *mut bpf_sock = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        if socket.is_null() {
+            return (Address::default(), 0);
+        }
+        let words = &raw const (*socket).src_ip6;
+        (Address([(*words)[0], (*words)[1], (*words)[2], (*words)[3]]), (*socket).src_port as u16)
+    }
+}
+
+/// The address that a send to an IPv6 address leaves from, in `sendmsg6` only: the one that the call names, or the
+/// socket's own; all zero where neither says.
+#[inline(always)]
+pub fn source_v6(ctx: &SockAddrContext) -> Address {
+    // SAFETY: the kernel hands a valid context to the program.
+    let named = unsafe {
+        let words = &raw const (*ctx.sock_addr).msg_src_ip6;
+        Address([(*words)[0], (*words)[1], (*words)[2], (*words)[3]])
+    };
+    if named == Address::default() { local_v6(ctx).0 } else { named }
 }

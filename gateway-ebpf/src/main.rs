@@ -4,7 +4,8 @@
 //!
 //! The order of one `connect()`: [`connect`] rewrites the destination and leaves a record with the socket,
 //! [`lifecycle`] files that record under the client's end before the SYN leaves, [`peer`] shows the client the
-//! address that it asked for.
+//! address that it asked for. Datagrams have no SYN: [`datagram`] judges each call, and [`names`] sends what is meant
+//! for DNS servers to the daemon.
 
 #![no_std]
 #![no_main]
@@ -15,6 +16,7 @@ mod context;
 mod datagram;
 mod lifecycle;
 mod maps;
+mod names;
 mod node;
 mod peer;
 mod refuse;

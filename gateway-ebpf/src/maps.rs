@@ -3,11 +3,17 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::{
-        array::Array, hash_map::HashMap, ring_buf::RingBuf, sk_storage::SkStorage, sock_hash::SockHash,
+        array::Array,
+        hash_map::{HashMap, LruHashMap},
+        lpm_trie::LpmTrie,
+        ring_buf::RingBuf,
+        sk_storage::SkStorage,
+        sock_hash::SockHash,
     },
     macros::btf_map,
 };
 use gateway_common::{
+    datagram::{Passage, Sender, Until, WayKey},
     flow::{FlowKey, FlowRecord, SocketState},
     state::{DaemonState, Listener, ListenerKey},
 };
@@ -46,3 +52,27 @@ pub static DAEMON: Array<DaemonState, 1> = Array::new();
 /// Refusals, for the daemon's audit.
 #[btf_map]
 pub static REFUSALS: RingBuf<gateway_common::refusal::Refusal, 262_144> = RingBuf::new();
+
+/// Numbers of the ways to DNS servers.
+#[btf_map]
+pub static DNS_NUMBERS: HashMap<WayKey, u32, 65_536, ON_DEMAND> = HashMap::new();
+
+/// The ways by number: whose, to which server, and who asked there last.
+#[btf_map]
+pub static DNS_WAYS: HashMap<u32, FlowRecord, 65_536, ON_DEMAND> = HashMap::new();
+
+/// The latest query of each IPv6 socket; gone with the socket.
+#[btf_map]
+pub static DNS_SENDERS: HashMap<FlowKey, Sender, 131_072, ON_DEMAND> = HashMap::new();
+
+/// Datagrams that policy lets pass.
+#[btf_map]
+pub static PASSAGES: LpmTrie<Passage, Until, 65_536> = LpmTrie::new();
+
+/// Flows of datagrams that have been reported, by socket cookie and destination. What makes room is reported again.
+#[btf_map]
+pub static REPORTED: LruHashMap<FlowKey, u64, 16_384> = LruHashMap::new();
+
+/// Flows of datagrams that were let pass, for the daemon's audit.
+#[btf_map]
+pub static DATAGRAMS: RingBuf<FlowRecord, 262_144> = RingBuf::new();

@@ -34,6 +34,8 @@ pub struct Target {
     pub role: String,
     /// The content of `tls.upstream` and what belongs to it: `disable`, or `verify-full, ca: /a/file`.
     pub tls: String,
+    /// Names that it is known by; without any, its address.
+    pub names: Vec<String>,
     /// Column tags.
     pub tags: Vec<(String, Vec<String>)>,
 }
@@ -47,6 +49,7 @@ impl Target {
         Self {
             name: name.to_owned(),
             address,
+            names: Vec::new(),
             role: super::postgres::ROLE.to_owned(),
             tls: "disable".to_owned(),
             tags: vec![tag("email", &["pii"]), tag("phone", &["pii"]), tag("ssn", &["pii", "secret"])],
@@ -188,11 +191,15 @@ impl Daemon {
             let tags = target.tags.iter().map(|(column, tags)| format!("{column:?}: [{}]", tags.join(", ")));
             let _ = write!(
                 text,
-                "  - name: {name}\n    protocol: postgres\n    hosts: [\"{ip}\"]\n    ports: [{port}]\n    \
+                "  - name: {name}\n    protocol: postgres\n    hosts: [{hosts}]\n    ports: [{port}]\n    \
                  tls: {{ client: plaintext, upstream: {tls} }}\n    \
                  credential: {{ username: {role}, password: {{ file: password }} }}\n    tags: {{ {tags} }}\n",
                 name = target.name,
-                ip = target.address.ip(),
+                hosts = if target.names.is_empty() {
+                    format!("\"{}\"", target.address.ip())
+                } else {
+                    target.names.join(", ")
+                },
                 port = target.address.port(),
                 tls = target.tls,
                 role = target.role,

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod daemon;
+pub mod dns;
 pub mod issuer;
 pub mod leftovers;
 pub mod netns;

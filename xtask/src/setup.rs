@@ -37,6 +37,8 @@ const NEEDS: &[Need] = &[
     Need { package: "iproute2", what_for: "network namespaces", present: || has("ip") },
     Need { package: "nftables", what_for: "a way out that the tests try", present: || has("nft") },
     Need { package: "util-linux", what_for: "running as another user", present: || has("setpriv") },
+    Need { package: "dnsmasq-base", what_for: "the DNS server of the tests", present: || has("dnsmasq") },
+    Need { package: "bind9-dnsutils", what_for: "dig, the resolver of the tests", present: || has("dig") },
     Need { package: "procps", what_for: "looking at processes", present: || has("ps") },
 ];
 

@@ -9,6 +9,7 @@ mod test;
 
 use std::{
     io::{self, Write},
+    net::{IpAddr, Ipv4Addr},
     process::ExitCode,
 };
 
@@ -16,7 +17,7 @@ use clap::{Args, Subcommand};
 
 use crate::{
     domain::{
-        action::{Action, TargetFacts},
+        action::{Action, Lookup, ServerTrust, TargetFacts},
         catalogue::Catalogue,
         decision::{Decision, Denial},
         flow::Workload,
@@ -24,6 +25,7 @@ use crate::{
         principal::Principal,
     },
     policy::{Explanation, Policies, PolicyError},
+    protocol::dns::RecordKind,
     sql,
 };
 
@@ -84,7 +86,31 @@ pub fn run(args: PolicyArgs) -> ExitCode {
 enum Asked<'a> {
     Connect,
     Sql(&'a str),
+    Resolve(&'a AskedName),
 }
+
+/// A question to the DNS, as a case or a command line has it: `api.github.com`, or `TXT api.github.com`.
+#[derive(Debug, Clone)]
+struct AskedName {
+    name: String,
+    kind: RecordKind,
+    trust: ServerTrust,
+}
+
+impl AskedName {
+    fn read(text: &str, trust: ServerTrust) -> Result<Self, String> {
+        let (kind, name) = text.trim().rsplit_once(' ').unwrap_or(("A", text.trim()));
+        let kind = kind.trim().parse()?;
+        let name = if name == "." { name } else { name.strip_suffix('.').unwrap_or(name) };
+        if name.is_empty() {
+            return Err("write the name to be resolved: `api.github.com`, or `TXT api.github.com`".to_owned());
+        }
+        Ok(Self { name: name.to_ascii_lowercase(), kind, trust })
+    }
+}
+
+/// The server of made-up questions.
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
 
 /// Reads and judges, as the daemon does. A text that cannot be read is denied before any policy is asked.
 fn judge(
@@ -92,10 +118,17 @@ fn judge(
     principal: &Principal,
     workload: &Workload,
     target: &TargetFacts,
+    hosts: &[String],
     catalogue: &Catalogue,
     asked: Asked<'_>,
 ) -> Explanation {
     match asked {
+        Asked::Resolve(AskedName { name, kind, trust }) => {
+            let targets = if hosts.contains(name) { std::slice::from_ref(target) } else { &[] };
+            let kind = kind.to_string();
+            let lookup = Lookup { name, kind: &kind, server: SERVER, trust: *trust, targets };
+            policies.explain_lookup(principal, workload, &lookup)
+        }
         Asked::Connect => policies.explain(principal, workload, target, Action::Connect),
         Asked::Sql(text) => match sql::postgres::read(text, catalogue) {
             Ok(statements) => policies.explain(principal, workload, target, Action::Sql(&statements)),

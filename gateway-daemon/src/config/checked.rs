@@ -33,6 +33,8 @@ pub struct Config {
     pub capture: Capture,
     /// Bounds on what captured agents can take.
     pub limits: Limits,
+    /// Questions to the DNS.
+    pub dns: Dns,
 }
 
 /// Who may vouch for an agent, and where tokens are found.
@@ -230,6 +232,30 @@ pub struct Limits {
     pub startup_timeout: Duration,
     /// A session that sends nothing for that long is ended; `None` never ends one.
     pub idle_timeout: Option<Duration>,
+}
+
+/// Questions to the DNS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Servers that are believed about targets' addresses, beside the node's own.
+    pub trusted: Vec<IpAddr>,
+    /// How a refusal is put.
+    pub refuse_with: RefuseWith,
+    /// After so long without an answer a server counts as dead.
+    pub timeout: Duration,
+    /// What a workload may ask in a second, on average.
+    pub queries_per_second: u32,
+    /// Bytes of names that look like data, for each workload and domain.
+    pub odd_bytes_per_minute: u32,
+}
+
+/// How the refusal of a name is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefuseWith {
+    /// REFUSED.
+    Refused,
+    /// NXDOMAIN.
+    NxDomain,
 }
 
 impl Config {

@@ -29,6 +29,8 @@ pub(super) struct Config {
     pub capture: Capture,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub dns: Dns,
     /// Known to later versions; named here so that the error can say so.
     pub approvals: Option<At<Later>>,
 }
@@ -176,6 +178,17 @@ pub(super) struct Limits {
     pub sessions: Option<At<u32>>,
     pub startup_timeout: Option<At<String>>,
     pub idle_timeout: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dns {
+    #[serde(default)]
+    pub trusted: Vec<At<String>>,
+    pub refuse_with: Option<At<String>>,
+    pub timeout: Option<At<String>>,
+    pub queries_per_second: Option<At<u32>>,
+    pub odd_bytes_per_minute: Option<At<u32>>,
 }
 
 /// Anything at all: only that it is there matters.

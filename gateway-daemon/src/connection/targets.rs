@@ -9,6 +9,7 @@ use crate::{
     config::checked,
     domain::{action::TargetFacts, address::OriginalDestination},
     session::{
+        dns::TargetNames,
         postgres::{KeptKeys, PostgresTarget, UpstreamTls},
         tcp::TcpTarget,
     },
@@ -102,9 +103,30 @@ impl Targets {
         self.entries.iter().flat_map(|entry| entry.config.host_names()).map(ToOwned::to_owned).collect()
     }
 
-    /// The target that a destination belongs to. A destination of two targets, whose names have come to resolve to
-    /// one address, belongs to neither: nobody knows which policy is meant.
-    pub fn find(&self, destination: OriginalDestination) -> Option<&Target> {
+    /// Names of targets, and whose they are.
+    pub fn names(&self) -> TargetNames {
+        let mut names = TargetNames::new();
+        for entry in &self.entries {
+            for name in entry.config.host_names() {
+                names.entry(name.to_owned()).or_default().push(entry.target.facts().clone());
+            }
+        }
+        names
+    }
+
+    /// The target that a destination belongs to. `asked` are the names that the agent was told this address for, by
+    /// servers that can be believed, the latest first: the target of the first such name it is. Without one, a
+    /// destination of two targets, whose names have come to resolve to one address, belongs to neither: nobody knows
+    /// which policy is meant.
+    pub fn find<S: AsRef<str>>(&self, destination: OriginalDestination, asked: &[S]) -> Option<&Target> {
+        let at_port: Vec<&Entry> =
+            self.entries.iter().filter(|entry| entry.config.has_port(destination.port())).collect();
+        let named = asked.iter().find_map(|name| {
+            at_port.iter().find(|entry| entry.config.host_names().any(|host| host == name.as_ref()))
+        });
+        if let Some(named) = named {
+            return Some(&named.target);
+        }
         let mut found = self.entries.iter().filter(|entry| {
             entry.config.lists(destination)
                 || (entry.config.has_port(destination.port()) && entry.resolved.contains(&destination.ip()))

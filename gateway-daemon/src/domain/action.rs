@@ -1,6 +1,9 @@
 //! What a principal asks to do: the question that policy answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,30 @@ pub enum Action<'a> {
     Connect,
     /// Run these statements, which came in one message.
     Sql(&'a [Statement]),
+}
+
+/// A question to the DNS, as policy judges it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup<'a> {
+    /// The name: lower case, without a dot at its end; the root is `.`.
+    pub name: &'a str,
+    /// The type of records, as `dig` writes it.
+    pub kind: &'a str,
+    /// The server that is asked.
+    pub server: IpAddr,
+    /// Whether that is one that the node's operator chose.
+    pub trust: ServerTrust,
+    /// The targets that list the name among their hosts.
+    pub targets: &'a [TargetFacts],
+}
+
+/// Whether a DNS server can be believed about the addresses of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerTrust {
+    /// The operator chose it, and the agent cannot stand in for it.
+    Trusted,
+    /// The agent chose it.
+    Untrusted,
 }
 
 /// What policies know of a target.

@@ -22,6 +22,8 @@ pub enum EventKind {
     Identity,
     /// A flow was attributed and judged: may it talk to the target?
     Connect,
+    /// A name was asked for, and that was judged; written before the question goes on to its server.
+    Resolve,
     /// A request (statement, HTTP request) was judged; written before it is forwarded.
     Request,
     /// How a request ended: rows, bytes, duration.

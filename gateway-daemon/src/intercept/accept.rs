@@ -61,7 +61,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub kernel: Arc<Kernel>,
-    pub next_flow: AtomicU64,
+    pub next_flow: Arc<AtomicU64>,
     pub arrivals: mpsc::Sender<Arrival>,
     pub unattributed: mpsc::Sender<Unattributed>,
 }
@@ -173,7 +173,7 @@ pub(super) fn comm(bytes: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-fn flow(id: FlowId, record: &FlowRecord, client: SocketAddr) -> Flow {
+pub(super) fn flow(id: FlowId, record: &FlowRecord, client: SocketAddr) -> Flow {
     Flow {
         id,
         captured_cgroup: CgroupId(record.captured_cgroup),

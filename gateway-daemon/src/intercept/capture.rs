@@ -19,6 +19,7 @@ use super::{
     kernel::{Kernel, held},
     links::Reaped,
     namespaces::{Namespaces, Opened, Traveller, identity, open_listeners},
+    queries::Counter,
     watch::Watch,
 };
 use crate::domain::{
@@ -56,6 +57,7 @@ pub(super) struct Core {
     pub tree: Tree,
     pub kernel: Arc<Kernel>,
     pub gate: Arc<Gate>,
+    pub counter: Arc<Counter>,
     pub traveller: Traveller,
     pub namespaces: Namespaces,
     pub watch: Watch,
@@ -73,6 +75,7 @@ impl Core {
         settings: Settings,
         tree: Tree,
         gate: Arc<Gate>,
+        counter: Arc<Counter>,
         traveller: Traveller,
         home: NetnsCookie,
     ) -> Result<Self, InterceptError> {
@@ -81,6 +84,7 @@ impl Core {
             tree,
             kernel: Arc::clone(&gate.kernel),
             gate,
+            counter,
             traveller,
             namespaces: Namespaces::new(home),
             watch: Watch::new().doing(|| "start inotify".to_owned())?,
@@ -210,7 +214,7 @@ impl Core {
         file: Arc<File>,
         user: Option<CgroupId>,
     ) -> Result<(), InterceptError> {
-        let Opened { cookie, ports, listeners } = opened;
+        let Opened { cookie, ports, listeners, datagrams } = opened;
         let mut accepting = Vec::new();
         for listener in listeners {
             self.kernel.show_listener(cookie, &listener)?;
@@ -218,6 +222,10 @@ impl Core {
             let gate = Arc::clone(&self.gate);
             let place = Place { netns: cookie, port };
             accepting.push(tokio::spawn(gate.accept_all(listener, place)).abort_handle());
+        }
+        for socket in datagrams {
+            let counter = Arc::clone(&self.counter);
+            accepting.push(tokio::spawn(counter.receive_all(socket, cookie)).abort_handle());
         }
         self.namespaces.insert(cookie, file, user, accepting).doing(|| "look at a namespace".to_owned())?;
         self.kernel.publish_listener(cookie, ports)

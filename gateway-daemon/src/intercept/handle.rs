@@ -3,13 +3,13 @@
 use std::{
     fs::File,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
 
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UdpSocket},
     sync::mpsc,
     task::AbortHandle,
 };
@@ -20,9 +20,11 @@ use super::{
     cgroups::Tree,
     error::{Doing, InterceptError},
     kernel::Kernel,
-    namespaces::{Traveller, open_listeners},
+    namespaces::{Traveller, identity, open_listeners},
+    passages::{self, DatagramFlow, Passage},
+    queries::{Counter, Query},
     refusals::{self, KernelRefusal, RefusalReason},
-    upkeep, watch,
+    sys, upkeep, watch,
 };
 use crate::domain::{
     flow::Workload,
@@ -33,6 +35,8 @@ use crate::domain::{
 const ARRIVALS: usize = 1024;
 /// How many notices of what was turned away are kept for a slow reader; then they are dropped.
 const NOTICES: usize = 1024;
+/// How many DNS queries wait to be judged; then they are dropped.
+const QUERIES: usize = 1024;
 
 /// What capture needs to know.
 #[derive(Debug, Clone)]
@@ -54,6 +58,11 @@ pub struct Streams {
     pub unattributed: mpsc::Receiver<Unattributed>,
     /// What the kernel side refused. Dropped when not read.
     pub refusals: mpsc::Receiver<KernelRefusal>,
+    /// DNS queries over UDP. Dropped when not read: resolvers ask again.
+    pub queries: mpsc::Receiver<Query>,
+    /// Flows of datagrams that the kernel side let pass. When nobody takes them, the kernel's own buffer fills and it
+    /// refuses what it cannot report.
+    pub datagrams: mpsc::Receiver<DatagramFlow>,
 }
 
 /// Capture, running. Clones are the same one; when the last is dropped, the listeners close, and captured
@@ -82,12 +91,16 @@ impl Intercept {
         let (arrivals_in, arrivals) = mpsc::channel(ARRIVALS);
         let (unattributed_in, unattributed) = mpsc::channel(NOTICES);
         let (refusals_in, refusals) = mpsc::channel(NOTICES);
-        let gate = Arc::new(Gate {
-            kernel: Arc::new(kernel),
-            next_flow: AtomicU64::new(1),
-            arrivals: arrivals_in,
-            unattributed: unattributed_in,
+        let (queries_in, queries) = mpsc::channel(QUERIES);
+        let (datagrams_in, datagrams) = mpsc::channel(NOTICES);
+        let kernel = Arc::new(kernel);
+        let next_flow = Arc::new(AtomicU64::new(1));
+        let counter = Arc::new(Counter {
+            kernel: Arc::clone(&kernel),
+            next_flow: Arc::clone(&next_flow),
+            queries: queries_in,
         });
+        let gate = Arc::new(Gate { kernel, next_flow, arrivals: arrivals_in, unattributed: unattributed_in });
 
         let traveller = Traveller::start().doing(|| "start the thread for network namespaces".to_owned())?;
         let home = "/proc/thread-self/ns/net";
@@ -95,7 +108,7 @@ impl Intercept {
         let opened = open_listeners(&traveller, Arc::clone(&home), settings.listen_backlog)
             .await
             .doing(|| "listen on the loopback addresses".to_owned())?;
-        let core = Arc::new(Core::new(settings, tree, gate, traveller, opened.cookie)?);
+        let core = Arc::new(Core::new(settings, tree, gate, counter, traveller, opened.cookie)?);
         core.put_into_service(opened, home, None)?;
         core.kernel.beat()?;
         let running = Arc::new(Running {
@@ -106,6 +119,7 @@ impl Intercept {
                 tokio::spawn(upkeep::drop_namespaces(Arc::clone(&core))).abort_handle(),
                 tokio::spawn(watch::follow(Arc::clone(&core))).abort_handle(),
                 tokio::spawn(feeds.log).abort_handle(),
+                tokio::spawn(passages::report_all(feeds.datagrams, datagrams_in)).abort_handle(),
                 tokio::spawn(refusals::read_all(feeds.refusals, teller(Arc::clone(&core), refusals_in)))
                     .abort_handle(),
             ],
@@ -116,7 +130,7 @@ impl Intercept {
             running.core.take_over().await?;
         }
         running.core.clear_leftovers().await?;
-        Ok((Self { running }, Streams { arrivals, unattributed, refusals }))
+        Ok((Self { running }, Streams { arrivals, unattributed, refusals, queries, datagrams }))
     }
 
     /// Captures a cgroup that exists, with all its descendants. `path` is absolute or relative to the cgroup2
@@ -182,19 +196,65 @@ impl Intercept {
     /// Connects from an agent's own network namespace, uncaptured, with TCP_NODELAY. Dropping the future gives
     /// the attempt up.
     pub async fn connect_upstream(&self, netns: NetnsCookie, to: SocketAddr) -> io::Result<TcpStream> {
-        let core = &self.running.core;
         let socket = move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let socket = if netns == core.namespaces.home {
-            socket()?
-        } else {
-            let namespace = core.namespaces.file(netns).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, format!("network namespace {netns} is gone"))
-            })?;
-            core.traveller.within(namespace, socket).await?
-        };
-        let stream = socket.connect(to).await?;
+        let stream = self.within(netns, socket).await?.connect(to).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// A datagram socket in an agent's own network namespace, uncaptured, on a port of the kernel's choice, that
+    /// talks to this peer alone.
+    pub async fn datagram_upstream(&self, netns: NetnsCookie, to: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = move || {
+            let any: IpAddr =
+                if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = std::net::UdpSocket::bind((any, 0))?;
+            socket.connect(to)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        UdpSocket::from_std(self.within(netns, socket).await?)
+    }
+
+    /// Makes a socket inside a network namespace. `make` must not block.
+    async fn within<T: Send + 'static>(
+        &self,
+        netns: NetnsCookie,
+        make: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let core = &self.running.core;
+        if netns == core.namespaces.home {
+            return make();
+        }
+        let namespace = core.namespaces.file(netns).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("network namespace {netns} is gone"))
+        })?;
+        core.traveller.within(namespace, make).await
+    }
+
+    /// The daemon's own network namespace.
+    pub fn home(&self) -> NetnsCookie {
+        self.running.core.namespaces.home
+    }
+
+    /// Whether a network namespace is ruled from the daemon's own user namespace. Whoever makes a user namespace is root
+    /// in the network namespaces that he makes from there: their addresses lead wherever he likes.
+    pub fn is_node_ruled(&self, netns: NetnsCookie) -> bool {
+        let Some(namespace) = self.running.core.namespaces.file(netns) else { return false };
+        let ruled = sys::ruling_user_namespace(&*namespace).and_then(|ruler| identity(&ruler));
+        let own = File::open("/proc/self/ns/user").and_then(|own| identity(&own));
+        match (ruled, own) {
+            (Ok(ruled), Ok(own)) => ruled == own,
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::debug!(%netns, %error, "cannot tell who rules a network namespace");
+                false
+            }
+        }
+    }
+
+    /// Sets where a captured cgroup may send datagrams to, in place of what was open to it before.
+    pub fn set_passages(&self, cgroup: CgroupId, open: &[Passage]) -> Result<(), InterceptError> {
+        self.running.core.kernel.set_passages(cgroup, open)
     }
 
     /// How many records of connections the kernel holds that were not accepted yet.

@@ -17,13 +17,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, MapInfo, RingBuf, SockHash},
+    maps::{Array, HashMap, MapData, MapError, MapInfo, RingBuf, SockHash, lpm_trie::LpmTrie},
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
 use gateway_common::{
     LAYOUT_VERSION,
-    address::{AF_INET, AF_INET6},
+    address::{AF_INET, AF_INET6, Address},
+    datagram::{Passage, Sender, Until, WayKey},
     flow::{FlowKey, FlowRecord, SocketState},
     maps,
     state::{DaemonState, Listener, ListenerKey},
@@ -49,10 +50,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/no
 
 /// The programs of a captured cgroup, in the order in which it is armed: what a connection needs comes before what makes
 /// connections need it. The kernel shows fifteen characters of a name.
-pub(super) const PROGRAMS: [&str; 8] = [
+pub(super) const PROGRAMS: [&str; 11] = [
     "nodegate_flows",
     "nodegate_peer4",
     "nodegate_peer6",
+    "nodegate_recv4",
+    "nodegate_recv6",
+    "nodegate_close",
     "nodegate_create",
     "nodegate_send4",
     "nodegate_send6",
@@ -75,6 +79,10 @@ pub(super) struct Kernel {
     accepting: Mutex<SockHash<MapData, ListenerKey>>,
     captured: Mutex<HashMap<MapData, u64, u32>>,
     daemon: Mutex<Array<MapData, DaemonState>>,
+    way_numbers: Mutex<HashMap<MapData, WayKey, u32>>,
+    ways: Mutex<HashMap<MapData, u32, FlowRecord>>,
+    senders: Mutex<HashMap<MapData, FlowKey, Sender>>,
+    pub(super) passages: Mutex<LpmTrie<MapData, Passage, Until>>,
     /// Held for as long as this daemon owns the pins.
     _lock: Flock<File>,
 }
@@ -82,6 +90,7 @@ pub(super) struct Kernel {
 /// What the programs write and the daemon reads.
 pub(super) struct Feeds {
     pub refusals: RingBuf<MapData>,
+    pub datagrams: RingBuf<MapData>,
     /// Hands the programs' own log to ours, for as long as it is polled.
     pub log: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -118,7 +127,11 @@ impl Kernel {
             load_program(program).map_err(|source| InterceptError::Program { name, source })?;
         }
 
-        let feeds = Feeds { refusals: take(&mut ebpf, maps::REFUSALS)?, log: log_pump(&mut ebpf)? };
+        let feeds = Feeds {
+            refusals: take(&mut ebpf, maps::REFUSALS)?,
+            datagrams: take(&mut ebpf, maps::DATAGRAMS)?,
+            log: log_pump(&mut ebpf)?,
+        };
         let kernel = Self {
             flow_map: MapData::from_pin(map_dir.join(maps::FLOWS)).map_err(map_error(maps::FLOWS))?,
             flows: Mutex::new(take(&mut ebpf, maps::FLOWS)?),
@@ -126,6 +139,10 @@ impl Kernel {
             accepting: Mutex::new(take(&mut ebpf, maps::ACCEPTING)?),
             captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
+            way_numbers: Mutex::new(take(&mut ebpf, maps::DNS_NUMBERS)?),
+            ways: Mutex::new(take(&mut ebpf, maps::DNS_WAYS)?),
+            senders: Mutex::new(take(&mut ebpf, maps::DNS_SENDERS)?),
+            passages: Mutex::new(take(&mut ebpf, maps::PASSAGES)?),
             programs: Mutex::new(ebpf),
             pins: pins.to_path_buf(),
             _lock: lock,
@@ -146,7 +163,9 @@ impl Kernel {
         for key in stale {
             absent_is_fine(flows.remove(&key)).map_err(map_error(maps::FLOWS))?;
         }
-        Ok(())
+        drop((listeners, flows));
+        // What was open to whom, this daemon's policies and identities say.
+        self.close_passages(|_| true)
     }
 
     /// Removes the maps of other layout versions. Call it when no link runs a program of theirs any more.
@@ -186,6 +205,7 @@ impl Kernel {
         if let Err(error) = absent_is_fine(held(&self.listeners).remove(&netns.0)) {
             tracing::warn!(%netns, %error, "cannot withdraw a listener");
         }
+        self.forget_ways(|record| record.netns == netns.0);
     }
 
     /// Makes a cgroup count as captured, or no longer.
@@ -195,6 +215,10 @@ impl Kernel {
 
     /// Makes a cgroup no longer count as captured.
     pub fn unmark_captured(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        self.forget_ways(|record| record.captured_cgroup == cgroup.0);
+        self.close_passages(|passage| {
+            passage.captured_cgroup == Passage::new(cgroup.0, Address::default(), 0).captured_cgroup
+        })?;
         absent_is_fine(held(&self.captured).remove(&cgroup.0)).map_err(map_error(maps::CAPTURED))
     }
 
@@ -225,6 +249,41 @@ impl Kernel {
             .filter(|(_, record)| record.ended_at != 0 && record.ended_at < boot_ns)
             .map(|(key, _)| key)
             .collect()
+    }
+
+    /// Whose way to which DNS server this is.
+    pub fn way(&self, number: u32) -> Option<FlowRecord> {
+        held(&self.ways).get(&number, 0).ok()
+    }
+
+    /// What the IPv6 socket with this end asked last.
+    pub fn sender(&self, key: &FlowKey) -> Option<Sender> {
+        held(&self.senders).get(key, 0).ok()
+    }
+
+    /// Forgets the ways of cgroups or namespaces that are gone. What cannot be removed is in nobody's way: its cgroup
+    /// id or cookie never comes back before the next boot.
+    fn forget_ways(&self, gone: impl Fn(&FlowRecord) -> bool) {
+        let mut ways = held(&self.ways);
+        let mut numbers = held(&self.way_numbers);
+        let found: Vec<(u32, FlowRecord)> =
+            ways.iter().filter_map(Result::ok).filter(|(_, record)| gone(record)).collect();
+        for (number, record) in found {
+            let key = WayKey {
+                netns: record.netns,
+                captured_cgroup: record.captured_cgroup,
+                server: record.address,
+            };
+            let counter = WayKey { server: Address::default(), ..key };
+            let removed = [
+                absent_is_fine(numbers.remove(&key)),
+                absent_is_fine(numbers.remove(&counter)),
+                absent_is_fine(ways.remove(&number)),
+            ];
+            if let Some(error) = removed.into_iter().find_map(Result::err) {
+                tracing::warn!(%error, "cannot forget a way to a DNS server");
+            }
+        }
     }
 
     /// How many connections wait to be accepted.
@@ -277,7 +336,7 @@ pub(super) fn map_error(name: &'static str) -> impl FnOnce(MapError) -> Intercep
     move |source| InterceptError::Map { name, source }
 }
 
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -345,6 +404,11 @@ fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
         (maps::SOCKETS, size_of::<i32>(), size_of::<SocketState>()),
         (maps::TOUCHED, size_of::<i32>(), size_of::<u32>()),
         (maps::DAEMON, size_of::<u32>(), size_of::<DaemonState>()),
+        (maps::DNS_NUMBERS, size_of::<WayKey>(), size_of::<u32>()),
+        (maps::DNS_WAYS, size_of::<u32>(), size_of::<FlowRecord>()),
+        (maps::DNS_SENDERS, size_of::<FlowKey>(), size_of::<Sender>()),
+        (maps::PASSAGES, size_of::<u32>() + size_of::<Passage>(), size_of::<Until>()),
+        (maps::REPORTED, size_of::<FlowKey>(), size_of::<u64>()),
     ];
     for (name, key, value) in sizes {
         let path = map_dir.join(name);

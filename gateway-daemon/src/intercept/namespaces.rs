@@ -17,12 +17,12 @@ use std::{
 use gateway_common::state::Listener;
 use nix::sched::{CloneFlags, setns};
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, UdpSocket},
     sync::oneshot,
     task::AbortHandle,
 };
 
-use super::{kernel::held, sys};
+use super::{kernel::held, queries::Sockets, sys};
 use crate::domain::ids::{CgroupId, NetnsCookie};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -104,11 +104,12 @@ struct Served {
     accepting: Vec<AbortHandle>,
 }
 
-/// Listeners that were just opened, not accepting yet.
+/// Listeners that were just opened, not accepting yet, and sockets that do not receive yet.
 pub(super) struct Opened {
     pub cookie: NetnsCookie,
     pub ports: Listener,
     pub listeners: Vec<TcpListener>,
+    pub datagrams: Vec<UdpSocket>,
 }
 
 impl Namespaces {
@@ -210,7 +211,7 @@ pub(super) async fn open_listeners(
     namespace: Arc<File>,
     backlog: u32,
 ) -> io::Result<Opened> {
-    let (v4, v6) = traveller
+    let (v4, v6, datagrams) = traveller
         .within(namespace, || {
             let v4 = TcpSocket::new_v4()?;
             bind(&v4, (Ipv4Addr::LOCALHOST, 0).into())?;
@@ -218,7 +219,7 @@ pub(super) async fn open_listeners(
                 bind(&socket, (Ipv6Addr::LOCALHOST, 0).into())?;
                 Ok(socket)
             });
-            Ok((v4, v6.ok()))
+            Ok((v4, v6.ok(), Sockets::open()?))
         })
         .await?;
     let v4 = v4.listen(backlog)?;
@@ -228,8 +229,10 @@ pub(super) async fn open_listeners(
         Some(listener) => listener.local_addr()?.port(),
         None => 0,
     };
-    let ports = Listener { port_v4: v4.local_addr()?.port(), port_v6 };
-    Ok(Opened { cookie, ports, listeners: std::iter::once(v4).chain(v6).collect() })
+    let (dns_v4, dns_v6) = datagrams.ports()?;
+    let ports = Listener { port_v4: v4.local_addr()?.port(), port_v6, dns_v4, dns_v6 };
+    let listeners = std::iter::once(v4).chain(v6).collect();
+    Ok(Opened { cookie, ports, listeners, datagrams: datagrams.into_tokio()? })
 }
 
 fn bind(socket: &TcpSocket, address: SocketAddr) -> io::Result<()> {

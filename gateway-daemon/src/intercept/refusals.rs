@@ -21,7 +21,7 @@ pub enum RefusalReason {
     NoListener,
     /// The daemon had not answered for too long.
     DaemonSilent,
-    /// A datagram to somewhere else than a DNS port.
+    /// A datagram to somewhere that policy has not opened.
     Datagram,
     /// A socket that is neither TCP nor UDP.
     SocketKind,
@@ -33,6 +33,12 @@ pub enum RefusalReason {
     BoundToDevice,
     /// The caller is captured, the socket was made where nothing is.
     SocketOutside,
+    /// The workload asks more DNS servers than anybody needs.
+    TooManyServers,
+    /// Another workload has just asked from the very same end.
+    SharedEnd,
+    /// A datagram that was allowed could not be reported.
+    Unreported,
     /// A reason that this daemon does not know: the programs are a newer daemon's.
     Unknown(u32),
 }
@@ -48,6 +54,9 @@ impl From<u32> for RefusalReason {
             Some(Reason::NoMemory) => Self::NoMemory,
             Some(Reason::BoundToDevice) => Self::BoundToDevice,
             Some(Reason::SocketOutside) => Self::SocketOutside,
+            Some(Reason::TooManyServers) => Self::TooManyServers,
+            Some(Reason::SharedEnd) => Self::SharedEnd,
+            Some(Reason::Unreported) => Self::Unreported,
             None => Self::Unknown(number),
         }
     }
@@ -58,12 +67,15 @@ impl fmt::Display for RefusalReason {
         f.write_str(match self {
             Self::NoListener => "nodegate has no listener in this network namespace yet",
             Self::DaemonSilent => "the nodegate daemon does not answer",
-            Self::Datagram => "datagrams may go to DNS ports only",
+            Self::Datagram => "no policy opens this destination to datagrams",
             Self::SocketKind => "only TCP and UDP sockets may be made",
             Self::CallerOutside => "the socket belongs to a captured cgroup, its user does not",
             Self::NoMemory => "the kernel had no memory to remember the connection",
             Self::BoundToDevice => "the socket is bound to a network device",
             Self::SocketOutside => "the socket was made outside of every captured cgroup",
+            Self::TooManyServers => "this workload asks too many DNS servers",
+            Self::SharedEnd => "another workload has just asked from the same address and port",
+            Self::Unreported => "the datagram could not be recorded",
             Self::Unknown(number) => return write!(f, "reason {number}"),
         })
     }

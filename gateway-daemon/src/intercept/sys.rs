@@ -197,6 +197,19 @@ pub(super) fn boot_ns() -> io::Result<u64> {
     Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
 
+/// The user namespace that rules over another namespace, as an open file.
+pub(super) fn ruling_user_namespace(namespace: impl AsFd) -> io::Result<std::fs::File> {
+    /// `NS_GET_USERNS`, `_IO(0xb7, 0x1)`; see ioctl_ns(2).
+    const GET_USER_NAMESPACE: libc::c_ulong = 0xb701;
+    // SAFETY: this request takes no argument and answers with a descriptor.
+    let fd = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), GET_USER_NAMESPACE) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
+
 /// Reads an extended attribute; `None` where it is not set or the file system has none.
 pub(super) fn attribute(path: &Path, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -14,6 +14,7 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpres
 
 use super::error::PolicyError;
 use crate::domain::{
+    action::Lookup,
     flow::Workload,
     principal::Principal,
     statement::{ColumnName, RelationName, Verb},
@@ -87,12 +88,30 @@ pub(super) fn malformed_id(entity_type: &str, id: &str) -> Option<&'static str> 
         "Column" if !parts(3) => Some(
             "a Column's id is \"<target>/<schema>.<table>.<column>\": Column::\"orders-db/public.orders.note\"",
         ),
+        "DnsName" if !is_dns_name(id) => Some(
+            "a DnsName's id is a name in lower case without a dot at its end, and there are no wildcards: \
+             `resource in DnsName::\"github.com\"` is github.com and every name below it",
+        ),
         "Agent" if !id.contains('|') => {
             Some("an Agent's id is \"<issuer url>|<subject>\", as audit records show it")
         }
         "Group" | "Role" if id.is_empty() => Some("a group or role has a name"),
         _ => None,
     }
+}
+
+/// The names above a name, without the root: `github.com` and `com` for `api.github.com`.
+fn super_domains(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(name.split_once('.').map(|(_, above)| above), |name| {
+        name.split_once('.').map(|(_, above)| above)
+    })
+    .filter(|name| !name.is_empty())
+}
+
+/// Whether a text is written as names of the DNS are in policies.
+fn is_dns_name(name: &str) -> bool {
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    name == "." || name.split('.').all(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
 /// Whether `name` is what [`escape`] makes of some name.
@@ -127,8 +146,10 @@ pub(super) struct Vocabulary {
     schema: EntityTypeName,
     table: EntityTypeName,
     column: EntityTypeName,
+    dns_name: EntityTypeName,
     pub(super) connect: EntityUid,
     pub(super) read: EntityUid,
+    pub(super) resolve: EntityUid,
     verbs: HashMap<Verb, EntityUid>,
     /// Every action entity, with the groups that it is in.
     pub(super) actions: HashMap<EntityUid, Entity>,
@@ -166,8 +187,10 @@ impl Vocabulary {
             schema: entity_type("Schema")?,
             table: entity_type("Table")?,
             column: entity_type("Column")?,
+            dns_name: entity_type("DnsName")?,
             connect: action("connect")?,
             read: action("sql:read")?,
+            resolve: action("dns:resolve")?,
             verbs,
             actions,
         })
@@ -291,6 +314,22 @@ impl Vocabulary {
             ],
             Vec::new(),
         )
+    }
+
+    /// A name of the DNS, in the names above it and in the targets that list it.
+    pub(super) fn dns_name(&self, lookup: &Lookup<'_>) -> Result<Node, Refusal> {
+        let above = super_domains(lookup.name).map(|name| Self::uid(&self.dns_name, name));
+        let targets = lookup.targets.iter().map(|target| self.target_uid(&target.name));
+        Node::new(
+            self.dns_name_uid(lookup.name),
+            above.chain(targets).collect(),
+            vec![("name", text(lookup.name))],
+            Vec::new(),
+        )
+    }
+
+    pub(super) fn dns_name_uid(&self, name: &str) -> EntityUid {
+        Self::uid(&self.dns_name, name)
     }
 
     pub(super) fn target_uid(&self, target: &str) -> EntityUid {

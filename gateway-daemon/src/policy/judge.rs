@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use cedar_policy::{Context, RestrictedExpression};
+
 use super::{
     entity::{Node, Refusal, Vocabulary},
     every,
@@ -16,7 +18,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::domain::{
-    action::{Action, TargetFacts},
+    action::{Action, Lookup, ServerTrust, TargetFacts},
     decision::Decision,
     statement::{ColumnName, ColumnUse, Statement},
 };
@@ -43,6 +45,48 @@ pub(super) fn judge(
     verdict.decision()
 }
 
+/// Judges a question to the DNS. What no rule forbids is permitted as well to whoever may connect to a target of that
+/// name: a target that cannot be found is no target.
+pub(super) fn judge_lookup(
+    state: &State,
+    asker: Result<&Arc<Asker>, Refusal>,
+    lookup: &Lookup<'_>,
+    answers: Option<&mut Vec<Answer>>,
+) -> Decision {
+    let mut verdict = Verdict::new(state, answers);
+    let outcome = asker.and_then(|asker| {
+        let depth = if verdict.answers.is_some() { Depth::Explain } else { Depth::Decide };
+        let resource = state.vocabulary.dns_name(lookup)?;
+        let finding =
+            state.ask(asker, &state.vocabulary.resolve, &resource, lookup_context(lookup)?, depth)?;
+        let left_open = finding.forbids.is_empty() && finding.permits.is_empty() && finding.errors.is_empty();
+        if left_open {
+            for target in lookup.targets {
+                let mut attempt = Judge { state, asker, target, verdict: &mut verdict };
+                if attempt.may_connect()? {
+                    attempt.connect()?;
+                    return Ok(());
+                }
+            }
+        }
+        verdict.lookup(lookup, &finding);
+        Ok(())
+    });
+    if let Err(refusal) = outcome {
+        verdict.refuse(&refusal);
+    }
+    verdict.decision()
+}
+
+fn lookup_context(lookup: &Lookup<'_>) -> Result<Context, Refusal> {
+    let pairs = [
+        ("type".to_owned(), RestrictedExpression::new_string(lookup.kind.to_owned())),
+        ("server".to_owned(), RestrictedExpression::new_ip(lookup.server.to_string())),
+        ("trusted".to_owned(), RestrictedExpression::new_bool(lookup.trust == ServerTrust::Trusted)),
+    ];
+    Context::from_pairs(pairs).map_err(|error| Refusal(error.to_string()))
+}
+
 struct Judge<'a, 'v> {
     state: &'a State,
     asker: &'a Arc<Asker>,
@@ -53,6 +97,13 @@ struct Judge<'a, 'v> {
 impl<'a> Judge<'a, '_> {
     fn connect(&mut self) -> Result<(), Refusal> {
         self.thing(&Subject::Connect, Facts::plain(), None)
+    }
+
+    /// Whether [`Self::connect`] would find nothing against it.
+    fn may_connect(&self) -> Result<bool, Refusal> {
+        let known = self.answer(Subject::Connect, Facts::plain(), Vocabulary::target)?;
+        let finding = &known.finding;
+        Ok(finding.errors.is_empty() && finding.forbids.is_empty() && !finding.permits.is_empty())
     }
 
     fn statements(&mut self, statements: &'a [Statement]) -> Result<(), Refusal> {

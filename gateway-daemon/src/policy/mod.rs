@@ -45,7 +45,7 @@ pub use source::{Origin, Source};
 pub use verdict::{DEFAULT_DENY, POLICY_ERROR};
 
 use crate::domain::{
-    action::{Action, TargetFacts},
+    action::{Action, Lookup, TargetFacts},
     catalogue::Catalogue,
     decision::{Decision, MaskPlan},
     flow::Workload,
@@ -191,6 +191,28 @@ impl Policies {
     ) -> Explanation {
         let mut answers = Vec::new();
         let decision = decide(&self.state.load(), principal, workload, target, action, Some(&mut answers));
+        Explanation { decision, answers }
+    }
+
+    /// May `principal`, working as `workload`, ask this of the DNS?
+    pub fn decide_lookup(&self, principal: &Principal, workload: &Workload, lookup: &Lookup<'_>) -> Decision {
+        let state = self.state.load();
+        let asker = state.asker(principal, workload);
+        judge::judge_lookup(&state, asker.as_ref().map_err(Clone::clone), lookup, None)
+    }
+
+    /// The same decision, with every question that led to it.
+    pub fn explain_lookup(
+        &self,
+        principal: &Principal,
+        workload: &Workload,
+        lookup: &Lookup<'_>,
+    ) -> Explanation {
+        let state = self.state.load();
+        let asker = state.asker(principal, workload);
+        let mut answers = Vec::new();
+        let decision =
+            judge::judge_lookup(&state, asker.as_ref().map_err(Clone::clone), lookup, Some(&mut answers));
         Explanation { decision, answers }
     }
 

@@ -9,11 +9,11 @@ use std::{
 
 use super::{DEFAULT_DENY, Origin, Outcome, POLICY_ERROR, Policies, PolicyError, Source};
 use crate::domain::{
-    action::{Action, TargetFacts},
+    action::{Action, Lookup, ServerTrust, TargetFacts},
     catalogue::{Catalogue, Column, Relation, RelationKind},
     decision::{Decision, Denial, Transform},
     flow::Workload,
-    ids::CgroupId,
+    ids::{CgroupId, PolicyId},
     principal::Principal,
     statement::{
         ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SessionEffect,
@@ -622,4 +622,42 @@ fn the_schema_has_every_action_and_group_that_packs_may_name() {
     ] {
         policies(&format!("@id(\"a\") permit (principal, action in Action::\"{action}\", resource);"));
     }
+}
+
+fn lookup<'a>(name: &'a str, kind: &'a str, targets: &'a [TargetFacts]) -> Lookup<'a> {
+    Lookup { name, kind, server: "192.0.2.53".parse().unwrap(), trust: ServerTrust::Untrusted, targets }
+}
+
+#[test]
+fn a_name_lies_in_the_names_above_it_and_in_no_others() {
+    let policies = policies(
+        "@id(\"hub\") permit (principal, action == Action::\"dns:resolve\", resource in DnsName::\"github.com\");\n",
+    );
+    let ask = |name| policies.decide_lookup(&principal(&[]), &workload(), &lookup(name, "A", &[]));
+    for name in ["github.com", "api.github.com", "a.b.c.github.com"] {
+        assert!(matches!(ask(name), Decision::Allow { .. }), "{name}");
+    }
+    for name in ["com", "notgithub.com", "github.com.evil.example", "."] {
+        assert_eq!(denial(ask(name)).policies, [PolicyId::from(DEFAULT_DENY)], "{name}");
+    }
+}
+
+#[test]
+fn a_targets_name_is_for_whoever_may_connect_unless_a_rule_forbids_it() {
+    let connect = "@id(\"in\") permit (principal, action == Action::\"connect\", resource);\n";
+    let forbid = "@id(\"no-text\") forbid (principal, action == Action::\"dns:resolve\", resource) when { context.type == \"TXT\" };\n";
+    let known = [target()];
+    let ask = |rules: &str, kind, targets| {
+        policies(rules).decide_lookup(&principal(&[]), &workload(), &lookup("orders.internal", kind, targets))
+    };
+    let Decision::Allow { policies: by, .. } = ask(connect, "A", &known) else {
+        panic!("it is a target's name")
+    };
+    assert_eq!(by, [PolicyId::from("in")]);
+    assert_eq!(denial(ask(connect, "A", &[])).policies, [PolicyId::from(DEFAULT_DENY)]);
+    assert_eq!(denial(ask(forbid, "A", &known)).policies, [PolicyId::from(DEFAULT_DENY)]);
+    assert_eq!(
+        denial(ask(&format!("{connect}{forbid}"), "TXT", &known)).policies,
+        [PolicyId::from("no-text")]
+    );
 }

@@ -10,7 +10,7 @@ use super::{
     state::{Finding, State},
 };
 use crate::domain::{
-    action::TargetFacts,
+    action::{Lookup, TargetFacts},
     decision::{Decision, Denial, Mask, MaskPlan},
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, Opaque, Statement, Verb},
@@ -131,6 +131,15 @@ impl<'a> Verdict<'a> {
                 }
             };
             self.note(&subject.action(), uid.to_string(), None, outcome, finding);
+        }
+    }
+
+    /// A name that is asked for.
+    pub(super) fn lookup(&mut self, lookup: &Lookup<'_>, finding: &Finding) {
+        let outcome = self.settle(|| format!("resolving {} ({})", lookup.name, lookup.kind), finding);
+        if self.answers.is_some() {
+            let uid = self.state.vocabulary.dns_name_uid(lookup.name).to_string();
+            self.note("dns:resolve", uid, None, outcome, finding);
         }
     }
 

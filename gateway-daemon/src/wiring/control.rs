@@ -77,6 +77,7 @@ impl Control for DaemonControl {
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.end_run(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
+        self.gateway.dns.forget(cgroup);
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "run ended".to_owned());
         Ok(())
     }
@@ -91,6 +92,7 @@ impl Control for DaemonControl {
     async fn release(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.release(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
+        self.gateway.dns.forget(cgroup);
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "released".to_owned());
         Ok(())
     }
@@ -161,11 +163,14 @@ impl Control for DaemonControl {
 impl DaemonControl {
     fn counters(&self) -> BTreeMap<String, u64> {
         let counters = &self.gateway.counters;
+        let dns = &self.gateway.dns.counters;
         let records = u64::try_from(self.gateway.intercept.flow_records()).unwrap_or(u64::MAX);
         [
             ("flows_total", counters.flows_total.load(Ordering::Relaxed)),
             ("denials_total", counters.denials_total.load(Ordering::Relaxed)),
             ("unattributed_total", counters.unattributed_total.load(Ordering::Relaxed)),
+            ("dns_queries_total", dns.queries_total.load(Ordering::Relaxed)),
+            ("dns_refusals_total", dns.refusals_total.load(Ordering::Relaxed)),
             ("kernel_refusals_total", counters.kernel_refusals_total.load(Ordering::Relaxed)),
             ("sessions", counters.sessions.count()),
             ("flow_records", records),

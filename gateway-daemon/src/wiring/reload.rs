@@ -117,6 +117,7 @@ impl Watched {
         if new.targets != self.config.targets {
             match Targets::new(&new.targets) {
                 Ok(targets) => {
+                    self.gateway.dns.targets.store(Arc::new(targets.names()));
                     self.gateway.targets.store(Arc::new(targets));
                     resolve_names(&self.gateway).await;
                     info!(targets = new.targets.len(), "targets reloaded");
@@ -152,6 +153,7 @@ impl Watched {
             error!("the changed modes cannot be adopted, the old ones stay in force: {problem}");
             return self.note(Outcome::Denied, format!("changed modes: {problem}"));
         }
+        self.gateway.dns.modes.store(Arc::new(new.modes.clone()));
         self.gateway.modes.store(Arc::new(new.modes.clone()));
         self.config.modes.clone_from(&new.modes);
         info!(mode = %new.modes.node, "modes reloaded");

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nodegate_tests::{agent, wire};
+use nodegate_tests::{agent, dns, wire};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -30,10 +30,12 @@ fn main() -> ExitCode {
         ["storm", count, threads, every, targets @ ..] => {
             storm(number(count), number(threads), number(every), &addresses(targets));
         }
+        ["ask", name, servers @ ..] => dns::ask(&addresses(servers), name),
         ["connect-cost", count, target] => connect_cost(number(count), &addresses(&[target])),
         _ => {
             eprintln!(
-                "usage: agent serve SOCKET | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS"
+                "usage: agent serve SOCKET | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS | \
+                 ask NAME ADDRESS…"
             );
             return ExitCode::from(2);
         }

@@ -176,6 +176,7 @@ const fn kind_word(kind: EventKind) -> &'static str {
         EventKind::KernelRefusal => "kernel_refusal",
         EventKind::Identity => "identity",
         EventKind::Connect => "connect",
+        EventKind::Resolve => "resolve",
         EventKind::Request => "request",
         EventKind::Completion => "completion",
         EventKind::Close => "close",

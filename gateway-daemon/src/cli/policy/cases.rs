@@ -9,10 +9,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::Failure;
+use super::{AskedName, Failure};
 use crate::{
     domain::{
-        action::TargetFacts,
+        action::{ServerTrust, TargetFacts},
         catalogue::{Catalogue, Column, Relation, RelationKind},
         decision::Transform,
         flow::Workload,
@@ -55,6 +55,8 @@ pub(super) struct CaseFile {
 struct TargetSection {
     name: String,
     #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
     tags: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -84,6 +86,11 @@ pub(super) struct Case {
     pub(super) sql: Option<String>,
     #[serde(default)]
     pub(super) connect: bool,
+    /// A name to resolve, behind the type of records where that is not A.
+    pub(super) resolve: Option<String>,
+    /// The server is one that the agent chose.
+    #[serde(default)]
+    untrusted_server: bool,
     pub(super) expect: Expected,
     /// These must be among the rules that decided.
     #[serde(default)]
@@ -131,9 +138,19 @@ impl CaseFile {
                     case.name, case.identity
                 ));
             }
-            if case.sql.is_some() == case.connect {
-                return Err(format!("case \"{}\" needs one of `sql: …` and `connect: true`", case.name));
+            let questions = [case.sql.is_some(), case.connect, case.resolve.is_some()];
+            if questions.into_iter().filter(|asked| *asked).count() != 1 {
+                return Err(format!(
+                    "case \"{}\" needs one of `sql: …`, `resolve: …` and `connect: true`",
+                    case.name
+                ));
             }
+            if case.untrusted_server && case.resolve.is_none() {
+                return Err(format!("case \"{}\" has a server, and resolves nothing", case.name));
+            }
+            case.name_asked()
+                .transpose()
+                .map_err(|complaint| format!("case \"{}\": {complaint}", case.name))?;
             if case.expect == Expected::Deny && !case.masked.is_empty() {
                 return Err(format!("case \"{}\" expects a denial, and a denial masks nothing", case.name));
             }
@@ -175,6 +192,11 @@ impl CaseFile {
         TargetFacts { name: self.target.name.clone(), tags: self.target.tags.clone() }
     }
 
+    /// The names that the target is known by.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.target.hosts
+    }
+
     /// PostgreSQL's own functions, and the tables and views of the file.
     pub(super) fn catalogue(&self) -> Result<Catalogue, String> {
         let mut catalogue = sql::postgres::offline_catalogue();
@@ -211,6 +233,14 @@ impl CaseFile {
             return Err(format!("there is no column \"{text}\" in the tables of this file"));
         }
         Ok(ColumnName { relation: relation_name(table)?, column: column.to_owned() })
+    }
+}
+
+impl Case {
+    /// The question to the DNS, if it is one.
+    pub(super) fn name_asked(&self) -> Option<Result<AskedName, String>> {
+        let trust = if self.untrusted_server { ServerTrust::Untrusted } else { ServerTrust::Trusted };
+        self.resolve.as_deref().map(|text| AskedName::read(text, trust))
     }
 }
 

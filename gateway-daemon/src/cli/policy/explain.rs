@@ -6,14 +6,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    Asked, Failure, Verdict,
+    Asked, AskedName, Failure, Verdict,
     cases::{Caller, CaseFile},
     judge, rules, word,
 };
 use crate::{
     cli::table,
     domain::{
-        action::TargetFacts,
+        action::{ServerTrust, TargetFacts},
         decision::{Decision, Transform},
     },
     policy::{Answer, Explanation, Outcome, Policies},
@@ -54,11 +54,17 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// The statement, or several
-    #[arg(long, value_name = "SQL", required_unless_present = "connect")]
+    #[arg(long, value_name = "SQL", required_unless_present_any = ["connect", "resolve"])]
     sql: Option<String>,
     /// Ask whether the agent may connect, instead of about a statement
     #[arg(long, conflicts_with = "sql")]
     connect: bool,
+    /// Ask whether the agent may resolve this name, behind the type of records where that is not A
+    #[arg(long, value_name = "[TYPE ]NAME", conflicts_with_all = ["sql", "connect"])]
+    resolve: Option<String>,
+    /// The DNS server is one that the agent chose
+    #[arg(long, requires = "resolve")]
+    untrusted_server: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -79,6 +85,8 @@ struct Report<'a> {
     target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sql: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolve: Option<&'a str>,
     decision: &'static str,
     policies: Vec<String>,
     masked: BTreeMap<String, Transform>,
@@ -102,8 +110,16 @@ pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Verdict, F
         None => vec![caller.principal.issuer.clone()],
     };
     let policies = Policies::load(&args.dir, &issuers)?;
-    let asked = args.sql.as_deref().map_or(Asked::Connect, Asked::Sql);
-    let explanation = judge(&policies, &caller.principal, &caller.workload, &target, &catalogue, asked);
+    let trust = if args.untrusted_server { ServerTrust::Untrusted } else { ServerTrust::Trusted };
+    let name = args.resolve.as_deref().map(|text| AskedName::read(text, trust));
+    let name = name.transpose().map_err(Failure::Input)?;
+    let asked = match &name {
+        Some(name) => Asked::Resolve(name),
+        None => args.sql.as_deref().map_or(Asked::Connect, Asked::Sql),
+    };
+    let hosts = file.as_ref().map(CaseFile::hosts).unwrap_or_default();
+    let explanation =
+        judge(&policies, &caller.principal, &caller.workload, &target, hosts, &catalogue, asked);
     let report = report(args, &caller, &target, &explanation);
     if args.json {
         table::write_json(out, [report])?;
@@ -137,7 +153,8 @@ fn target(args: &ExplainArgs, file: Option<&CaseFile>) -> Result<TargetFacts, Fa
     if let Some(name) = &args.target {
         target.name.clone_from(name);
     }
-    if target.name.is_empty() {
+    // A name can be asked for whether or not some target has it.
+    if target.name.is_empty() && args.resolve.is_none() {
         return Err(Failure::Input(
             "which target? Name it with --target, or give a --schema file".to_owned(),
         ));
@@ -165,6 +182,7 @@ fn report<'a>(
         identity: caller.principal.id(),
         target: &target.name,
         sql: args.sql.as_deref(),
+        resolve: args.resolve.as_deref(),
         decision: word(&explanation.decision),
         policies: rules(&explanation.decision),
         masked,
@@ -189,7 +207,9 @@ fn show(report: &Report<'_>, out: &mut impl Write) -> Result<(), Failure> {
         writeln!(out, "masked    {column}: {}", name(*transform))?;
     }
     writeln!(out, "identity  {}", report.identity)?;
-    writeln!(out, "target    {}", report.target)?;
+    if !report.target.is_empty() {
+        writeln!(out, "target    {}", report.target)?;
+    }
     if report.answers.is_empty() {
         return Ok(());
     }

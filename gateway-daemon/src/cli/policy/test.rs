@@ -91,8 +91,13 @@ pub(super) fn run_file(path: &Path) -> Result<Vec<CaseResult>, Failure> {
         let caller = file
             .caller(&case.identity)
             .ok_or_else(|| Failure::Input(format!("there is no identity \"{}\"", case.identity)))?;
-        let asked = case.sql.as_deref().map_or(Asked::Connect, Asked::Sql);
-        let explanation = judge(&policies, &caller.principal, &caller.workload, &target, &catalogue, asked);
+        let name = case.name_asked().transpose().map_err(Failure::Input)?;
+        let asked = match &name {
+            Some(name) => Asked::Resolve(name),
+            None => case.sql.as_deref().map_or(Asked::Connect, Asked::Sql),
+        };
+        let explanation =
+            judge(&policies, &caller.principal, &caller.workload, &target, file.hosts(), &catalogue, asked);
         results.push(compare(path, case, &explanation.decision));
     }
     Ok(results)

@@ -1,6 +1,7 @@
 //! From what is written to what is meant. Every problem is noted with its place, and checking goes on, so that one
 //! run names them all.
 
+mod dns;
 mod identity;
 mod targets;
 
@@ -59,6 +60,7 @@ impl Checker {
         let admin = self.admin(&raw.admin);
         let capture = self.capture(&raw.capture);
         let limits = self.limits(&raw.limits);
+        let dns = self.dns(&raw.dns);
         Some(checked::Config {
             file: file.to_owned(),
             modes: modes?,
@@ -69,6 +71,7 @@ impl Checker {
             admin: admin?,
             capture: capture?,
             limits: limits?,
+            dns: dns?,
         })
     }
 

@@ -150,7 +150,7 @@ async fn a_socket_that_was_refused_leaves_no_record_and_can_try_again() {
     assert_eq!(agent.ask("connect 192.0.2.1:1"), error(Errno::ECONNREFUSED));
     assert_eq!(capture.refusal().await.reason, RefusalReason::NoListener);
     // Refused by a reset: nothing listens at that port.
-    listeners.insert(home, Listener { port_v4: 1, port_v6: 1 }, 0).unwrap();
+    listeners.insert(home, Listener { port_v4: 1, port_v6: 1, dns_v4: 1, dns_v6: 1 }, 0).unwrap();
     assert_eq!(agent.ask("connect 192.0.2.2:2"), error(Errno::ECONNREFUSED));
     assert_eq!(capture.intercept.flow_records(), 0);
     listeners.insert(home, real, 0).unwrap();
@@ -233,7 +233,7 @@ async fn nobody_inherits_the_port_of_a_listener_that_is_gone() {
     heir.set_nonblocking(true).unwrap();
     // As if the daemon had died with this very port, and another process had been quick.
     let port = heir.local_addr().unwrap().port();
-    listeners.insert(home, Listener { port_v4: port, port_v6: port }, 0).unwrap();
+    listeners.insert(home, Listener { port_v4: port, port_v6: port, dns_v4: 1, dns_v6: 1 }, 0).unwrap();
     for target in [NOWHERE, "[2001:db8::1]:5432"] {
         assert_eq!(agent.ask(&format!("tcp {target}")), error(Errno::ECONNREFUSED));
         assert_eq!(capture.refusal().await.reason, RefusalReason::DaemonSilent);

@@ -1,0 +1,135 @@
+//! Datagrams that policy lets pass: what is open to which captured cgroup, and the flows that made use of it. The
+//! kernel side looks a destination up at each send and refuses at once what is not open.
+
+use std::{net::IpAddr, time::SystemTime};
+
+use aya::maps::{MapData, RingBuf, lpm_trie::Key};
+use gateway_common::{
+    datagram::{Passage as Destination, Until},
+    flow::FlowRecord,
+    maps,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    accept::{address, comm, socket_addr},
+    error::{Doing, InterceptError},
+    kernel::{Kernel, absent_is_fine, held, map_error},
+    sys,
+};
+use crate::domain::{
+    address::OriginalDestination,
+    ids::{CgroupId, NetnsCookie},
+};
+
+/// One destination that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passage {
+    /// The network's address, or a single one.
+    pub address: IpAddr,
+    /// How many of its bits count: up to 32 of an IPv4 address, up to 128 of an IPv6 one.
+    pub prefix: u8,
+    /// The port.
+    pub port: u16,
+    /// Until when: the expiry of the identity that policy permitted.
+    pub until: SystemTime,
+}
+
+/// The first datagram of a socket to a destination, or its `connect()`. It was let pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatagramFlow {
+    /// The captured cgroup.
+    pub captured_cgroup: CgroupId,
+    /// The socket's network namespace.
+    pub netns: NetnsCookie,
+    /// Thread-group id in the initial pid namespace.
+    pub pid: u32,
+    /// The task's name, for display only.
+    pub comm: String,
+    /// Where it went.
+    pub destination: OriginalDestination,
+}
+
+impl Passage {
+    fn key(&self, cgroup: CgroupId) -> Key<Destination> {
+        let mapped = if self.address.is_ipv4() { 96 } else { 0 };
+        let bits = Destination::FIXED_BITS + mapped + u32::from(self.prefix);
+        Key::new(bits.min(Destination::BITS), Destination::new(cgroup.0, address(self.address), self.port))
+    }
+
+    fn until(&self) -> Result<Until, InterceptError> {
+        let now = sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?;
+        let left = self.until.duration_since(SystemTime::now()).unwrap_or_default();
+        Ok(Until::new(now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))))
+    }
+}
+
+impl Kernel {
+    /// Opens these destinations to a captured cgroup and closes all others to it.
+    pub fn set_passages(&self, cgroup: CgroupId, open: &[Passage]) -> Result<(), InterceptError> {
+        let wanted: Vec<Key<Destination>> = open.iter().map(|passage| passage.key(cgroup)).collect();
+        let of_cgroup = Destination::new(cgroup.0, address(IpAddr::from([0, 0, 0, 0])), 0).captured_cgroup;
+        let mut map = held(&self.passages);
+        let known: Vec<Key<Destination>> = map.keys().filter_map(Result::ok).collect();
+        for key in known {
+            let kept = wanted.iter().any(|other| same(other, &key));
+            if key.data().captured_cgroup == of_cgroup && !kept {
+                absent_is_fine(map.remove(&key)).map_err(map_error(maps::PASSAGES))?;
+            }
+        }
+        for (key, passage) in wanted.iter().zip(open) {
+            map.insert(key, passage.until()?, 0).map_err(map_error(maps::PASSAGES))?;
+        }
+        Ok(())
+    }
+
+    /// Closes destinations.
+    pub fn close_passages(&self, which: impl Fn(&Destination) -> bool) -> Result<(), InterceptError> {
+        let mut map = held(&self.passages);
+        let known: Vec<Key<Destination>> = map.keys().filter_map(Result::ok).collect();
+        for key in known.into_iter().filter(|key| which(&key.data())) {
+            absent_is_fine(map.remove(&key)).map_err(map_error(maps::PASSAGES))?;
+        }
+        Ok(())
+    }
+}
+
+fn same(one: &Key<Destination>, other: &Key<Destination>) -> bool {
+    one.prefix_len() == other.prefix_len() && one.data() == other.data()
+}
+
+/// Reads reports and hands each on, until the buffer cannot be waited for. It waits for whoever takes them: what does
+/// not fit into the kernel's buffer meanwhile is refused there.
+pub(super) async fn report_all(mut buffer: RingBuf<MapData>, flows: mpsc::Sender<DatagramFlow>) {
+    let bell = match sys::bell(&buffer) {
+        Ok(bell) => bell,
+        Err(error) => {
+            tracing::error!(%error, "cannot watch the buffer of datagrams");
+            return;
+        }
+    };
+    while let Ok(mut ready) = bell.readable().await {
+        ready.clear_ready();
+        while let Some(record) = buffer.next().map(|item| FlowRecord::from_bytes(&item)) {
+            let Some(record) = record else {
+                tracing::error!("an entry of unknown length in the buffer of datagrams");
+                continue;
+            };
+            if flows.send(DatagramFlow::from(record)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl From<FlowRecord> for DatagramFlow {
+    fn from(record: FlowRecord) -> Self {
+        Self {
+            captured_cgroup: CgroupId(record.captured_cgroup),
+            netns: NetnsCookie(record.netns),
+            pid: record.tgid,
+            comm: comm(&record.comm),
+            destination: OriginalDestination::new(socket_addr(record.address, record.port)),
+        }
+    }
+}
