@@ -22,7 +22,7 @@ use gateway_daemon::{
         principal::Principal,
         statement::{
             ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, RowLimit, SessionEffect, Statement,
-            Verb,
+            TransactionStep, Verb,
         },
     },
     policy::{Origin, Policies, Source},
@@ -117,6 +117,7 @@ fn statement(column: &str) -> Statement {
         row_limit: RowLimit::Limited,
         copy: None,
         session_effect: SessionEffect::None,
+        transaction: TransactionStep::None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway_daemon::domain::catalogue::{Catalogue, Column, Relation, RelationKind};
 use gateway_daemon::domain::statement::RelationName;
-use gateway_daemon::sql::postgres::{offline_catalogue, read};
+use gateway_daemon::sql::postgres::{Shape, offline_catalogue, read};
 
 const TABLES: &[(&str, &[&str])] = &[
     ("pgbench_accounts", &["aid", "bid", "abalance", "filler"]),
@@ -72,6 +72,11 @@ fn benches(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| bencher.iter(|| read(black_box(text), &catalogue)));
     }
     group.finish();
+    // What it costs to find a text that differs from one before in its numbers only.
+    let text = "UPDATE pgbench_accounts SET abalance = abalance + 1234 WHERE aid = 12345;";
+    criterion.bench_function("shape of pgbench update", |bencher| {
+        bencher.iter(|| Shape::of(black_box(text)).key(&[]));
+    });
 }
 
 criterion_group!(sql, benches);

@@ -100,7 +100,10 @@ pub enum Error {
 /// Whatever kept it from starting; nothing is then let through.
 pub fn run(config: Config) -> Result<(), Error> {
     log_to_stderr();
+    // At least two: a session may keep its thread while it waits for the disk.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .thread_stack_size(WORKER_STACK_BYTES)
         .build()

@@ -152,6 +152,14 @@ impl Client {
         Ok(Message { tag: header[0], body })
     }
 
+    /// Whether nothing comes for so long.
+    pub fn is_silent_for(&self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("a timeout");
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        seen.is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+
     /// Runs a simple query.
     pub fn query(&mut self, sql: &str) -> Reply {
         self.send(b'Q', &zero_ended(&[sql]));

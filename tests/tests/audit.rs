@@ -154,7 +154,7 @@ fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).position(|window| window == part)
 }
 
-/// A small file system of its own for the log, so that it can be full.
+/// A small file system of its own for the log, so that it can be full, or stand still.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -163,12 +163,80 @@ impl SmallDisk {
         succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "nodegate-test"]).arg(&path));
         Self(path)
     }
+
+    /// One that can be frozen: an image in a file.
+    fn with_image(path: PathBuf) -> Self {
+        let image = path.with_extension("image");
+        fs::create_dir(&path).unwrap();
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        succeed(Command::new("mkfs.ext4").arg("-q").arg(&image));
+        succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
+        Self(path)
+    }
+
+    /// Whatever is written waits from now on, until the answer is dropped.
+    fn freeze(&self) -> Frozen<'_> {
+        succeed(Command::new("fsfreeze").arg("--freeze").arg(&self.0));
+        Frozen(self)
+    }
+}
+
+struct Frozen<'a>(&'a SmallDisk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0.0).output();
+    }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
     }
+}
+
+#[test]
+fn while_the_disk_stands_still_nothing_is_seen_and_nothing_is_kept() {
+    let postgres = Postgres::start();
+    let issuer = Issuer::start();
+    let settings = Settings::new(vec![Target::shop("shop", postgres.address())]);
+    let mut daemon = Daemon::prepare(&settings, &issuer);
+    let disk = SmallDisk::with_image(daemon.folder().join("state"));
+    daemon.restart();
+    let mut agent = daemon.agent(&issuer.token("agent-1"));
+    let mut session = || {
+        let mut client = Client::start(agent.connect(postgres.address()).unwrap()).expect("a session");
+        assert_eq!(client.query("SELECT 1").texts(), [["1"]]);
+        client
+    };
+    let (mut reading, mut writing, mut committing, mut undoing) =
+        (session(), session(), session(), session());
+    let insert = |name: &str| format!("INSERT INTO products (name, price, stock) VALUES ('{name}', 1, 1)");
+    assert_eq!(committing.query("BEGIN").status, 'T');
+    assert_eq!(committing.query(&insert("Committed")).tags, ["INSERT 0 1"]);
+    assert_eq!(undoing.query("BEGIN").status, 'T');
+    let products = || postgres.admin("SELECT count(*) FROM products WHERE price = 1");
+    let before = products();
+
+    let frozen = disk.freeze();
+    let send = |client: &mut Client, sql: &str| client.send(b'Q', &[sql.as_bytes(), b"\0"].concat());
+    send(&mut reading, "SELECT name FROM customers WHERE id = 7");
+    send(&mut writing, &insert("Written"));
+    send(&mut committing, "COMMIT");
+    // The block ends in the middle of the message: what comes behind it would be kept.
+    send(&mut undoing, &format!("ROLLBACK; {}", insert("Behind")));
+    let silent = |client: &mut Client| client.is_silent_for(Duration::from_millis(700));
+    assert!(silent(&mut reading), "a row was shown that no record tells of");
+    assert!(silent(&mut writing) && silent(&mut committing) && silent(&mut undoing));
+    assert_eq!(products(), before, "a change that no record tells of");
+
+    drop(frozen);
+    assert_eq!(reading.until_ready().rows.len(), 1);
+    assert_eq!(writing.until_ready().tags, ["INSERT 0 1"]);
+    assert_eq!(committing.until_ready().tags, ["COMMIT"]);
+    assert_eq!(undoing.until_ready().tags, ["ROLLBACK", "INSERT 0 1"]);
+    assert_ne!(products(), before);
+    daemon.terminate();
 }
 
 #[test]

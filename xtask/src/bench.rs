@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{ebpf, places, setup, shell};
 
 /// pgbench direct, through pgbouncer and through nodegate; and the cost of `connect()`.
-pub fn servers(quick: bool) -> Result<()> {
+pub fn servers(quick: bool, only: Option<&str>) -> Result<()> {
     setup::install_missing()?;
     ebpf::build()?;
     shell::step("optimised build");
@@ -25,6 +25,9 @@ pub fn servers(quick: bool) -> Result<()> {
     let mut measurement = Command::new(places::target()?.join("release").join("bench"));
     if quick {
         measurement.arg("--quick");
+    }
+    if let Some(only) = only {
+        measurement.args(["--only", only]);
     }
     eprintln!();
     let status = measurement.status().context("cannot start the measurement")?;

@@ -57,8 +57,11 @@ enum Task {
         /// Shorter rounds and fewer of them
         #[arg(long)]
         quick: bool,
+        /// Only the rows with this in their names: "prepared 8", "connect"
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
         /// The micro-benchmarks of single functions instead
-        #[arg(long, conflicts_with = "quick")]
+        #[arg(long, conflicts_with_all = ["quick", "only"])]
         functions: bool,
     },
 }
@@ -74,7 +77,7 @@ fn main() -> ExitCode {
         }
         Task::Rooms => rooms::check(),
         Task::Demo { keep } => suite::demo(keep),
-        Task::Bench { quick, functions: false } => bench::servers(quick),
+        Task::Bench { quick, only, functions: false } => bench::servers(quick, only.as_deref()),
         Task::Bench { functions: true, .. } => bench::functions(),
     };
     match outcome {

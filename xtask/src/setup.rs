@@ -39,6 +39,7 @@ const NEEDS: &[Need] = &[
     Need { package: "util-linux", what_for: "running as another user", present: || has("setpriv") },
     Need { package: "dnsmasq-base", what_for: "the DNS server of the tests", present: || has("dnsmasq") },
     Need { package: "bind9-dnsutils", what_for: "dig, the resolver of the tests", present: || has("dig") },
+    Need { package: "e2fsprogs", what_for: "a disk that can stand still", present: || has("mkfs.ext4") },
     Need { package: "procps", what_for: "looking at processes", present: || has("ps") },
 ];
 

@@ -13,10 +13,11 @@ use tokio::sync::oneshot;
 use super::{
     error::AuditError,
     layout::{Layout, Marker},
-    queue::Shared,
+    queue::{Awaited, Shared},
+    receipt::Receipt,
     recover::{Recovered, recover},
     upkeep::Upkeep,
-    writer::{Writer, unix_micros},
+    writer::{self, Pen, unix_micros},
 };
 use crate::domain::event::{AuditEvent, EventKind, Outcome};
 
@@ -64,12 +65,13 @@ impl AuditLog {
         let Recovered { last, open, torn } = recover(&layout, unix_micros())?;
         let durable = Marker { seq: last.seq, hash: last.hash };
         let shared = Arc::new(Shared::new(queue_len, durable));
-        let writer = Writer::new(layout.clone(), segment_bytes.max(1), last, open)?;
+        *shared.pen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Pen::new(layout.clone(), segment_bytes.max(1), last, open)?);
         let upkeep = Upkeep::new(layout, retention, durable);
         let writer_thread = spawn("audit-writer", {
             let (shared, lock) = (Arc::clone(&shared), Arc::clone(&lock));
             move || {
-                writer.run(&shared);
+                writer::run(&shared);
                 drop(lock);
             }
         });
@@ -113,7 +115,7 @@ impl AuditLog {
             return Ok(self.shared.durable().seq);
         }
         let (reply, answer) = oneshot::channel();
-        let entry = self.shared.entry(&events, Some(reply))?;
+        let entry = self.shared.entry(&events, Awaited::Reply(reply))?;
         drop(events);
         self.shared.push(entry).await?;
         match answer.await {
@@ -122,9 +124,14 @@ impl AuditLog {
         }
     }
 
+    /// Another who will [`submit`](Submitter::submit) events.
+    pub fn submitter(&self) -> Submitter {
+        Submitter { shared: Arc::clone(&self.shared), number: self.shared.next_submitter() }
+    }
+
     /// Queues an event without waiting for it. Fails when the queue is full.
     pub fn note(&self, event: AuditEvent) -> Result<(), AuditError> {
-        let entry = self.shared.entry(&[event], None)?;
+        let entry = self.shared.entry(&[event], Awaited::No)?;
         self.shared.try_push(entry)
     }
 
@@ -153,6 +160,26 @@ impl AuditLog {
         });
         // It fails only when the runtime is going down itself.
         let _ = joined.await;
+    }
+}
+
+/// One who submits events again and again, and has few of them under way at a time: a session.
+pub struct Submitter {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Submitter {
+    /// Queues events and answers at once, with a receipt that tells when they are on disk. [`Receipt::press`] brings
+    /// them there; left alone, they wait for others. Waits only while the queue is full. Whoever takes a receipt for the fact must let nothing of what the events describe be seen
+    /// before it says so.
+    ///
+    /// # Errors
+    /// The log takes nothing any more, or not these events.
+    pub async fn submit(&self, events: &[AuditEvent]) -> Result<Receipt, AuditError> {
+        let entry = self.shared.entry(events, Awaited::Receipt(self.number))?;
+        let number = self.shared.push(entry).await?;
+        Ok(Receipt { shared: Arc::clone(&self.shared), number })
     }
 }
 

@@ -1,4 +1,5 @@
-//! The audit log: append-only, hash-chained, durable before the request that it describes is forwarded.
+//! The audit log: append-only, hash-chained, durable before anything of the request that it describes can be seen or
+//! kept.
 //!
 //! # Files, below `<audit.dir>/audit/`
 //!
@@ -51,6 +52,7 @@ mod layout;
 mod log;
 mod priority;
 mod queue;
+mod receipt;
 mod recover;
 mod retention;
 mod segment;
@@ -59,8 +61,9 @@ mod writer;
 
 pub use error::AuditError;
 pub use export::{ExportError, export};
-pub use log::{AuditLog, Settings};
+pub use log::{AuditLog, Settings, Submitter};
 pub use query::{Order, Query};
+pub use receipt::Receipt;
 pub use record::{Digest, Record};
 pub use search::{Source, search, search_in};
 pub use verify::{Finding, Kept, Verified, VerifyError, verify, verify_against};

@@ -3,13 +3,17 @@
 //! Room in the queue is counted in events, a large one as several, so that the queue bounds memory too.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
-use super::{error::AuditError, layout::Marker, segment::MAX_EVENT_BYTES};
+use super::{error::AuditError, layout::Marker, receipt::Written, segment::MAX_EVENT_BYTES, writer::Pen};
 use crate::domain::event::AuditEvent;
 
 /// Bytes of JSON that take as much room as one small event.
@@ -21,6 +25,17 @@ const DOZE: Duration = Duration::from_millis(50);
 /// So many of them are put on disk at once, whoever waits.
 const NOTES_AT_ONCE: usize = 1024;
 
+/// How long the writer lets entries gather after a commit while several ask for commits all the time. Each commit
+/// costs the machine some 20 µs of processor time however much it carries, and what waits for it is a reply that the
+/// server has yet to give: with a quarter of the askers waiting, or after this long, it begins.
+const GATHER: Duration = Duration::from_micros(400);
+/// Where commits take less, a submitter may do one himself, though others of his thread wait meanwhile.
+const QUICK: Duration = Duration::from_millis(1);
+/// Who has asked for a commit within this time counts as asking.
+const ASKING: Duration = Duration::from_millis(4);
+/// More askers than this change nothing.
+const MOST_ASKERS: usize = 128;
+
 /// The answer to an append: the last sequence number, once durable.
 pub(super) type Reply = oneshot::Sender<Result<u64, Arc<str>>>;
 
@@ -28,44 +43,78 @@ pub(super) type Reply = oneshot::Sender<Result<u64, Arc<str>>>;
 pub(super) struct Entry {
     /// JSON objects, each with a line feed behind it. JSON strings never hold a raw line feed.
     pub(super) events: Vec<u8>,
-    pub(super) reply: Option<Reply>,
+    pub(super) awaited: Awaited,
+    /// Counts up in the order of the queue.
+    pub(super) number: u64,
     places: u32,
+}
+
+impl Entry {
+    /// It will never be written.
+    pub(super) fn fail(self, cause: &Arc<str>) {
+        if let Awaited::Reply(reply) = self.awaited {
+            // The one who waited may have gone.
+            let _ = reply.send(Err(Arc::clone(cause)));
+        }
+    }
+}
+
+/// Who waits for an entry to be on disk.
+pub(super) enum Awaited {
+    /// Nobody.
+    No,
+    /// Somebody who is told the last sequence number.
+    Reply(Reply),
+    /// The holder of a receipt, who looks for himself. Of a number of his own.
+    Receipt(u64),
 }
 
 /// Shared by the handles, the writer and the upkeep thread.
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     writer_wake: Condvar,
+    /// The file and the chain, for whoever writes.
+    pub(super) pen: Mutex<Option<Pen>>,
     room: Semaphore,
     places: u32,
     progress: Mutex<Progress>,
     upkeep_wake: Condvar,
+    pub(super) written: Written,
+    submitters: AtomicU64,
 }
 
-#[derive(Default)]
 struct Queue {
     entries: Vec<Entry>,
+    /// Of the newest entry.
+    number: u64,
     state: State,
     /// Entries that somebody waits for.
     awaited: usize,
+    /// With so many of them, they are not left to gather any longer.
+    enough: usize,
+    askers: Askers,
     writer: Writer,
+    /// A submitter writes in the writer's place, which must not begin meanwhile.
+    led: bool,
+    /// The last commit took so little that a submitter may do the next one.
+    quick: bool,
 }
 
 /// What it takes to wake the writer.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Writer {
     /// Nothing: it is at work, and looks at the queue when it is done.
-    #[default]
     Working,
+    /// Enough entries that somebody waits for, or very many others.
+    Gathering,
     /// An entry that somebody waits for, or very many others.
     Dozing,
     /// Any entry.
     Asleep,
 }
 
-#[derive(Default, Clone)]
+#[derive(Clone)]
 enum State {
-    #[default]
     Open,
     Closing,
     Poisoned(Arc<str>),
@@ -84,9 +133,28 @@ pub(super) struct Progress {
 }
 
 impl Queue {
-    /// Whether the writer should not leave the entries any longer.
-    fn is_due(&self) -> bool {
-        self.awaited > 0 || self.entries.len() >= NOTES_AT_ONCE
+    /// Whether the writer should not leave the entries any longer, with so many of them awaited.
+    fn is_due(&self, enough: usize) -> bool {
+        self.awaited >= enough || self.entries.len() >= NOTES_AT_ONCE
+    }
+}
+
+/// Who asks for commits.
+#[derive(Default)]
+struct Askers(HashMap<u64, Instant>);
+
+impl Askers {
+    /// Notes who waits for these entries, and answers how many waiting ones are enough for the next commit.
+    fn note(&mut self, entries: &[Entry], now: Instant) -> usize {
+        self.0.retain(|_, last| now.duration_since(*last) < ASKING);
+        for entry in entries {
+            if let Awaited::Receipt(who) = entry.awaited
+                && (self.0.len() < MOST_ASKERS || self.0.contains_key(&who))
+            {
+                self.0.insert(who, now);
+            }
+        }
+        (self.0.len() / 4).max(1)
     }
 }
 
@@ -94,17 +162,35 @@ impl Shared {
     pub(super) fn new(queue_len: u32, durable: Marker) -> Self {
         let places = queue_len.clamp(1, u32::MAX >> 4);
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                entries: Vec::new(),
+                number: 0,
+                state: State::Open,
+                awaited: 0,
+                enough: 1,
+                askers: Askers::default(),
+                writer: Writer::Working,
+                led: false,
+                quick: false,
+            }),
+            pen: Mutex::new(None),
             writer_wake: Condvar::new(),
             room: Semaphore::new(places as usize),
             places,
             progress: Mutex::new(Progress { durable, is_running: true, rotations: 0, upkeep_sleeps: false }),
             upkeep_wake: Condvar::new(),
+            written: Written::default(),
+            submitters: AtomicU64::new(0),
         }
     }
 
+    /// A number that nobody else has.
+    pub(super) fn next_submitter(&self) -> u64 {
+        self.submitters.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Makes an entry of `events`, at the caller's cost and not the writer's.
-    pub(super) fn entry(&self, events: &[AuditEvent], reply: Option<Reply>) -> Result<Entry, AuditError> {
+    pub(super) fn entry(&self, events: &[AuditEvent], awaited: Awaited) -> Result<Entry, AuditError> {
         let mut bytes = Vec::with_capacity(events.len().saturating_mul(512));
         let mut places = 0_usize;
         for event in events {
@@ -118,14 +204,17 @@ impl Shared {
             places = places.saturating_add(1).saturating_add(length / BYTES_PER_PLACE);
         }
         let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.places);
-        Ok(Entry { events: bytes, reply, places })
+        Ok(Entry { events: bytes, awaited, number: 0, places })
     }
 
-    /// Waits for room and queues the entry.
-    pub(super) async fn push(&self, entry: Entry) -> Result<(), AuditError> {
-        match self.room.acquire_many(entry.places).await {
+    /// Waits for room and queues the entry; answers its number.
+    pub(super) async fn push(&self, entry: Entry) -> Result<u64, AuditError> {
+        match self.room.try_acquire_many(entry.places) {
             Ok(permit) => permit.forget(),
-            Err(_) => return Err(self.refusal()),
+            Err(_) => match self.room.acquire_many(entry.places).await {
+                Ok(permit) => permit.forget(),
+                Err(_) => return Err(self.refusal()),
+            },
         }
         self.put(entry)
     }
@@ -137,29 +226,98 @@ impl Shared {
             Err(TryAcquireError::NoPermits) => return Err(AuditError::QueueFull),
             Err(TryAcquireError::Closed) => return Err(self.refusal()),
         }
-        self.put(entry)
+        self.put(entry).map(|_| ())
     }
 
-    fn put(&self, entry: Entry) -> Result<(), AuditError> {
+    fn put(&self, mut entry: Entry) -> Result<u64, AuditError> {
         let mut queue = lock(&self.queue);
         match &queue.state {
             State::Open => {}
             State::Closing => return Err(AuditError::Closed),
             State::Poisoned(cause) => return Err(AuditError::Poisoned(Arc::clone(cause))),
         }
-        queue.awaited += usize::from(entry.reply.is_some());
+        queue.awaited += usize::from(!matches!(entry.awaited, Awaited::No));
+        queue.number += 1;
+        let number = queue.number;
+        entry.number = number;
         queue.entries.push(entry);
+        let holds_receipt = matches!(queue.entries.last(), Some(Entry { awaited: Awaited::Receipt(_), .. }));
         let wakes = match queue.writer {
             Writer::Working => false,
-            Writer::Dozing => queue.is_due(),
+            Writer::Gathering => queue.is_due(queue.enough),
+            // Whoever holds a receipt presses for it when it suits him.
+            Writer::Dozing => queue.is_due(1) && !holds_receipt,
             Writer::Asleep => true,
         };
         if wakes {
-            queue.writer = Writer::Working;
-            drop(queue);
-            self.writer_wake.notify_one();
+            self.wake_writer(queue);
         }
-        Ok(())
+        Ok(number)
+    }
+
+    fn wake_writer(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.writer = Writer::Working;
+        drop(queue);
+        self.writer_wake.notify_one();
+    }
+
+    /// Brings what is queued on its way to the disk. While hardly anybody else asks for commits, the caller does it
+    /// himself: that spares two changes of threads, which take as long as the disk. Blocks for as long as the last
+    /// commits took, below [`QUICK`].
+    pub(super) fn press(&self) {
+        let mut queue = lock(&self.queue);
+        let is_idle =
+            matches!(queue.writer, Writer::Dozing) && !queue.led && matches!(queue.state, State::Open);
+        if !is_idle || !queue.is_due(1) {
+            return;
+        }
+        if queue.enough > 1 || !queue.quick {
+            return self.wake_writer(queue);
+        }
+        queue.led = true;
+        let mut entries = Vec::new();
+        self.take_all(queue, &mut entries);
+        let failure = self.write(&mut entries);
+        let mut queue = lock(&self.queue);
+        queue.led = false;
+        if failure.is_none() && queue.is_due(1) {
+            self.wake_writer(queue);
+        } else {
+            drop(queue);
+        }
+        if let Some(cause) = failure {
+            self.poison(&cause);
+        }
+    }
+
+    /// Writes the entries, and answers why not. Those that are left have been told then.
+    pub(super) fn write(&self, entries: &mut Vec<Entry>) -> Option<Arc<str>> {
+        let began = Instant::now();
+        let written = match lock(&self.pen).as_mut() {
+            Some(pen) => pen.write_all(entries, self),
+            None => Err(AuditError::Closed),
+        };
+        match written {
+            Ok(()) => {
+                lock(&self.queue).quick = began.elapsed() < QUICK;
+                None
+            }
+            Err(error) => {
+                let cause: Arc<str> = error.to_string().into();
+                tracing::error!(%error, "the audit log cannot be written: every request is refused from now on");
+                entries.drain(..).for_each(|entry| entry.fail(&cause));
+                Some(cause)
+            }
+        }
+    }
+
+    fn take_all(&self, mut queue: MutexGuard<'_, Queue>, into: &mut Vec<Entry>) {
+        queue.awaited = 0;
+        std::mem::swap(&mut queue.entries, into);
+        queue.enough = queue.askers.note(into, Instant::now());
+        drop(queue);
+        let places = into.iter().map(|entry| entry.places as usize).sum();
+        self.room.add_permits(places);
     }
 
     /// Why nothing is taken any more.
@@ -168,6 +326,11 @@ impl Shared {
             State::Poisoned(cause) => AuditError::Poisoned(Arc::clone(cause)),
             State::Open | State::Closing => AuditError::Closed,
         }
+    }
+
+    /// Whether a write has failed.
+    pub(super) fn is_poisoned(&self) -> bool {
+        matches!(lock(&self.queue).state, State::Poisoned(_))
     }
 
     /// Why nothing is taken any more, if nothing is.
@@ -182,18 +345,30 @@ impl Shared {
     /// The writer's side: waits for entries and takes all of them into `into`, which is empty. `false` when
     /// the log is closing and nothing is left.
     pub(super) fn take(&self, into: &mut Vec<Entry>) -> bool {
-        let mut doze_until = Instant::now() + DOZE;
+        let began = Instant::now();
+        let mut doze_until = began + DOZE;
         let mut queue = lock(&self.queue);
-        while !queue.is_due() {
+        loop {
+            if queue.led {
+                queue = self.sleep(queue, Writer::Dozing, DOZE);
+                continue;
+            }
             if !matches!(queue.state, State::Open) {
                 if queue.entries.is_empty() {
                     return false;
                 }
                 break;
             }
-            if let Some(left) = time_left(doze_until) {
-                queue.writer = Writer::Dozing;
-                queue = self.writer_wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            let enough = queue.enough;
+            if queue.is_due(enough) {
+                break;
+            }
+            if let Some(left) = time_left(began + GATHER).filter(|_| enough > 1) {
+                queue = self.sleep(queue, Writer::Gathering, left);
+            } else if queue.is_due(1) {
+                break;
+            } else if let Some(left) = time_left(doze_until) {
+                queue = self.sleep(queue, Writer::Dozing, left);
             } else if queue.entries.is_empty() {
                 queue.writer = Writer::Asleep;
                 queue = self.writer_wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -203,12 +378,18 @@ impl Shared {
             }
         }
         queue.writer = Writer::Working;
-        queue.awaited = 0;
-        std::mem::swap(&mut queue.entries, into);
-        drop(queue);
-        let places = into.iter().map(|entry| entry.places as usize).sum();
-        self.room.add_permits(places);
+        self.take_all(queue, into);
         true
+    }
+
+    fn sleep<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Queue>,
+        how: Writer,
+        at_most: Duration,
+    ) -> MutexGuard<'a, Queue> {
+        queue.writer = how;
+        self.writer_wake.wait_timeout(queue, at_most).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// No more entries; those queued are still written.
@@ -229,10 +410,11 @@ impl Shared {
         let entries = std::mem::take(&mut queue.entries);
         drop(queue);
         self.room.close();
-        for reply in entries.into_iter().filter_map(|entry| entry.reply) {
-            // The one who waited may have gone.
-            let _ = reply.send(Err(Arc::clone(cause)));
+        for entry in entries {
+            entry.fail(cause);
         }
+        self.written.give_up();
+        self.writer_wake.notify_one();
     }
 
     /// The newest record on disk.
@@ -264,6 +446,7 @@ impl Shared {
     pub(super) fn ended(&self) {
         lock(&self.progress).is_running = false;
         self.upkeep_wake.notify_all();
+        self.written.give_up();
     }
 
     /// The upkeep thread's side: waits until there is more on disk than `seen`, the writer has ended, or

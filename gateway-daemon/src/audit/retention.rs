@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     error::AuditError,
     layout::{Layout, Marker, SegmentFile, read_marker, sync_dir, write_marker},
-    queue::Shared,
+    queue::{Awaited, Shared},
     record::Line,
     segment::{first_time, last_line},
     writer::unix_micros,
@@ -85,7 +85,7 @@ fn record(shared: &Shared, anchor: Marker) -> Result<(), AuditError> {
     event.reason = "records past their retention are removed".into();
     event.text = cover(anchor);
     let (reply, answer) = oneshot::channel();
-    shared.try_push(shared.entry(&[event], Some(reply))?)?;
+    shared.try_push(shared.entry(&[event], Awaited::Reply(reply))?)?;
     match answer.blocking_recv() {
         Ok(result) => result.map(drop).map_err(AuditError::Poisoned),
         Err(_) => Err(shared.refusal()),

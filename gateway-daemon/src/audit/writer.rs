@@ -9,7 +9,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +17,7 @@ use super::{
     error::AuditError,
     layout::{FILE_MODE, Layout, Marker, SegmentFile, sync_dir},
     priority::set_niceness,
-    queue::{Entry, Shared},
+    queue::{Awaited, Entry, Shared},
     record::{Link, encode},
 };
 
@@ -31,8 +31,30 @@ const LARGE_BATCH_BYTES: usize = LAY_OUT_BYTES / 4;
 /// One write carries about so much at most.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// Writes until the queue is closed or a write fails, by whomever.
+pub(super) fn run(shared: &Shared) {
+    // Every request waits for this thread, and it hardly computes: it should not wait for a turn itself.
+    set_niceness(-10);
+    let mut guard = Guard { shared, cause: Some("its writer ended unexpectedly".into()) };
+    let mut entries = Vec::new();
+    while shared.take(&mut entries) {
+        if let Some(cause) = shared.write(&mut entries) {
+            guard.cause = Some(cause);
+            return;
+        }
+    }
+    guard.cause = None;
+    let pen = shared.pen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if shared.is_poisoned() {
+        return;
+    }
+    if let Some(Err(error)) = pen.map(|mut pen| pen.finish_segment()) {
+        tracing::warn!(%error, "the audit log's last segment keeps its empty space");
+    }
+}
+
 /// Writes the chain on.
-pub(super) struct Writer {
+pub(super) struct Pen {
     layout: Layout,
     segment_bytes: u64,
     last: Link,
@@ -49,7 +71,7 @@ struct Segment {
     laid_out: u64,
 }
 
-impl Writer {
+impl Pen {
     /// Goes on after `last`, in the segment of which so many bytes are records.
     pub(super) fn new(
         layout: Layout,
@@ -71,32 +93,8 @@ impl Writer {
         Ok(Self { layout, segment_bytes, last, open, buffer: Vec::new() })
     }
 
-    /// Runs until the queue is closed or a write fails.
-    pub(super) fn run(mut self, shared: &Shared) {
-        // Every request waits for this thread, and it hardly computes: it should not wait for a turn itself.
-        set_niceness(-10);
-        let mut guard = Guard { shared, cause: Some("its writer ended unexpectedly".into()) };
-        let mut entries = Vec::new();
-        while shared.take(&mut entries) {
-            if let Err(error) = self.write_all(&mut entries, shared) {
-                let cause: Arc<str> = error.to_string().into();
-                guard.cause = Some(Arc::clone(&cause));
-                tracing::error!(%error, "the audit log cannot be written: every request is refused from now on");
-                // Before the guard tells those still queued: these were first.
-                for reply in entries.drain(..).filter_map(|entry| entry.reply) {
-                    let _ = reply.send(Err(Arc::clone(&cause)));
-                }
-                return;
-            }
-        }
-        guard.cause = None;
-        if let Err(error) = self.finish_segment() {
-            tracing::warn!(%error, "the audit log's last segment keeps its empty space");
-        }
-    }
-
     /// Writes the entries in as few batches as their size asks for.
-    fn write_all(&mut self, entries: &mut Vec<Entry>, shared: &Shared) -> Result<(), AuditError> {
+    pub(super) fn write_all(&mut self, entries: &mut Vec<Entry>, shared: &Shared) -> Result<(), AuditError> {
         while !entries.is_empty() {
             let mut bytes = 0_usize;
             let fit = entries
@@ -120,8 +118,10 @@ impl Writer {
             }
             self.commit()?;
             shared.progress(Marker { seq: self.last.seq, hash: self.last.hash }, rotations);
+            let newest = entries.get(..fit).and_then(<[Entry]>::last).map_or(0, |entry| entry.number);
+            shared.written.advance(newest);
             for (entry, end) in entries.drain(..fit).zip(ends) {
-                if let Some(reply) = entry.reply {
+                if let Awaited::Reply(reply) = entry.awaited {
                     // The one who waited may have gone; the record stays.
                     let _ = reply.send(Ok(end));
                 }

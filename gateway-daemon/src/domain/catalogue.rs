@@ -65,6 +65,9 @@ pub struct Catalogue {
     pub builtin_functions: BTreeSet<String>,
     /// Functions outside `pg_catalog`, by name, with the schemas that hold one of that name.
     pub user_functions: BTreeMap<String, BTreeSet<String>>,
+    /// Whether some function outside `pg_catalog` may do what no ROLLBACK takes back: it changes something, and is
+    /// written in a language that can reach beyond the database.
+    pub reaches_outside: bool,
     /// Operators outside `pg_catalog`, by name.
     pub user_operators: BTreeSet<String>,
     /// Casts, types with casts, domains with constraints whose code is not PostgreSQL's own: type names.

@@ -215,6 +215,20 @@ pub enum SessionEffect {
     },
 }
 
+/// What a statement does to the transaction around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionStep {
+    /// Nothing.
+    None,
+    /// Begins one, or a part of one.
+    Begins,
+    /// Undoes it, or a part of it.
+    Undoes,
+    /// Makes what it did permanent.
+    Keeps,
+}
+
 /// One statement, read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Statement {
@@ -232,4 +246,6 @@ pub struct Statement {
     pub copy: Option<CopyDirection>,
     /// What the session must remember of it.
     pub session_effect: SessionEffect,
+    /// What it does to its transaction.
+    pub transaction: TransactionStep,
 }

@@ -18,7 +18,7 @@ use crate::domain::{
     decision::{Decision, Transform},
     statement::{
         ColumnAccess, ColumnName, ColumnUse, Effect as SqlEffect, Opaque, RelationName, RowLimit,
-        SessionEffect, Statement, Verb,
+        SessionEffect, Statement, TransactionStep, Verb,
     },
 };
 
@@ -147,6 +147,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
             row_limit: if limited { RowLimit::Limited } else { RowLimit::Unlimited },
             copy: None,
             session_effect: SessionEffect::None,
+            transaction: TransactionStep::None,
         })
 }
 

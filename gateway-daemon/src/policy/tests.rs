@@ -17,7 +17,7 @@ use crate::domain::{
     principal::Principal,
     statement::{
         ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SessionEffect,
-        Statement, Verb,
+        Statement, TransactionStep, Verb,
     },
 };
 
@@ -75,6 +75,7 @@ pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, Colum
         row_limit: RowLimit::Limited,
         copy: None,
         session_effect: SessionEffect::None,
+        transaction: TransactionStep::None,
     }
 }
 

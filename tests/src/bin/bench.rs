@@ -33,17 +33,23 @@ struct Plan {
     seconds: u32,
     rounds: usize,
     connects: u32,
+    /// Part of the name of the rows that are measured; empty for all.
+    only: String,
 }
 
 fn main() -> ExitCode {
-    let plan = match env::args().nth(1).as_deref() {
-        None => Plan { seconds: 6, rounds: 3, connects: 5000 },
-        Some("--quick") => Plan { seconds: 3, rounds: 1, connects: 2000 },
-        Some(_) => {
-            eprintln!("usage: bench [--quick]");
-            return ExitCode::from(2);
+    let mut plan = Plan { seconds: 6, rounds: 3, connects: 5000, only: String::new() };
+    let mut words = env::args().skip(1);
+    while let Some(word) = words.next() {
+        match (word.as_str(), words.size_hint()) {
+            ("--quick", _) => plan = Plan { seconds: 3, rounds: 1, connects: 2000, ..plan },
+            ("--only", (1.., _)) => plan.only = words.next().unwrap_or_default(),
+            _ => {
+                eprintln!("usage: bench [--quick] [--only PART]");
+                return ExitCode::from(2);
+            }
         }
-    };
+    }
     let course = Course::set_up();
     let sync = sync_cost(course.daemon.folder());
     println!(
@@ -57,7 +63,7 @@ fn main() -> ExitCode {
         course.bouncer.version
     );
     println!(
-        "One fdatasync on the audit log's disk takes {} µs here; each request waits for one.\n",
+        "One fdatasync on the audit log's disk takes {} µs here; each reply waits for one.\n",
         sync.as_micros()
     );
     println!(
@@ -68,13 +74,18 @@ fn main() -> ExitCode {
     for work in [Work { name: "select-only", words: &["-S"] }, Work { name: "TPC-B", words: &[] }] {
         for protocol in ["simple", "prepared"] {
             for clients in [1, 8, 32] {
+                if !format!("{} {protocol} {clients}", work.name).contains(&plan.only) {
+                    continue;
+                }
                 let rows = course.measure(&work, protocol, clients, &plan);
                 worst_ratio = worst_ratio.min(rows.print(&work, protocol, clients));
             }
         }
     }
     println!("\nworst ratio to pgbouncer: {worst_ratio:.2} (aim: at least 0.80)\n");
-    course.connect_cost(&plan);
+    if "connect".contains(&plan.only) {
+        course.connect_cost(&plan);
+    }
     ExitCode::SUCCESS
 }
 

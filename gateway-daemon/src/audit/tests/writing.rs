@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{by_child, lines, open, settings, statement, write_log};
-use crate::audit::{AuditError, AuditLog, Settings, Verified, VerifyError, verify};
+use crate::audit::{AuditError, AuditLog, Receipt, Settings, Verified, VerifyError, verify};
 
 #[tokio::test]
 async fn what_is_appended_is_in_the_log_when_append_returns() {
@@ -157,6 +157,34 @@ async fn a_full_queue_makes_note_fail_and_append_wait() {
 }
 
 #[tokio::test]
+async fn a_receipt_says_when_its_events_are_on_disk_whoever_puts_them_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let submitters = [log.submitter(), log.submitter(), log.submitter()];
+    for round in 0..300 {
+        let mut receipts = Vec::new();
+        for (number, submitter) in submitters.iter().enumerate().take(1 + round % 3) {
+            receipts
+                .push(submitter.submit(&[statement(&format!("SELECT {round}, {number}"))]).await.unwrap());
+        }
+        if round % 10 != 0 {
+            // Else left to itself: what nobody presses for comes to the disk all the same.
+            receipts.iter().for_each(Receipt::press);
+        }
+        for receipt in &receipts {
+            receipt.wait().await.unwrap();
+            assert!(receipt.is_durable());
+        }
+        log.note(statement("noted")).unwrap();
+    }
+    let before = log.durable_seq();
+    assert!(before >= 600 - 1);
+    log.close().await;
+    assert_eq!(verify(dir.path()).unwrap().records, 900);
+    assert!(matches!(submitters[0].submit(&[statement("SELECT 1")]).await, Err(AuditError::Closed)));
+}
+
+#[tokio::test]
 async fn retention_removes_whole_segments_and_the_rest_still_verifies() {
     let dir = tempfile::tempdir().unwrap();
     write_log(dir.path(), 60).await;
@@ -214,11 +242,19 @@ fn child_that_fills_its_disk() {
     runtime.block_on(async {
         let log = AuditLog::open(Settings { segment_bytes: 1 << 30, ..settings(&dir) }).unwrap();
         let mut acknowledged = 0;
+        let submitter = log.submitter();
+        let mut receipt = submitter.submit(&[statement("SELECT 1")]).await.unwrap();
         let error = loop {
-            match log.append(vec![statement(&"x".repeat(1000))]).await {
-                Ok(seq) => acknowledged = seq,
+            receipt.press();
+            let next = match submitter.submit(&[statement(&"x".repeat(1000))]).await {
+                Ok(next) => next,
+                Err(error) => break error,
+            };
+            match receipt.wait().await {
+                Ok(()) => acknowledged += 1,
                 Err(error) => break error,
             }
+            receipt = next;
         };
         assert!(matches!(error, AuditError::Poisoned(_)), "{error}");
         assert!(error.to_string().contains("File too large"), "{error}");
@@ -230,6 +266,11 @@ fn child_that_fills_its_disk() {
             assert!(matches!(log.note(statement("SELECT 1")), Err(AuditError::Poisoned(_))));
         }
         assert!(start.elapsed() < Duration::from_secs(1));
+        assert!(
+            matches!(receipt.wait().await, Err(AuditError::Poisoned(_))),
+            "never written, and it says so"
+        );
+        assert!(matches!(submitter.submit(&[statement("SELECT 1")]).await, Err(AuditError::Poisoned(_))));
         assert!(matches!(log.failure(), Some(AuditError::Poisoned(_))));
         log.close().await;
         fs::write(dir.join("acknowledged"), acknowledged.to_string()).unwrap();

@@ -1,64 +1,27 @@
 //! Text of a message in, verdict out: read by PostgreSQL's own grammar, judged by policy, with what the relay
 //! needs to mask its results. No socket, no clock.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::Arc;
 
-use moka::sync::Cache;
-
+use super::readings::{Reading, Readings};
 use crate::{
     domain::{
         action::{Action, TargetFacts},
-        catalogue::Catalogue,
+        catalogue::{Catalogue, RelationKind},
         decision::{Decision, Denial, MaskPlan},
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
-        statement::{CopyDirection, Opaque, SessionEffect, Statement, Verb},
+        statement::{CopyDirection, Opaque, RelationName, SessionEffect, Statement, TransactionStep, Verb},
     },
     policy::Policies,
-    sql::postgres,
 };
 
-/// Statements whose text is longer are read anew each time: they are rare and would fill the cache.
-const CACHED_TEXT_BYTES: usize = 4 * 1024;
-/// How many texts are remembered as read.
-const CACHED_TEXTS: u64 = 20_000;
-
-/// A message's statements, read against one catalogue; or why they cannot be.
-pub type Reading = Result<Arc<[Statement]>, Arc<Denial>>;
-
-/// Reads and judges for all sessions; what was read is remembered by exact text and catalogue.
+/// Reads and judges for all sessions; what was read is remembered.
 #[derive(Debug)]
 pub struct Judge {
     policies: Arc<Policies>,
-    readings: Cache<(u64, Arc<str>), Reading>,
-    seen: Seen,
-}
-
-/// Hashes of texts seen lately. Most texts with literals in them come once: keeping those would cost more than it saves.
-#[derive(Debug)]
-struct Seen {
-    hasher: RandomState,
-    slots: Box<[AtomicU64]>,
-}
-
-impl Seen {
-    fn new() -> Self {
-        Self { hasher: RandomState::new(), slots: (0..8192).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    /// Whether `text` was seen lately; it is from now on. A collision costs a parse, or a place in the cache.
-    fn before(&self, epoch: u64, text: &str) -> bool {
-        let hash = self.hasher.hash_one((epoch, text));
-        let slot = usize::try_from(hash).unwrap_or_default() % self.slots.len();
-        self.slots.get(slot).is_some_and(|slot| slot.swap(hash, Ordering::Relaxed) == hash)
-    }
+    readings: Readings,
 }
 
 /// Who asks, for which target.
@@ -89,6 +52,19 @@ pub struct Verdict {
     pub policy_epoch: u64,
     /// Whether the result's columns must be traced.
     pub rows: Rows,
+    /// Whether the statements' record must be on disk before they leave.
+    pub forwarding: Forwarding,
+}
+
+/// When a request may leave for the target. Either way nobody sees anything of it before its record is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forwarding {
+    /// While its record is being written: it only reads, so all there is to see of it is the reply, which is kept back.
+    AtOnce,
+    /// The same inside a transaction block: a connection that breaks takes back what it changed.
+    InBlock,
+    /// Once its record is on disk: it changes something that outlives the connection, or may.
+    Recorded,
 }
 
 /// Whether rows must be held against a description before they may pass.
@@ -139,6 +115,53 @@ impl Verdict {
         self.masks.columns.keys().map(ToString::to_string).collect()
     }
 
+    /// When the statements may leave: by what is left of them should this connection break.
+    fn forwarding(&self) -> Forwarding {
+        let each = self.statements.iter().map(|statement| self.forwarding_of(statement));
+        each.max().unwrap_or(Forwarding::AtOnce)
+    }
+
+    fn forwarding_of(&self, statement: &Statement) -> Forwarding {
+        let harmless = |name: &String| {
+            let builtin = name.strip_prefix("pg_catalog.");
+            builtin.is_some_and(|name| self.catalogue.stable_builtin_functions.contains(name))
+        };
+        let is_plain = statement.opaque.is_empty()
+            && statement.copy.is_none()
+            && statement.session_effect == SessionEffect::None
+            && statement.functions.iter().all(harmless);
+        if !is_plain || statement.transaction == TransactionStep::Keeps {
+            return Forwarding::Recorded;
+        }
+        let each = statement.effects.iter().map(|effect| {
+            let here = effect.relation.as_ref().is_none_or(|name| self.is_local(name));
+            match effect.verb {
+                Verb::Explain | Verb::Transaction => Forwarding::AtOnce,
+                Verb::Select if here => Forwarding::AtOnce,
+                // Triggers, rules and defaults run along; none of them can do more than the transaction.
+                Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge
+                    if here && !self.catalogue.reaches_outside =>
+                {
+                    Forwarding::InBlock
+                }
+                _ => Forwarding::Recorded,
+            }
+        });
+        each.max().unwrap_or(Forwarding::Recorded)
+    }
+
+    fn is_local(&self, name: &RelationName) -> bool {
+        self.catalogue.relation(name).is_some_and(|relation| match relation.kind {
+            RelationKind::Table
+            | RelationKind::MaterialisedView
+            | RelationKind::Sequence
+            | RelationKind::Other => true,
+            // A view may read a foreign table, or call what changes something.
+            RelationKind::View => name.schema == "pg_catalog" || name.schema == "information_schema",
+            RelationKind::ForeignTable => false,
+        })
+    }
+
     fn touches_only_unmasked_relations(&self) -> bool {
         self.statements.iter().flat_map(|statement| &statement.effects).all(|effect| {
             let Some(name) = &effect.relation else { return true };
@@ -160,7 +183,7 @@ pub trait Prepared {
 impl Judge {
     /// A judge that asks `policies`.
     pub fn new(policies: Arc<Policies>) -> Self {
-        Self { policies, readings: Cache::new(CACHED_TEXTS), seen: Seen::new() }
+        Self { policies, readings: Readings::new() }
     }
 
     /// The epoch of the policies in force: a verdict of another epoch is stale.
@@ -170,17 +193,7 @@ impl Judge {
 
     /// Reads `text` against `catalogue`, without deciding.
     pub fn read(&self, text: &str, catalogue: &Catalogue) -> Reading {
-        if text.len() > CACHED_TEXT_BYTES || !self.seen.before(catalogue.epoch, text) {
-            return read_now(text, catalogue);
-        }
-        // A look-up needs an owned key; the copy costs far less than the parse that it saves.
-        let key = (catalogue.epoch, Arc::from(text));
-        if let Some(reading) = self.readings.get(&key) {
-            return reading;
-        }
-        let reading = read_now(text, catalogue);
-        self.readings.insert(key, reading.clone());
-        reading
+        self.readings.read(text, catalogue)
     }
 
     /// Judges statements that were read against `catalogue`.
@@ -202,8 +215,9 @@ impl Judge {
             target_masks,
             catalogue: Arc::clone(catalogue),
             policy_epoch,
-            // A refused statement returns none.
+            // A refused statement returns none, and what is sent in its place changes nothing.
             rows: Rows::Clear,
+            forwarding: Forwarding::AtOnce,
         };
         let statements = match reading.and_then(|statements| with_executed(statements, prepared)) {
             Ok(statements) => statements,
@@ -224,18 +238,10 @@ impl Judge {
         }
         verdict.statements = statements;
         verdict.rows = verdict.trace_rows();
+        if verdict.denial.is_none() {
+            verdict.forwarding = verdict.forwarding();
+        }
         verdict
-    }
-}
-
-fn read_now(text: &str, catalogue: &Catalogue) -> Reading {
-    match postgres::read(text, catalogue) {
-        Ok(statements) => Ok(statements.into()),
-        Err(error) => Err(Arc::new(Denial {
-            reason: error.to_string(),
-            hint: Some(error.hint().to_owned()),
-            policies: vec![PolicyId::from(error.rule())],
-        })),
     }
 }
 

@@ -8,7 +8,8 @@ use tokio::task::block_in_place;
 use super::{
     ending::Ending,
     expected::Expected,
-    judge::{Reading, Rows, Verdict, may_undo},
+    judge::{Forwarding, Rows, Verdict, may_undo},
+    readings::Reading,
     relay::{KnownStatements, Origin, Prepared, Relay},
     requests::Batched,
 };
@@ -172,6 +173,7 @@ impl Relay<'_> {
             catalogue: Arc::clone(&self.snapshot.catalogue),
             policy_epoch: self.room.judge.policy_epoch(),
             rows: Rows::Clear,
+            forwarding: Forwarding::AtOnce,
         }
     }
 }

@@ -13,6 +13,7 @@ mod expected;
 mod judge;
 mod judging;
 mod names;
+mod readings;
 mod relay;
 mod replies;
 mod requests;
@@ -250,6 +251,9 @@ impl Postgres {
     }
 
     async fn say_farewell(&self, ending: &Ending, client: &mut Side<TcpStream>) {
+        if client.is_cut_off() {
+            return;
+        }
         let said = match ending {
             Ending::Refused(denial) => answer::fatal_refusal("28000", denial, &mut client.output),
             _ => match ending.farewell() {

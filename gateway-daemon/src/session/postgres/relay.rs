@@ -21,9 +21,10 @@ use super::{
     judge::{Asker, Verdict},
     names::{Batch, Names},
     replies::RowHandling,
-    transport::{End, Reading, Side, Transport, turn},
+    transport::{End, Reading, Side, Stop, Transport, turn},
 };
 use crate::{
+    audit::{Receipt, Submitter},
     domain::{
         action::TargetFacts,
         decision::Denial,
@@ -106,6 +107,10 @@ pub(super) struct Relay<'a> {
     /// Bytes of a large reply still to be passed on as they come.
     pub(super) reply_bytes_left: usize,
     pub(super) rows: RowHandling,
+    /// For the newest record that was still on its way to the disk when its request left: until it is there, nothing
+    /// more is said to the client.
+    pub(super) unwritten: Option<Receipt>,
+    pub(super) submitter: Submitter,
     /// Since when the client has owed the rest of a message.
     half_sent_since: Option<Instant>,
 }
@@ -148,6 +153,8 @@ impl<'a> Relay<'a> {
             copy_bytes_left: 0,
             reply_bytes_left: 0,
             rows: RowHandling::Undescribed,
+            unwritten: None,
+            submitter: room.audit.submitter(),
             half_sent_since: None,
         }
     }
@@ -155,10 +162,28 @@ impl<'a> Relay<'a> {
     /// Serves the session to its end. Never returns without a reason.
     pub(super) async fn serve(&mut self) -> Ending {
         loop {
-            if let Err(ending) = self.step().await {
-                return ending;
-            }
+            let Err(ending) = self.step().await else { continue };
+            // What is still to be said to the client waits for its records like everything before.
+            return match self.written().await {
+                Ok(()) => ending,
+                Err(failure) => failure,
+            };
         }
+    }
+
+    /// Waits until every record is on disk; should they never be, the replies to their requests are thrown away.
+    async fn written(&mut self) -> Result<(), Ending> {
+        let Some(receipt) = self.unwritten.take() else { return Ok(()) };
+        receipt.wait().await.map_err(|error| {
+            self.client.discard();
+            Ending::Audit(error)
+        })
+    }
+
+    /// Sends the client everything that there is to say.
+    async fn tell_client(&mut self) -> Result<(), Ending> {
+        self.written().await?;
+        self.client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })
     }
 
     /// Takes leave of the target: what was forwarded still reaches it, and it need not find out by itself.
@@ -172,22 +197,33 @@ impl<'a> Relay<'a> {
     async fn step(&mut self) -> Result<(), Ending> {
         self.take_replies().await?;
         self.take_requests().await?;
+        if let Some(receipt) = &self.unwritten {
+            // The requests leave first, so that the server works while the disk does.
+            self.upstream.try_drain().await.map_err(|source| Ending::Io { end: End::Upstream, source })?;
+            receipt.press();
+        }
         if self.upstream.ended && self.upstream.input.is_empty() {
-            self.client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+            self.tell_client().await?;
             return Err(Ending::UpstreamClosed);
         }
         if self.client.ended && self.held.is_none() && self.owes_nothing() {
-            self.client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+            self.tell_client().await?;
             return Err(Ending::ClientClosed);
         }
         let reading = if self.waits() { Reading::Off } else { Reading::On };
         let deadline = self.deadline(reading);
-        let progress = turn(self.client, &mut self.upstream, reading);
+        let progress = turn(self.client, &mut self.upstream, reading, &mut self.unwritten);
         let moved = match deadline {
             Some((deadline, ending)) => timeout_at(deadline, progress).await.map_err(|_| ending)?,
             None => progress.await,
         };
-        moved.map_err(|(end, source)| Ending::Io { end, source })
+        moved.map_err(|stop| match stop {
+            Stop::Io(end, source) => Ending::Io { end, source },
+            Stop::Audit(error) => {
+                self.client.discard();
+                Ending::Audit(error)
+            }
+        })
     }
 
     /// Whether a client that sends nothing more has nothing more to get: it may have closed its sending direction only,

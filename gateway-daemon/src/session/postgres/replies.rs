@@ -380,6 +380,7 @@ fn nothing_more(verdict: &Verdict) -> Verdict {
         catalogue: Arc::clone(&verdict.catalogue),
         policy_epoch: verdict.policy_epoch,
         rows: verdict.rows,
+        forwarding: verdict.forwarding,
     }
 }
 

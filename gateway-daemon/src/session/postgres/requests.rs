@@ -8,16 +8,21 @@ use super::{
     answer::{REFUSED_NAME, REFUSED_STATEMENT},
     ending::Ending,
     expected::{Expected, Request},
-    judge::{Rows, Verdict},
+    judge::{Forwarding, Rows, Verdict},
     judging::Judged,
     names::{Learnt, Lookup},
     relay::{Copying, Origin, Prepared, Relay},
 };
 use crate::{
-    domain::{decision::Denial, event::AuditEvent, statement::SessionEffect},
+    domain::{
+        decision::Denial,
+        event::AuditEvent,
+        statement::{SessionEffect, TransactionStep},
+    },
     protocol::{
         postgres::{
             Frame,
+            backend::TransactionStatus,
             frontend::{self, Kind, Message},
             peek_header, split_frame,
         },
@@ -40,17 +45,41 @@ enum Taken {
     Wait,
 }
 
-/// Messages of one go: staged bytes go upstream once the events are durable.
-#[derive(Default)]
+/// Messages of one go, and the events that describe them.
 pub(super) struct Batched {
     pub(super) staged: BytesMut,
-    pub(super) events: Vec<AuditEvent>,
+    events: Vec<AuditEvent>,
+    /// That of the most demanding request.
+    forwarding: Forwarding,
+    /// Nothing was owed by the server before these messages, so that they run in the state that it reported last.
+    settled: bool,
+}
+
+impl Batched {
+    fn new(settled: bool) -> Self {
+        Self { staged: BytesMut::new(), events: Vec::new(), forwarding: Forwarding::AtOnce, settled }
+    }
+
+    /// Adds what a verdict lets through.
+    fn record(&mut self, event: AuditEvent, verdict: &Verdict) {
+        self.events.push(event);
+        self.forwarding = self.forwarding.max(verdict.forwarding);
+        if verdict.statements.iter().any(|statement| statement.transaction == TransactionStep::Undoes) {
+            // What comes behind a ROLLBACK is in a block no longer.
+            self.settled = false;
+        }
+    }
+
+    /// Adds what is refused: what leaves in its place changes nothing.
+    fn record_refusal(&mut self, event: AuditEvent) {
+        self.events.push(event);
+    }
 }
 
 impl Relay<'_> {
     /// Takes whatever messages of the client are complete, up to one that must wait.
     pub(super) async fn take_requests(&mut self) -> Result<(), Ending> {
-        let mut batched = Batched::default();
+        let mut batched = Batched::new(self.queue.is_empty());
         while !self.waits() && batched.staged.len() < BATCH_BYTES {
             if self.pass_copy_data()? {
                 continue;
@@ -77,10 +106,23 @@ impl Relay<'_> {
         self.send(batched).await
     }
 
-    /// Records the requests of one go, then lets their messages leave: never the other way round.
+    /// Records the requests of one go and lets their messages leave: once the record is on disk, or, where they only
+    /// read, while it is being written; then it is the reply that waits for the disk.
     async fn send(&mut self, batched: Batched) -> Result<(), Ending> {
         if !batched.events.is_empty() {
-            self.room.audit.append(batched.events).await?;
+            let receipt = self.submitter.submit(&batched.events).await?;
+            // With answers owed, the block may have ended by the time that the statements run.
+            let in_block = self.transaction != TransactionStatus::Idle && batched.settled;
+            match batched.forwarding {
+                Forwarding::AtOnce => {}
+                Forwarding::InBlock if in_block => {}
+                Forwarding::InBlock | Forwarding::Recorded => {
+                    receipt.press();
+                    receipt.wait().await?;
+                }
+            }
+            // Records are written in order: with the newest all before it are on disk.
+            self.unwritten = Some(receipt);
         }
         if self.upstream.output.is_empty() {
             self.upstream.output = batched.staged;
@@ -212,7 +254,7 @@ impl Relay<'_> {
             return Ok(Taken::Done);
         }
         if !verdict.statements.is_empty() {
-            batched.events.push(self.request_event(text, &verdict, None));
+            batched.record(self.request_event(text, &verdict, None), &verdict);
         }
         let learnt = self.learn_prepare(text, &verdict);
         self.after_forwarding(&verdict);
@@ -242,7 +284,7 @@ impl Relay<'_> {
         };
         self.unsynced = true;
         if let Some(denial) = verdict.denial.clone() {
-            batched.events.push(self.request_event(text, &verdict, Some(&denial)));
+            batched.record_refusal(self.request_event(text, &verdict, Some(&denial)));
             stage_refused_parse(&mut batched.staged)?;
             self.queue.push_back(Expected::Parse {
                 name: Vec::new(),
@@ -318,14 +360,14 @@ impl Relay<'_> {
         };
         self.unsynced = true;
         if let Some(denial) = verdict.denial.clone() {
-            batched.events.push(self.request_event(&text, &verdict, Some(&denial)));
+            batched.record_refusal(self.request_event(&text, &verdict, Some(&denial)));
             stage_refused_parse(&mut batched.staged)?;
             let request = request(verdict, Some(denial), None);
             self.queue.push_back(Expected::Execute(Box::new(request)));
             return Ok(Taken::Done);
         }
         if !verdict.statements.is_empty() {
-            batched.events.push(self.request_event(&text, &verdict, None));
+            batched.record(self.request_event(&text, &verdict, None), &verdict);
         }
         if verdict.rows == Rows::Traced {
             let describe = Message::Describe { kind: Kind::Portal, name: portal };
@@ -358,7 +400,7 @@ impl Relay<'_> {
         batched: &mut Batched,
     ) -> Result<(), Ending> {
         let refusal = verdict.denial.clone();
-        batched.events.push(self.request_event(text, &verdict, refusal.as_deref()));
+        batched.record_refusal(self.request_event(text, &verdict, refusal.as_deref()));
         let stand_in = Message::Query(REFUSED_STATEMENT);
         stand_in.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         let request = request(verdict, refusal, None);
@@ -381,6 +423,7 @@ impl Relay<'_> {
             catalogue: Arc::clone(&verdict.catalogue),
             policy_epoch: verdict.policy_epoch,
             rows: verdict.rows,
+            forwarding: verdict.forwarding,
         };
         let prepared = Prepared { text: text.into(), verdict: Arc::new(inner), origin: Origin::Sql };
         let name = name.as_bytes().to_vec();

@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use crate::audit::{AuditError, Receipt};
+
 /// Reading stops while this much is waiting to be written to the other side.
 const BACKLOG_BYTES: usize = 256 * 1024;
 /// How much is read at once.
@@ -71,12 +73,14 @@ pub struct Side<S> {
     /// The peer has closed its sending direction.
     pub ended: bool,
     unflushed: bool,
+    /// The last write took less than all of `output`, perhaps in the middle of a message.
+    partly_written: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     /// A side over `stream`, with bytes that were read ahead of it.
     pub fn new(stream: S, input: BytesMut) -> Self {
-        Self { stream, input, output: BytesMut::new(), ended: false, unflushed: false }
+        Self { stream, input, output: BytesMut::new(), ended: false, unflushed: false, partly_written: false }
     }
 
     /// Reads once; at the end of the stream `ended` is set.
@@ -93,6 +97,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     /// Those of the socket.
     pub async fn drain(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    /// Throws away what was to be sent.
+    pub fn discard(&mut self) {
+        self.output.clear();
+    }
+
+    /// Whether the peer may have got only a part of a message, so that nothing more can be said to it.
+    pub fn is_cut_off(&self) -> bool {
+        self.partly_written && self.output.is_empty()
+    }
+
+    /// Writes as much of `output` as leaves now.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn try_drain(&mut self) -> io::Result<()> {
+        poll_fn(|cx| match self.poll_drain(cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            ready @ Poll::Ready(_) => ready,
+        })
+        .await
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -115,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
                 Poll::Ready(Ok(written)) => {
                     self.output.advance(written);
                     self.unflushed = true;
+                    self.partly_written = !self.output.is_empty();
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -157,52 +184,72 @@ pub enum Reading {
 /// Moves bytes until something happened on either side: output written, input read, or an end of stream.
 ///
 /// A side's input is not read while the other side has `BACKLOG_BYTES` to write, so that a slow reader slows
-/// its peer instead of filling memory.
+/// its peer instead of filling memory. Nothing is written to the client before `unwritten` says that its events are on
+/// disk; it is `None` from then on.
 ///
 /// # Errors
-/// The socket's error and the side it came from.
+/// The socket's error and the side it came from, or that the events will never be on disk.
 pub async fn turn<C, U>(
     client: &mut Side<C>,
     upstream: &mut Side<U>,
     client_reading: Reading,
-) -> Result<(), (End, io::Error)>
+    unwritten: &mut Option<Receipt>,
+) -> Result<(), Stop>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     poll_fn(|cx| {
         let mut progress = false;
-        if client.has_output() {
-            match client.poll_drain(cx) {
-                Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Client, error))),
-                Poll::Pending => {}
-            }
-        }
         if upstream.has_output() {
             match upstream.poll_drain(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Upstream, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Upstream, error))),
+                Poll::Pending => {}
+            }
+        }
+        if client.has_output() && poll_written(unwritten, cx)?.is_ready() {
+            match client.poll_drain(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Client, error))),
                 Poll::Pending => {}
             }
         }
         if !upstream.ended && client.output.len() < BACKLOG_BYTES {
             match upstream.poll_fill(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Upstream, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Upstream, error))),
                 Poll::Pending => {}
             }
         }
         if client_reading == Reading::On && !client.ended && upstream.output.len() < BACKLOG_BYTES {
             match client.poll_fill(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err((End::Client, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Client, error))),
                 Poll::Pending => {}
             }
         }
         if progress { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
+}
+
+fn poll_written(unwritten: &mut Option<Receipt>, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    let Some(receipt) = unwritten.as_ref() else { return Poll::Ready(Ok(())) };
+    let written = receipt.poll_durable(cx).map_err(Stop::Audit);
+    if written.is_ready() {
+        *unwritten = None;
+    }
+    written
+}
+
+/// Why no more bytes are moved.
+#[derive(Debug)]
+pub enum Stop {
+    /// A socket failed.
+    Io(End, io::Error),
+    /// The record of what the client would see cannot be written.
+    Audit(AuditError),
 }
 
 /// Which side of the session something came from.

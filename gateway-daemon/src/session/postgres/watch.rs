@@ -13,7 +13,8 @@ use tokio::{task::block_in_place, time::timeout};
 use super::{
     About, Asker, LoginError, Postgres, PostgresTarget, Route,
     catalogues::{Place, Snapshot},
-    judge::{Prepared, Reading, Verdict},
+    judge::{Prepared, Verdict},
+    readings::Reading,
     startup::Wanted,
 };
 use crate::{

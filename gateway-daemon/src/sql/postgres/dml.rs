@@ -220,6 +220,9 @@ impl<'a> Reader<'a> {
             let Some(NodeEnum::ResTarget(assignment)) = inner(node) else { return Err(unexpected(node)) };
             self.write(target, &assignment.name);
             let mut reads = Reads::new();
+            if let Some(value) = assignment.val.as_deref() {
+                self.value_is_free(value);
+            }
             self.expression(node, env, &mut reads)?;
             self.moved(reads);
         }

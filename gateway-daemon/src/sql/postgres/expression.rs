@@ -295,8 +295,11 @@ impl<'a> Reader<'a> {
             ) => [">=", "<=", "<", ">"].into_iter().for_each(|name| self.plain_operator(name)),
             Ok(AExprKind::Undefined) | Err(_) => return Err(SqlError::UnknownNode { kind: "A_Expr" }),
         }
-        self.optional(expression.lexpr.as_deref(), env, into)?;
-        self.optional(expression.rexpr.as_deref(), env, into)
+        for operand in [expression.lexpr.as_deref(), expression.rexpr.as_deref()].into_iter().flatten() {
+            self.value_is_free(operand);
+            self.expression(operand, env, into)?;
+        }
+        Ok(())
     }
 
     fn sub_link(&mut self, link: &'a SubLink, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {

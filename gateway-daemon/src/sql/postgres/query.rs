@@ -86,6 +86,7 @@ impl<'a> Reader<'a> {
             let Some(NodeEnum::List(list)) = inner(row) else { return Err(unexpected(row)) };
             for (index, value) in list.items.iter().enumerate() {
                 let mut reads = Reads::new();
+                self.value_is_free(value);
                 self.expression(value, env, &mut reads)?;
                 match outputs.columns.get_mut(index) {
                     Some(column) => column.reads.append(&mut reads),

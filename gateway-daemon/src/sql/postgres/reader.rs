@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::thread;
 
+use pg_query::protobuf::a_const;
+use pg_query::{Node, NodeEnum};
+
 use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{
     ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit,
-    SessionEffect, Statement, Verb,
+    SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads};
 use super::error::SqlError;
+use super::names::inner;
 use super::parser;
 use super::scope::Env;
 
@@ -37,6 +41,21 @@ const STACK_BYTES: usize = 512 * 1024 * 1024;
 /// most some hundred milliseconds for the worst that fits. Needs a thread with at least 32 MiB of stack; a text
 /// longer than 2 KiB is read on a thread of its own, whose stack is given back at once.
 pub fn read(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlError> {
+    read_text(text, catalogue).map(|text| text.statements)
+}
+
+/// What a text holds.
+#[derive(Debug)]
+pub struct Text {
+    /// Its statements.
+    pub statements: Vec<Statement>,
+    /// Byte offsets of integer constants that play no part in the statements as read: with other numbers there, they
+    /// would be the same.
+    pub free: Vec<usize>,
+}
+
+/// The same as [`read`], with the constants that did not matter.
+pub fn read_text(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     if text.len() <= INLINE_BYTES {
         return read_here(text, catalogue);
     }
@@ -53,7 +72,7 @@ pub fn read(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlErro
     })
 }
 
-fn read_here(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlError> {
+fn read_here(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     let parsed = parser::parse(text, MAX_TEXT_BYTES)?;
     let mut reader = Reader::new(catalogue);
     let mut statements = Vec::with_capacity(parsed.statements.len());
@@ -63,7 +82,7 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Vec<Statement>, SqlErr
             statements.push(reader.finish());
         }
     }
-    Ok(statements)
+    Ok(Text { statements, free: reader.free })
 }
 
 /// What each column of a view may show, by its definition; `None` when the definition cannot be followed.
@@ -109,6 +128,7 @@ pub(super) struct Facts {
     pub(super) leaves_traces: bool,
     pub(super) copy: Option<CopyDirection>,
     pub(super) session_effect: Option<SessionEffect>,
+    pub(super) transaction: Option<TransactionStep>,
 }
 
 /// What becomes of a query's result columns.
@@ -132,6 +152,8 @@ pub(super) struct Reader<'a> {
     pub(super) references: usize,
     pub(super) depth: usize,
     work: usize,
+    /// See [`Text::free`].
+    free: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -144,6 +166,7 @@ impl<'a> Reader<'a> {
             references: 0,
             depth: 0,
             work: MAX_WORK,
+            free: Vec::new(),
         }
     }
 
@@ -182,6 +205,7 @@ impl<'a> Reader<'a> {
             row_limit: if facts.unlimited { RowLimit::Unlimited } else { RowLimit::Limited },
             copy: facts.copy,
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
+            transaction: facts.transaction.unwrap_or(TransactionStep::None),
         }
     }
 
@@ -198,6 +222,18 @@ impl<'a> Reader<'a> {
     /// Notes code that cannot be read.
     pub(super) fn opaque_code(&mut self, what: &str) {
         self.opaque(Opaque::Code(what.to_owned()));
+    }
+
+    /// Notes that the value of an operand or a written value does not matter, if it is an integer constant, or those
+    /// of a list. Nothing but its place may have been looked at, here or further out.
+    pub(super) fn value_is_free(&mut self, node: &Node) {
+        match inner(node) {
+            Some(NodeEnum::AConst(constant)) if matches!(constant.val, Some(a_const::Val::Ival(_))) => {
+                self.free.extend(usize::try_from(constant.location).ok());
+            }
+            Some(NodeEnum::List(list)) => list.items.iter().for_each(|item| self.value_is_free(item)),
+            _ => {}
+        }
     }
 
     /// Notes that the columns steer the statement.

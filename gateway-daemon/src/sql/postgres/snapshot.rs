@@ -51,7 +51,8 @@ pub const QUERIES: &[&str] = &[
     "SELECT p.proname, pg_catalog.bool_and(p.provolatile <> 'v') FROM pg_catalog.pg_proc p \
      WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid < 16384 GROUP BY p.proname",
     // 8: all others; an extension's compiled immutable overload of a name of PostgreSQL's own counts as its own
-    "SELECT DISTINCT p.proname, n.nspname FROM pg_catalog.pg_proc p \
+    "SELECT DISTINCT p.proname, n.nspname, \
+     p.provolatile = 'v' AND l.lanname NOT IN ('internal', 'sql', 'plpgsql') FROM pg_catalog.pg_proc p \
      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
      WHERE NOT (n.nspname = 'pg_catalog' AND p.oid < 16384) \
      AND NOT (n.nspname = 'information_schema' AND p.oid < 16384) \
@@ -118,7 +119,8 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
             catalogue.stable_builtin_functions.insert(name.to_owned());
         }
     }
-    for [name, schema] in rows.of(8)? {
+    for [name, schema, reaches_outside] in rows.of(8)? {
+        catalogue.reaches_outside |= reaches_outside == "t";
         catalogue.user_functions.entry(name.to_owned()).or_default().insert(schema.to_owned());
     }
     for [name] in rows.of(9)? {

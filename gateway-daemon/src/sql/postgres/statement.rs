@@ -3,7 +3,7 @@
 use pg_query::protobuf::{DiscardMode, ExplainStmt, PrepareStmt, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
-use crate::domain::statement::{ColumnAccess, ColumnUse, RelationName, SessionEffect, Verb};
+use crate::domain::statement::{ColumnAccess, ColumnUse, RelationName, SessionEffect, TransactionStep, Verb};
 
 use super::columns::Reads;
 use super::error::SqlError;
@@ -289,26 +289,28 @@ impl<'a> Reader<'a> {
     }
 
     fn transaction(&mut self, stmt: &'a TransactionStmt) -> Result<(), SqlError> {
-        let verb = match TransactionStmtKind::try_from(stmt.kind) {
+        let (verb, step) = match TransactionStmtKind::try_from(stmt.kind) {
             Ok(
                 TransactionStmtKind::TransStmtBegin
                 | TransactionStmtKind::TransStmtStart
-                | TransactionStmtKind::TransStmtCommit
-                | TransactionStmtKind::TransStmtRollback
                 | TransactionStmtKind::TransStmtSavepoint
-                | TransactionStmtKind::TransStmtRelease
-                | TransactionStmtKind::TransStmtRollbackTo,
-            ) => Verb::Transaction,
+                | TransactionStmtKind::TransStmtRelease,
+            ) => (Verb::Transaction, TransactionStep::Begins),
+            Ok(TransactionStmtKind::TransStmtCommit) => (Verb::Transaction, TransactionStep::Keeps),
+            Ok(TransactionStmtKind::TransStmtRollback | TransactionStmtKind::TransStmtRollbackTo) => {
+                (Verb::Transaction, TransactionStep::Undoes)
+            }
             // Two-phase commit outlives the session that began it.
             Ok(
                 TransactionStmtKind::TransStmtPrepare
                 | TransactionStmtKind::TransStmtCommitPrepared
                 | TransactionStmtKind::TransStmtRollbackPrepared,
-            ) => Verb::Other,
+            ) => (Verb::Other, TransactionStep::Keeps),
             Ok(TransactionStmtKind::Undefined) | Err(_) => {
                 return Err(SqlError::UnknownNode { kind: "TransactionStmt" });
             }
         };
+        self.facts.transaction = Some(step);
         self.effect(verb, None);
         let mut nothing = Reads::new();
         self.definitions(&stmt.options, &Env::EMPTY, &mut nothing)
