@@ -121,7 +121,10 @@ fn mistakes_in_a_case_file_are_errors_and_not_passed_cases() {
     for (case, words) in [
         ("cases: [{ name: a, as: agent, connect: true, expect: allow, mask: {} }]", "mask"),
         ("cases: [{ name: a, as: nobody, connect: true, expect: allow }]", "nobody"),
-        ("cases: [{ name: a, as: agent, expect: allow }]", "one of `sql: …`, `resolve: …` and `connect: true`"),
+        (
+            "cases: [{ name: a, as: agent, expect: allow }]",
+            "one of `sql: …`, `resolve: …` and `connect: true`",
+        ),
         ("cases: [{ name: a, as: agent, sql: SELECT 1, connect: true, expect: allow }]", "one of"),
         (
             "cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, masked: { a.b.c: hash } }]",
