@@ -11,12 +11,13 @@
 pub mod address;
 pub mod datagram;
 pub mod flow;
+pub mod guard;
 pub mod refusal;
 pub mod state;
 
 /// Version of every layout in this crate. The daemon pins its maps in a directory of this name: a daemon of
 /// another version makes its own maps and moves the links over, it never reinterprets foreign memory.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// How many levels below the cgroup root the kernel programs look for a captured cgroup.
 pub const MAX_CGROUP_DEPTH: i32 = 32;
@@ -39,6 +40,8 @@ pub mod maps {
     pub const SOCKETS: &str = "SOCKETS";
     /// Socket storage: 1 for a socket that was judged and not redirected.
     pub const TOUCHED: &str = "TOUCHED";
+    /// Longest-prefix table of the names of Unix sockets that captured processes are kept from, to their numbers.
+    pub const CONTROL_SOCKETS: &str = "CONTROL_SOCKETS";
     /// One `DaemonState`.
     pub const DAEMON: &str = "DAEMON";
     /// Ring buffer of `Refusal`.
@@ -56,13 +59,14 @@ pub mod maps {
     /// Ring buffer of `FlowRecord`: each flow of datagrams that was let pass.
     pub const DATAGRAMS: &str = "DATAGRAMS";
     /// All that are pinned.
-    pub const PINNED: [&str; 14] = [
+    pub const PINNED: [&str; 15] = [
         LISTENERS,
         ACCEPTING,
         FLOWS,
         CAPTURED,
         SOCKETS,
         TOUCHED,
+        CONTROL_SOCKETS,
         DAEMON,
         REFUSALS,
         DNS_NUMBERS,

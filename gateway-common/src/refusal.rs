@@ -30,6 +30,10 @@ pub enum Reason {
     SharedEnd = 10,
     /// A datagram that policy lets pass could not be reported.
     Unreported = 11,
+    /// A Unix socket by which the node is controlled; `port` is its number in the list.
+    ControlSocket = 12,
+    /// A connected socket from outside of every captured cgroup, in a message.
+    SocketReceived = 13,
 }
 
 impl Reason {
@@ -48,6 +52,8 @@ impl Reason {
             9 => Self::TooManyServers,
             10 => Self::SharedEnd,
             11 => Self::Unreported,
+            12 => Self::ControlSocket,
+            13 => Self::SocketReceived,
             _ => return None,
         })
     }
@@ -144,9 +150,9 @@ mod tests {
 
     #[test]
     fn every_reason_survives_its_number() {
-        for number in 0..=12 {
+        for number in 0..=14 {
             assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
         }
-        assert!(Reason::from_number(0).is_none() && Reason::from_number(12).is_none());
+        assert!(Reason::from_number(0).is_none() && Reason::from_number(14).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Builds all rooms, hands each its own small settings, and keeps the daemon running until it is told to stop.
 
 mod control;
+mod handover;
 mod reload;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -20,6 +21,7 @@ use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
 };
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -36,7 +38,8 @@ use crate::{
     },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
     intercept::{
-        self, Arrival, Intercept, InterceptError, KernelRefusal, Query, Streams, Unattributed, probe,
+        self, Arrival, Intercept, InterceptError, KernelRefusal, Query, RefusalReason, Streams, Succession,
+        Successor, Unattributed, probe,
     },
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
@@ -52,6 +55,8 @@ use crate::{
 const WORKER_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Names of targets are resolved anew at this interval.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a daemon that stops looks whether its last session has ended.
+const SETTLE: Duration = Duration::from_millis(100);
 /// Connections that wait to be accepted, in each network namespace.
 const LISTEN_BACKLOG: u32 = 4096;
 
@@ -94,11 +99,20 @@ pub enum Error {
     Admin(#[from] SocketError),
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. Captured cgroups stay captured: without a daemon they are refused.
+/// Whether another daemon may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// None may.
+    Alone,
+    /// If one is, it is taken over from.
+    TakeOver,
+}
+
+/// Runs the daemon until SIGTERM, SIGINT or a successor. Captured cgroups stay captured: without a daemon they are refused.
 ///
 /// # Errors
 /// Whatever kept it from starting; nothing is then let through.
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: Config, start: Start) -> Result<(), Error> {
     log_to_stderr();
     // At least two: a session may keep its thread while it waits for the disk.
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
@@ -108,7 +122,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         .thread_stack_size(WORKER_STACK_BYTES)
         .build()
         .map_err(|source| Error::Io { doing: "start the daemon's threads", source })?;
-    runtime.block_on(daemon(config))
+    runtime.block_on(daemon(config, start))
 }
 
 /// Logs go to standard error; `NODEGATE_LOG` filters them (`info` by default), in the syntax of `tracing`.
@@ -120,12 +134,18 @@ fn log_to_stderr() {
     }
 }
 
-async fn daemon(config: Config) -> Result<(), Error> {
+async fn daemon(config: Config, start: Start) -> Result<(), Error> {
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
-    let (gateway, streams, audit) = build(&config).await?;
-    let socket = AdminSocket::open(&config.admin.socket)?;
-    let (stop, stopped) = watch::channel(());
+    let predecessor = match start {
+        Start::Alone => None,
+        Start::TakeOver => handover::ask(&config)
+            .await
+            .map_err(|source| Error::Io { doing: "take over from the daemon that runs", source })?,
+    };
+    let succession = if predecessor.is_some() { Succession::HandOver } else { Succession::AfterTheEnd };
+    let (gateway, streams, audit) = build(&config, succession).await?;
+    let mut admin = Admin::start(&config, &gateway)?;
 
     resolve_names(&gateway).await;
     tokio::spawn(keep_resolving(Arc::clone(&gateway)));
@@ -134,36 +154,110 @@ async fn daemon(config: Config) -> Result<(), Error> {
     tokio::spawn(note_refusals(Arc::clone(&gateway), streams.refusals));
     tokio::spawn(serve_queries(Arc::clone(&gateway), streams.queries));
     reload::watch(Arc::clone(&gateway), config.clone())?;
-    let control = Arc::new(control::DaemonControl::new(Arc::clone(&gateway), &config));
-    let admin = tokio::spawn(serve(socket, control, async move {
-        let mut stopped = stopped;
-        // An error means that the sender is gone, which is a stop as well.
-        let _ = stopped.changed().await;
-    }));
 
-    note(
-        &audit,
-        format!("started, version {}, policies {}", env!("CARGO_PKG_VERSION"), gateway.policies.count()),
-    )
-    .await?;
+    let how = if predecessor.is_some() { ", taking over" } else { "" };
+    let version = env!("CARGO_PKG_VERSION");
+    note(&audit, format!("started{how}, version {version}, policies {}", gateway.policies.count())).await?;
+    if let Some(predecessor) = predecessor {
+        predecessor.release(audit.clone()).await;
+    }
     // Said whatever the log's level is: whoever started the daemon waits for this line.
     eprintln!("nodegate is ready: {}", config.admin.socket.display());
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    // Ready until told to stop; then only sessions that are open go on, and for so long at most.
+    let mut draining: Option<Instant> = None;
+    loop {
+        let heir = tokio::select! {
+            _ = terminate.recv() => match draining {
+                Some(_) => break,
+                None => None,
+            },
+            _ = interrupt.recv() => break,
+            () = drained(&gateway, draining) => break,
+            heir = admin.handover.heir(&gateway) => Some(heir),
+        };
+        let until = draining.unwrap_or_else(|| Instant::now() + config.limits.drain_timeout);
+        match heir {
+            None => {
+                info!("stopping; captured cgroups stay captured and are refused until a daemon runs again");
+                gateway.intercept.stop_accepting(Successor::None);
+                draining = Some(until);
+            }
+            Some(heir) => {
+                admin.stop().await;
+                match heir.bequeath(&gateway.intercept, &audit).await {
+                    Ok(()) => {
+                        info!("another daemon has taken over");
+                        tokio::select! {
+                            () = drained(&gateway, Some(until)) => {}
+                            _ = terminate.recv() => {}
+                            _ = interrupt.recv() => {}
+                        }
+                        audit.close().await;
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        warn!(%error, "the daemon that was to take over did not: going on");
+                        admin = Admin::start(&config, &gateway)?;
+                    }
+                }
+            }
+        }
     }
-    info!("stopping; captured cgroups stay captured and are refused until a daemon runs again");
-    drop(stop);
-    if let Err(error) = admin.await {
-        warn!(%error, "the admin API ended badly");
+    let cut = gateway.counters.sessions.count();
+    if cut > 0 {
+        warn!(sessions = cut, "sessions that were still open are cut off");
     }
+    admin.stop().await;
     note(&audit, "stopped".to_owned()).await?;
     audit.close().await;
     Ok(())
 }
 
-async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Error> {
+/// The admin API and the socket on which a successor asks.
+struct Admin {
+    handover: handover::Socket,
+    stop: watch::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Admin {
+    fn start(config: &Config, gateway: &Arc<Gateway>) -> Result<Self, Error> {
+        let socket = AdminSocket::open(&config.admin.socket)?;
+        let handover = handover::Socket::open(&config.admin.socket)
+            .map_err(|source| Error::Io { doing: "listen for a successor", source })?;
+        let (stop, stopped) = watch::channel(());
+        let control = Arc::new(control::DaemonControl::new(Arc::clone(gateway), config));
+        let server = tokio::spawn(serve(socket, control, async move {
+            let mut stopped = stopped;
+            // An error means that the sender is gone, which is a stop as well.
+            let _ = stopped.changed().await;
+        }));
+        Ok(Self { handover, stop, server })
+    }
+
+    /// Ends what is under way. The sockets are free afterwards.
+    async fn stop(&mut self) {
+        self.handover.close();
+        // Whoever listens is gone already otherwise.
+        let _ = self.stop.send(());
+        if let Err(error) = (&mut self.server).await {
+            warn!(%error, "the admin API ended badly");
+        }
+    }
+}
+
+/// Waits for the last session to end, or for the time; for ever while nobody has told the daemon to stop.
+async fn drained(gateway: &Gateway, until: Option<Instant>) {
+    let Some(until) = until else { return std::future::pending().await };
+    // What was accepted a moment ago is on its way to becoming a session.
+    tokio::time::sleep(SETTLE).await;
+    while gateway.counters.sessions.count() > 0 && Instant::now() < until {
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>, Streams, AuditLog), Error> {
     keep_promises(config)?;
     let mut settings = audit::Settings::new(config.audit.dir.join("audit"));
     settings.retention = Duration::from_secs(u64::from(config.audit.retention_days) * 24 * 3600);
@@ -177,11 +271,22 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
     }
     let targets = Targets::new(&config.targets)?;
     let masker = Masker::new(hash_key(&config.audit.dir.join("mask.key"))?);
-    let (intercept, streams) = Intercept::start(intercept::Settings {
-        pins: config.capture.pins.clone(),
-        run_parent: config.capture.cgroup_parent.clone(),
-        listen_backlog: LISTEN_BACKLOG,
-    })
+    let (intercept, streams) = Intercept::start(
+        intercept::Settings {
+            pins: config.capture.pins.clone(),
+            run_parent: config.capture.cgroup_parent.clone(),
+            existing: match config.capture.existing {
+                checked::Existing::End => intercept::Existing::End,
+                checked::Existing::Report => intercept::Existing::Report,
+            },
+            unix_sockets: intercept::UnixSockets {
+                denied: config.capture.deny_unix.clone(),
+                allowed: config.capture.allow_unix.clone(),
+            },
+            listen_backlog: LISTEN_BACKLOG,
+        },
+        succession,
+    )
     .await?;
     let kept = identity
         .remember_in(&config.audit.dir.join("enrolled.json"), |cgroup| intercept.workload(cgroup).is_some())
@@ -231,11 +336,13 @@ async fn build(config: &Config) -> Result<(Arc<Gateway>, Streams, AuditLog), Err
 
 /// What a node cannot keep is accepted by name, or nothing is enforced on it.
 fn keep_promises(config: &Config) -> Result<(), Error> {
-    let broken = probe::broken(&config.capture.accept);
-    if config.modes.may_enforce() && !broken.is_empty() {
-        return Err(Error::Promises(broken));
+    let broken = probe::broken(&[]);
+    let asked: Vec<_> =
+        broken.iter().copied().filter(|promise| !config.capture.accept.contains(promise)).collect();
+    if config.modes.may_enforce() && !asked.is_empty() {
+        return Err(Error::Promises(asked));
     }
-    for promise in probe::broken(&[]) {
+    for promise in broken {
         warn!("{} is not kept on this node: {}", promise.name, promise.cost);
     }
     Ok(())
@@ -360,12 +467,18 @@ async fn note_unattributed(gateway: Arc<Gateway>, mut unattributed: mpsc::Receiv
 async fn note_refusals(gateway: Arc<Gateway>, mut refusals: mpsc::Receiver<KernelRefusal>) {
     while let Some(refusal) = refusals.recv().await {
         gateway.counters.kernel_refusals_total.fetch_add(1, Ordering::Relaxed);
-        let mut event = AuditEvent::new(EventKind::KernelRefusal, Outcome::Denied);
+        let outcome = match refusal.reason {
+            RefusalReason::ExistingLeft => Outcome::Noted,
+            _ => Outcome::Denied,
+        };
+        let mut event = AuditEvent::new(EventKind::KernelRefusal, outcome);
         event.cgroup = Some(refusal.captured_cgroup.unwrap_or(refusal.cgroup));
         event.process = Some(format!("{} ({})", refusal.pid, refusal.comm));
         event.destination = refusal.destination.map(crate::domain::address::OriginalDestination::new);
-        event.reason =
-            format!("{} (family {}, protocol {})", refusal.reason, refusal.family, refusal.protocol);
+        event.reason = match &refusal.control_socket {
+            Some(entry) => format!("{}: {entry}", refusal.reason),
+            None => format!("{} (family {}, protocol {})", refusal.reason, refusal.family, refusal.protocol),
+        };
         remember(&gateway, event);
     }
 }

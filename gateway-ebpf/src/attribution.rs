@@ -38,6 +38,6 @@ pub fn caller() -> Caller {
 }
 
 #[inline(always)]
-fn is_captured(cgroup: u64) -> bool {
+pub fn is_captured(cgroup: u64) -> bool {
     CAPTURED.get_ptr(cgroup).is_some()
 }

@@ -15,6 +15,7 @@ use aya_ebpf::{
 use gateway_common::{
     datagram::{Passage, Sender, Until, WayKey},
     flow::{FlowKey, FlowRecord, SocketState},
+    guard::PATH_BYTES,
     state::{DaemonState, Listener, ListenerKey},
 };
 
@@ -44,6 +45,10 @@ pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 /// Sockets other than redirected ones that the programs of a captured cgroup have judged.
 #[btf_map]
 pub static TOUCHED: SkStorage<u32> = SkStorage::new();
+
+/// Unix sockets by which the node is controlled, by the names that their servers gave them.
+#[btf_map]
+pub static CONTROL_SOCKETS: LpmTrie<[u8; PATH_BYTES], u32, 1024> = LpmTrie::new();
 
 /// The daemon's sign of life.
 #[btf_map]

@@ -19,6 +19,8 @@ use crate::{REFUSE, attribution::Caller, maps::REFUSALS};
 pub const EPERM: i32 = -1;
 /// `-ENOMEM`.
 pub const ENOMEM: i32 = -12;
+/// `-EAFNOSUPPORT`: what a kernel without that family would answer.
+pub const EAFNOSUPPORT: i32 = -97;
 /// `-EPROTONOSUPPORT`: what makes clients fall back from MPTCP to TCP.
 pub const EPROTONOSUPPORT: i32 = -93;
 /// `-ECONNREFUSED`: what a client makes of a target that is not there.
@@ -42,10 +44,16 @@ pub fn refused_already() -> bool {
     unsafe { bpf_get_retval() < 0 }
 }
 
-/// Refuses with `errno` (negative) and says so in the ring buffer. A full buffer loses the entry, never the
-/// refusal.
+/// Refuses with `errno` (negative) and says so in the ring buffer.
 #[inline(always)]
 pub fn refuse<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason, errno: i32) -> i32 {
+    report(ctx, attempt, reason);
+    refuse_silently(errno)
+}
+
+/// Says in the ring buffer that something was refused. A full buffer loses the entry, never the refusal.
+#[inline(always)]
+pub fn report<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason) {
     if let Some(mut entry) = REFUSALS.reserve(0) {
         // SAFETY: helpers without pointers.
         let (at, pid_tgid, uid) = unsafe {
@@ -72,7 +80,6 @@ pub fn refuse<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason, errno:
         entry.submit(0);
     }
     debug!(ctx, "refused: reason {}, protocol {}, port {}", reason as u32, attempt.protocol, attempt.port);
-    refuse_silently(errno)
 }
 
 /// Refuses with `errno` (negative).

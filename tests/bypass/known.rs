@@ -26,26 +26,26 @@ const KNOWN: &[Known] = &[
     hole("udp_connected_before", "connections from before are left alone"),
     hole("raw_made_before", "raw sockets from before are left alone"),
     hole("inherited_connection", "connections of processes outside are left alone"),
-    hole("passed_connected", "a connection of a process outside that is passed in is not seen"),
-    hole("passed_udp_connected", "a connection of a process outside that is passed in is not seen"),
-    hole("unix_docker", "Unix sockets are not looked at yet"),
-    hole("unix_docker_run", "Unix sockets are not looked at yet"),
-    hole("unix_containerd", "Unix sockets are not looked at yet"),
-    hole("unix_crio", "Unix sockets are not looked at yet"),
-    hole("unix_podman", "Unix sockets are not looked at yet"),
-    hole("unix_kubelet", "Unix sockets are not looked at yet"),
-    hole("unix_dbus", "Unix sockets are not looked at yet"),
-    hole("unix_nscd", "Unix sockets are not looked at yet"),
-    hole("unix_resolved", "Unix sockets are not looked at yet"),
-    hole("unix_ssh_agent", "Unix sockets are not looked at yet"),
-    hole("unix_docker_relative", "Unix sockets are not looked at yet"),
-    hole("unix_docker_dots", "Unix sockets are not looked at yet"),
-    hole("unix_docker_proc", "Unix sockets are not looked at yet"),
-    hole("unix_docker_link", "Unix sockets are not looked at yet"),
-    hole("unix_docker_descriptor", "Unix sockets are not looked at yet"),
-    hole("unix_docker_elsewhere", "Unix sockets are not looked at yet"),
-    hole("unix_docker_nonblocking", "Unix sockets are not looked at yet"),
-    hole("unix_abstract", "Unix sockets are not looked at yet"),
+    promised("passed_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
+    promised("passed_udp_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
+    no_unix_hook("unix_docker"),
+    no_unix_hook("unix_docker_run"),
+    no_unix_hook("unix_containerd"),
+    no_unix_hook("unix_crio"),
+    no_unix_hook("unix_podman"),
+    no_unix_hook("unix_kubelet"),
+    no_unix_hook("unix_dbus"),
+    no_unix_hook("unix_nscd"),
+    no_unix_hook("unix_resolved"),
+    no_unix_hook("unix_ssh_agent"),
+    no_unix_hook("unix_docker_relative"),
+    no_unix_hook("unix_docker_dots"),
+    no_unix_hook("unix_docker_proc"),
+    promised("unix_docker_link", "unix-aliases", "the hook sees the name that the caller gives"),
+    promised("unix_docker_descriptor", "unix-aliases", "the hook sees the name that the caller gives"),
+    promised("unix_docker_elsewhere", "unix-aliases", "the hook sees the name that the caller gives"),
+    no_unix_hook("unix_docker_nonblocking"),
+    hole("unix_abstract", "only control sockets, and those of capture.deny_unix, are refused"),
     // What does not keep working.
     hole("own_name", "getsockname() shows the loopback address that leads to the daemon"),
     hole("silent_client", "the daemon waits for a client's first words before it refuses an unknown target"),
@@ -56,6 +56,12 @@ const KNOWN: &[Known] = &[
 
 const fn promised(way: &'static str, promise: &'static str, why: &'static str) -> Known {
     Known { way, promise: Some(promise), until: None, why }
+}
+
+/// Open before Linux 6.7.
+const fn no_unix_hook(way: &'static str) -> Known {
+    let why = "no hook sees the connect() of Unix sockets";
+    Known { way, promise: Some("unix-connect"), until: Some((6, 7)), why }
 }
 
 const fn hole(way: &'static str, why: &'static str) -> Known {

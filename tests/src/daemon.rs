@@ -134,6 +134,23 @@ impl Settings {
     }
 }
 
+/// A daemon that was taken over from; gone on drop.
+#[derive(Debug)]
+pub struct Predecessor(Child);
+
+impl Predecessor {
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Predecessor {
+    fn drop(&mut self) {
+        programs::end(&mut self.0, Signal::SIGKILL);
+    }
+}
+
 /// A running daemon; gone on drop with everything that it made.
 #[derive(Debug)]
 pub struct Daemon {
@@ -176,8 +193,8 @@ impl Daemon {
              policy: {{ dir: policies }}\n\
              audit: {{ dir: state, retention_days: 7, on_failure: deny }}\n\
              admin: {{ socket: nodegate.sock }}\n\
-             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, accept: [af-packet, socket-families, \
-             unix-connect]{capture} }}\n",
+             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, accept: [af-packet, received-sockets, \
+             socket-families, unix-aliases, unix-connect]{capture} }}\n",
             url = issuer.url(),
             sources =
                 settings.sources.iter().fold(String::new(), |all, source| all + "    - " + source + "\n"),
@@ -214,7 +231,11 @@ impl Daemon {
 
     /// Starts the daemon (again) and waits until it is ready.
     pub fn restart(&mut self) {
-        self.launch();
+        self.launch_as(&[]);
+        self.await_ready();
+    }
+
+    fn await_ready(&mut self) {
         programs::wait_for("the daemon to be ready", Duration::from_secs(30), || {
             let log = self.log_since_launch();
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten() {
@@ -224,16 +245,36 @@ impl Daemon {
         });
     }
 
-    fn launch(&mut self) {
+    fn launch_as(&mut self, words: &[&str]) {
         assert!(self.child.is_none(), "the daemon is running");
         let mut log =
             fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("its log");
         writeln!(log, "--- launched").expect("its log");
         let mut command = programs::bound(&programs::nodegate());
-        command.arg("daemon").arg("--config").arg(self.config());
+        command.arg("daemon").arg("--config").arg(self.config()).args(words);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("its log")).stderr(log);
         command.env("RUST_BACKTRACE", "1");
         self.child = Some(command.spawn().expect("the daemon to start"));
+    }
+
+    /// Starts another one that takes over, and waits until it is ready. Returns the one before, which looks after its
+    /// sessions.
+    pub fn succeed(&mut self) -> Predecessor {
+        let before = Predecessor(self.child.take().expect("a running daemon"));
+        self.launch_as(&["--take-over"]);
+        self.await_ready();
+        before
+    }
+
+    /// Starts another one that cannot take over, and waits for its end.
+    pub fn fail_to_succeed(&mut self) {
+        let before = self.child.take().expect("a running daemon");
+        self.launch_as(&["--take-over"]);
+        let mut heir = self.child.replace(before).expect("the heir");
+        let status = programs::wait_for("the heir to give up", Duration::from_secs(30), || {
+            heir.try_wait().expect("its status")
+        });
+        assert!(!status.success(), "{}", self.log());
     }
 
     /// Ends it as `kill -9` does.

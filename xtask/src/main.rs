@@ -32,6 +32,9 @@ enum Task {
     Test {
         /// Part of a test's name
         filter: Option<String>,
+        /// Only the prober, through so many restarts, kills, stops and upgrades of the daemon
+        #[arg(long, value_name = "COUNT", conflicts_with = "filter")]
+        restarts: Option<u32>,
     },
     /// Try every way out of a captured cgroup, or those whose names contain FILTER, and print the table
     Bypass {
@@ -70,7 +73,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Setup => setup::install_missing(),
-        Task::Test { filter } => suite::test(filter.as_deref()),
+        Task::Test { restarts: Some(count), .. } => suite::prober(count),
+        Task::Test { filter, .. } => suite::test(filter.as_deref()),
         Task::Bypass { filter } => suite::bypass(filter.as_deref()),
         Task::Ci { advisories } => {
             suite::ci(if advisories { suite::Advisories::Checked } else { suite::Advisories::Left })

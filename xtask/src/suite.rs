@@ -46,6 +46,15 @@ pub fn bypass(filter: Option<&str>) -> Result<()> {
     shell::run(&mut suite)
 }
 
+/// Probes whether anything gets through while the daemon goes and comes so often.
+pub fn prober(restarts: u32) -> Result<()> {
+    prepare()?;
+    shell::step("prober");
+    let mut tests = shell::cargo()?;
+    tests.args(["test", "--package", "nodegate-tests", "--test", "upgrade", "a_prober", "--", "--nocapture"]);
+    shell::run(tests.env("NODEGATE_PROBER_ROUNDS", restarts.to_string()))
+}
+
 /// Everything that has to be there before tests, demo or benchmark.
 pub fn prepare() -> Result<()> {
     setup::install_missing()?;

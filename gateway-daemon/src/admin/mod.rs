@@ -14,5 +14,6 @@ mod socket;
 mod tests;
 
 pub use control::{Control, ControlError, IdentityView, Status, TargetStatus, WorkloadStatus, seconds};
+pub use peer::Peer;
 pub use server::serve;
 pub use socket::{AdminSocket, SocketError};

@@ -23,11 +23,11 @@ const MAX_PROC_FILE_BYTES: u64 = 64 << 10;
 
 /// The process that connected.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub struct Peer {
     /// Its process id when it connected, in the daemon's pid namespace.
-    pub(super) pid: u32,
+    pub pid: u32,
     /// Its effective user id when it connected.
-    pub(super) uid: u32,
+    pub uid: u32,
     handle: Handle,
 }
 
@@ -42,7 +42,7 @@ enum Handle {
 
 impl Peer {
     /// Asks the kernel who connected `socket`.
-    pub(super) fn of(socket: &impl AsFd) -> io::Result<Self> {
+    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
         let credentials = getsockopt(socket, sockopt::PeerCredentials)?;
         let pid = u32::try_from(credentials.pid())
             .ok()
@@ -64,7 +64,7 @@ impl Peer {
     }
 
     /// Fails once the process has ended: whatever was looked up by its number since then may be another's.
-    pub(super) fn ensure_alive(&self) -> io::Result<()> {
+    pub fn ensure_alive(&self) -> io::Result<()> {
         match &self.handle {
             Handle::PidFd(pidfd) => {
                 let mut ready = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -12,12 +13,13 @@ use tokio::sync::oneshot;
 
 use super::{
     error::AuditError,
+    forward::{self, Successor},
     layout::{Layout, Marker},
     queue::{Awaited, Shared},
     receipt::Receipt,
     recover::{Recovered, recover},
     upkeep::Upkeep,
-    writer::{self, Pen, unix_micros},
+    writer::{self, Hand, Pen, unix_micros},
 };
 use crate::domain::event::{AuditEvent, EventKind, Outcome};
 
@@ -52,31 +54,41 @@ impl Settings {
 pub struct AuditLog {
     shared: Arc<Shared>,
     threads: Arc<Threads>,
+    settings: Arc<Settings>,
 }
 
 impl AuditLog {
     /// Opens or begins the log in `settings.dir`, finds its end, sets aside what a crash left, and starts its
     /// threads. Blocks on the disk; reads one segment.
     pub fn open(settings: Settings) -> Result<Self, AuditError> {
-        let Settings { dir, segment_bytes, retention, queue_len } = settings;
-        let layout = Layout::new(&dir);
+        let shared = Arc::new(Shared::new(settings.queue_len, Marker::GENESIS));
+        let threads = Threads { shared: Arc::clone(&shared), handles: Mutex::default() };
+        let log = Self { shared, threads: Arc::new(threads), settings: Arc::new(settings) };
+        log.begin()?;
+        Ok(log)
+    }
+
+    /// Takes the lock, finds the end and starts the threads.
+    fn begin(&self) -> Result<(), AuditError> {
+        let Settings { dir, segment_bytes, retention, .. } = &*self.settings;
+        let layout = Layout::new(dir);
         layout.create()?;
         let lock = Arc::new(layout.lock()?);
         let Recovered { last, open, torn } = recover(&layout, unix_micros())?;
         let durable = Marker { seq: last.seq, hash: last.hash };
-        let shared = Arc::new(Shared::new(queue_len, durable));
-        *shared.pen.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Pen::new(layout.clone(), segment_bytes.max(1), last, open)?);
-        let upkeep = Upkeep::new(layout, retention, durable);
+        let pen = Pen::new(layout.clone(), (*segment_bytes).max(1), last, open)?;
+        let upkeep = Upkeep::new(layout, *retention, durable);
+        let shared = &self.shared;
+        shared.go_on(Hand::Here(pen), Some(durable));
         let writer_thread = spawn("audit-writer", {
-            let (shared, lock) = (Arc::clone(&shared), Arc::clone(&lock));
+            let (shared, lock) = (Arc::clone(shared), Arc::clone(&lock));
             move || {
                 writer::run(&shared);
                 drop(lock);
             }
         });
         let upkeep_thread = spawn("audit-upkeep", {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(shared);
             move || {
                 upkeep.run(&shared);
                 drop(lock);
@@ -90,9 +102,7 @@ impl AuditLog {
                 return Err(AuditError::io("start a thread for", dir)(source));
             }
         };
-        let threads =
-            Threads { shared: Arc::clone(&shared), handles: Mutex::new(vec![writer_thread, upkeep_thread]) };
-        let log = Self { shared, threads: Arc::new(threads) };
+        self.threads.keep([writer_thread, upkeep_thread]);
         if let Some(torn) = torn {
             let mut event = AuditEvent::new(EventKind::Daemon, Outcome::Noted);
             event.reason = format!(
@@ -101,9 +111,9 @@ impl AuditLog {
             );
             event.text = torn.saved_as.display().to_string();
             tracing::warn!(bytes = torn.bytes, saved_as = %torn.saved_as.display(), "torn audit records set aside");
-            log.note(event)?;
+            self.note(event)?;
         }
-        Ok(log)
+        Ok(())
     }
 
     /// Writes the events and answers the last one's sequence number once all are on disk. Waits while the
@@ -149,8 +159,59 @@ impl AuditLog {
     /// then on.
     pub async fn close(self) {
         self.shared.close();
-        let handles =
-            std::mem::take(&mut *self.threads.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        self.threads.join().await;
+    }
+
+    /// Ends the threads and lets go of the log, so that another daemon can open it. Events are taken as before; whoever
+    /// waits for theirs waits until [`forward`](Self::forward) or [`take_back`](Self::take_back).
+    pub async fn let_go(&self) {
+        self.shared.yield_up();
+        self.threads.join().await;
+    }
+
+    /// Opens the log again after [`let_go`](Self::let_go) and writes what was queued meanwhile.
+    pub fn take_back(&self) -> Result<(), AuditError> {
+        self.begin()
+    }
+
+    /// After [`let_go`](Self::let_go): sends all events, from those queued on, to the daemon at the other end, which
+    /// records them with [`record_for`](Self::record_for). When it is gone, this log is as if a write had failed.
+    pub fn forward(&self, successor: UnixStream) -> io::Result<()> {
+        self.shared.go_on(Hand::Elsewhere(Successor(successor)), None);
+        let shared = Arc::clone(&self.shared);
+        self.threads.keep([spawn("audit-writer", move || writer::run(&shared))?]);
+        Ok(())
+    }
+
+    /// Records what the daemon at the other end forwards, until it has no more.
+    pub async fn record_for(&self, predecessor: tokio::net::UnixStream) -> io::Result<()> {
+        forward::record_all(predecessor, self).await
+    }
+
+    /// Writes events that are serialised already, each with a line feed behind it.
+    pub(super) async fn append_serialised(&self, events: Vec<u8>) -> Result<u64, AuditError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.push(self.shared.serialised(events, Awaited::Reply(reply))?).await?;
+        match answer.await {
+            Ok(result) => result.map_err(AuditError::Poisoned),
+            Err(_) => Err(self.shared.refusal()),
+        }
+    }
+}
+
+/// Ends the threads with the last handle.
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    fn keep(&self, more: impl IntoIterator<Item = JoinHandle<()>>) {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+    }
+
+    async fn join(&self) {
+        let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         let joined = tokio::task::spawn_blocking(move || {
             for handle in handles {
                 if handle.join().is_err() {
@@ -181,12 +242,6 @@ impl Submitter {
         let number = self.shared.push(entry).await?;
         Ok(Receipt { shared: Arc::clone(&self.shared), number })
     }
-}
-
-/// Ends the threads with the last handle.
-struct Threads {
-    shared: Arc<Shared>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Threads {

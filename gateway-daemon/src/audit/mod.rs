@@ -47,6 +47,7 @@ pub mod record;
 pub mod search;
 pub mod verify;
 
+mod forward;
 mod index;
 mod layout;
 mod log;

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
-use super::{error::AuditError, layout::Marker, receipt::Written, segment::MAX_EVENT_BYTES, writer::Pen};
+use super::{error::AuditError, layout::Marker, receipt::Written, segment::MAX_EVENT_BYTES, writer::Hand};
 use crate::domain::event::AuditEvent;
 
 /// Bytes of JSON that take as much room as one small event.
@@ -74,7 +74,7 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     writer_wake: Condvar,
     /// The file and the chain, for whoever writes.
-    pub(super) pen: Mutex<Option<Pen>>,
+    pub(super) pen: Mutex<Option<Hand>>,
     room: Semaphore,
     places: u32,
     progress: Mutex<Progress>,
@@ -98,6 +98,8 @@ struct Queue {
     led: bool,
     /// The last commit took so little that a submitter may do the next one.
     quick: bool,
+    /// The writer is to go and leave what is queued to whoever comes after it.
+    yields: bool,
 }
 
 /// What it takes to wake the writer.
@@ -172,6 +174,7 @@ impl Shared {
                 writer: Writer::Working,
                 led: false,
                 quick: false,
+                yields: false,
             }),
             pen: Mutex::new(None),
             writer_wake: Condvar::new(),
@@ -205,6 +208,19 @@ impl Shared {
         }
         let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.places);
         Ok(Entry { events: bytes, awaited, number: 0, places })
+    }
+
+    /// Makes an entry of events that are serialised already, each with a line feed behind it.
+    pub(super) fn serialised(&self, events: Vec<u8>, awaited: Awaited) -> Result<Entry, AuditError> {
+        let mut places = 0_usize;
+        for event in events.split(|byte| *byte == b'\n').filter(|event| !event.is_empty()) {
+            if event.len() > MAX_EVENT_BYTES {
+                return Err(AuditError::TooLarge { bytes: event.len(), limit: MAX_EVENT_BYTES });
+            }
+            places = places.saturating_add(1).saturating_add(event.len() / BYTES_PER_PLACE);
+        }
+        let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.places);
+        Ok(Entry { events, awaited, number: 0, places })
     }
 
     /// Waits for room and queues the entry; answers its number.
@@ -266,8 +282,10 @@ impl Shared {
     /// commits took, below [`QUICK`].
     pub(super) fn press(&self) {
         let mut queue = lock(&self.queue);
-        let is_idle =
-            matches!(queue.writer, Writer::Dozing) && !queue.led && matches!(queue.state, State::Open);
+        let is_idle = matches!(queue.writer, Writer::Dozing)
+            && !queue.led
+            && !queue.yields
+            && matches!(queue.state, State::Open);
         if !is_idle || !queue.is_due(1) {
             return;
         }
@@ -343,7 +361,7 @@ impl Shared {
     }
 
     /// The writer's side: waits for entries and takes all of them into `into`, which is empty. `false` when
-    /// the log is closing and nothing is left.
+    /// the log is closing and nothing is left, or when the writer is to go.
     pub(super) fn take(&self, into: &mut Vec<Entry>) -> bool {
         let began = Instant::now();
         let mut doze_until = began + DOZE;
@@ -352,6 +370,9 @@ impl Shared {
             if queue.led {
                 queue = self.sleep(queue, Writer::Dozing, DOZE);
                 continue;
+            }
+            if queue.yields {
+                return false;
             }
             if !matches!(queue.state, State::Open) {
                 if queue.entries.is_empty() {
@@ -380,6 +401,22 @@ impl Shared {
         queue.writer = Writer::Working;
         self.take_all(queue, into);
         true
+    }
+
+    /// Lets the writer go. Entries are taken and queued as before, and wait.
+    pub(super) fn yield_up(&self) {
+        lock(&self.queue).yields = true;
+        self.writer_wake.notify_one();
+    }
+
+    /// Another writer goes on after `durable`.
+    pub(super) fn go_on(&self, hand: Hand, durable: Option<Marker>) {
+        *lock(&self.pen) = Some(hand);
+        let mut progress = lock(&self.progress);
+        progress.durable = durable.unwrap_or(progress.durable);
+        progress.is_running = true;
+        drop(progress);
+        lock(&self.queue).yields = false;
     }
 
     fn sleep<'a>(

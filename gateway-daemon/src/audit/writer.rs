@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     error::AuditError,
+    forward::Successor,
     layout::{FILE_MODE, Layout, Marker, SegmentFile, sync_dir},
     priority::set_niceness,
     queue::{Awaited, Entry, Shared},
@@ -48,8 +49,28 @@ pub(super) fn run(shared: &Shared) {
     if shared.is_poisoned() {
         return;
     }
-    if let Some(Err(error)) = pen.map(|mut pen| pen.finish_segment()) {
+    if let Some(Hand::Here(mut pen)) = pen
+        && let Err(error) = pen.finish_segment()
+    {
         tracing::warn!(%error, "the audit log's last segment keeps its empty space");
+    }
+}
+
+/// Who writes what is queued.
+pub(super) enum Hand {
+    /// This process has the log.
+    Here(Pen),
+    /// The daemon that took over has it.
+    Elsewhere(Successor),
+}
+
+impl Hand {
+    /// Writes the entries, or has them written.
+    pub(super) fn write_all(&mut self, entries: &mut Vec<Entry>, shared: &Shared) -> Result<(), AuditError> {
+        match self {
+            Self::Here(pen) => pen.write_all(entries, shared),
+            Self::Elsewhere(successor) => successor.write_all(entries, shared),
+        }
     }
 }
 

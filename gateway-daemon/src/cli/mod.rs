@@ -10,6 +10,7 @@ mod run;
 mod status;
 mod table;
 mod tokens;
+mod uninstall;
 
 use std::{
     error::Error,
@@ -46,6 +47,7 @@ enum Command {
     Identity(identity::IdentityArgs),
     Policy(policy::PolicyArgs),
     Audit(audit::AuditArgs),
+    Uninstall(uninstall::UninstallArgs),
 }
 
 /// Where the daemon is found.
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => return policy::run(args),
         Command::Audit(args) => return audit::run(args),
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Uninstall(args) => uninstall::run(args),
         Command::Daemon(args) => daemon::run(&args, socket),
         Command::Capture(args) => capture::run(args, &connection),
         Command::Status(args) => status::run(&args, &connection),

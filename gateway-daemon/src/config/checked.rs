@@ -212,6 +212,15 @@ pub struct Admin {
     pub socket: PathBuf,
 }
 
+/// What becomes of connections that a cgroup had before it was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// They are ended.
+    End,
+    /// They go on, and are recorded.
+    Report,
+}
+
 /// The kernel side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capture {
@@ -219,6 +228,13 @@ pub struct Capture {
     pub pins: PathBuf,
     /// Cgroup below the cgroup2 mount where `nodegate run` makes its cgroups; relative, no `..`.
     pub cgroup_parent: String,
+    /// What becomes of connections that a cgroup had before it was captured.
+    pub existing: Existing,
+    /// Unix sockets that captured processes are kept from, beside the usual ones: a path, or a beginning and `*`; `@`
+    /// begins an abstract name.
+    pub deny_unix: Vec<String>,
+    /// Unix sockets of the usual list that they are not kept from.
+    pub allow_unix: Vec<String>,
     /// Promises that need not be kept.
     pub accept: Vec<&'static Promise>,
 }
@@ -232,6 +248,8 @@ pub struct Limits {
     pub startup_timeout: Duration,
     /// A session that sends nothing for that long is ended; `None` never ends one.
     pub idle_timeout: Option<Duration>,
+    /// How long open sessions go on when the daemon stops or is taken over from.
+    pub drain_timeout: Duration,
 }
 
 /// Questions to the DNS.

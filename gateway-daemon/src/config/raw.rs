@@ -160,6 +160,11 @@ pub(super) struct Admin {
 pub(super) struct Capture {
     pub pins: Option<At<String>>,
     pub cgroup_parent: Option<At<String>>,
+    pub existing: Option<At<String>>,
+    #[serde(default)]
+    pub deny_unix: Vec<At<String>>,
+    #[serde(default)]
+    pub allow_unix: Vec<At<String>>,
     #[serde(default)]
     pub accept: Vec<At<String>>,
     #[serde(default)]
@@ -178,6 +183,7 @@ pub(super) struct Limits {
     pub sessions: Option<At<u32>>,
     pub startup_timeout: Option<At<String>>,
     pub idle_timeout: Option<At<String>>,
+    pub drain_timeout: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

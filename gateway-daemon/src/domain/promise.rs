@@ -18,9 +18,19 @@ pub const PROMISES: &[Promise] = &[
                capability from captured workloads",
     },
     Promise {
+        name: "received-sockets",
+        cost: "a process outside of capture can pass a captured one a connection that it made: run nothing beside a \
+               captured workload that would",
+    },
+    Promise {
         name: "socket-families",
         cost: "sockets outside the internet families (vsock, netlink, Bluetooth, XDP…) are not seen when they are \
                made: refuse them by the workload's seccomp profile",
+    },
+    Promise {
+        name: "unix-aliases",
+        cost: "a captured process that can make a symbolic link or a mount reaches a control socket under another \
+               name: mount none into captured workloads",
     },
     Promise {
         name: "unix-connect",

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     accept::{Gate, Place},
@@ -20,6 +20,7 @@ use super::{
     links::Reaped,
     namespaces::{Namespaces, Opened, Traveller, identity, open_listeners},
     queries::Counter,
+    refusals::KernelRefusal,
     watch::Watch,
 };
 use crate::domain::{
@@ -61,8 +62,10 @@ pub(super) struct Core {
     pub traveller: Traveller,
     pub namespaces: Namespaces,
     pub watch: Watch,
+    /// For what capture itself has to report.
+    pub notices: mpsc::Sender<KernelRefusal>,
     /// Held while the set of captured cgroups changes.
-    pub changes: Mutex<()>,
+    pub changes: Arc<Mutex<()>>,
     /// Held while a namespace is taken into service.
     opening: Mutex<()>,
     captured: RwLock<HashMap<CgroupId, Captured>>,
@@ -78,6 +81,7 @@ impl Core {
         counter: Arc<Counter>,
         traveller: Traveller,
         home: NetnsCookie,
+        notices: mpsc::Sender<KernelRefusal>,
     ) -> Result<Self, InterceptError> {
         Ok(Self {
             settings,
@@ -88,7 +92,8 @@ impl Core {
             traveller,
             namespaces: Namespaces::new(home),
             watch: Watch::new().doing(|| "start inotify".to_owned())?,
-            changes: Mutex::new(()),
+            notices,
+            changes: Arc::default(),
             opening: Mutex::new(()),
             captured: RwLock::new(HashMap::new()),
             retired: std::sync::Mutex::new(HashSet::new()),
@@ -104,6 +109,7 @@ impl Core {
         origin: Origin,
     ) -> Result<(), InterceptError> {
         refuse_own(&cgroup)?;
+        let is_new = !self.kernel.is_armed(cgroup.id);
         self.kernel.arm(&cgroup, label)?;
         if let Some(label) = label {
             cgroup.set_label(label);
@@ -111,6 +117,9 @@ impl Core {
         let id = cgroup.id;
         for pid in cgroup.processes() {
             self.serve_process(pid, id).await;
+        }
+        if is_new && origin == Origin::Foreign {
+            self.deal_with_existing(&cgroup).await;
         }
         self.watch.add(&cgroup).doing(|| format!("watch {}", cgroup.path))?;
         let label = label.map(str::to_owned);
@@ -179,8 +188,23 @@ impl Core {
                 Err(error) => tracing::error!(cgroup = %path, %error, "cannot take over"),
             }
         }
+        let served = self.namespaces.all().into_iter().map(|(netns, _)| netns).collect();
+        self.kernel.withdraw_all_but(&served);
         self.kernel.arm_node(self.tree.root())?;
+        // Capture works without; what is open then is a promise, and whoever starts us judges those.
+        if let Err(error) = self.kernel.arm_guard() {
+            tracing::warn!(%error, "no guard over Unix sockets and exotic families");
+        }
         self.kernel.remove_other_layouts().doing(|| "remove maps of another layout".to_owned())
+    }
+
+    /// Makes everything that is captured run this daemon's programs again.
+    pub fn take_back_links(&self) -> Result<(), InterceptError> {
+        let captured: Vec<Captured> = self.captured().values().cloned().collect();
+        for Captured { cgroup, label, .. } in captured {
+            self.kernel.arm(&cgroup, label.as_deref())?;
+        }
+        self.kernel.arm_node(self.tree.root())
     }
 
     /// Serves the namespace of a process. What fails is logged: the process may be gone, and if it is not, the
@@ -227,7 +251,9 @@ impl Core {
             let counter = Arc::clone(&self.counter);
             accepting.push(tokio::spawn(counter.receive_all(socket, cookie)).abort_handle());
         }
-        self.namespaces.insert(cookie, file, user, accepting).doing(|| "look at a namespace".to_owned())?;
+        self.namespaces
+            .insert(cookie, ports, file, user, accepting)
+            .doing(|| "look at a namespace".to_owned())?;
         self.kernel.publish_listener(cookie, ports)
     }
 

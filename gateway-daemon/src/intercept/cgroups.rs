@@ -125,6 +125,19 @@ impl Cgroup {
         path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// Its id and those of all below it.
+    pub fn family(&self) -> Vec<CgroupId> {
+        let mut ids = vec![self.id];
+        let mut todo = vec![self.dir.clone()];
+        while let Some(dir) = todo.pop() {
+            for child in children(&dir) {
+                ids.extend(fs::symlink_metadata(&child).map(|metadata| CgroupId(metadata.ino())));
+                todo.push(child);
+            }
+        }
+        ids
+    }
+
     /// The processes in it and below.
     pub fn processes(&self) -> Vec<u32> {
         let mut pids = Vec::new();

@@ -62,6 +62,9 @@ pub enum InterceptError {
     /// The daemon would capture itself.
     #[error("{0} holds the nodegate daemon itself: its own connections would come back to it")]
     OwnCgroup(String),
+    /// The kernel has no place for the guard.
+    #[error("{0}")]
+    NoGuard(String),
     /// The cgroup is not captured.
     #[error("cgroup {0} is not captured")]
     NotCaptured(CgroupId),

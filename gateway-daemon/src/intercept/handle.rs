@@ -5,13 +5,14 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
+use gateway_common::maps;
 use tokio::{
     net::{TcpSocket, TcpStream, UdpSocket},
-    sync::mpsc,
-    task::AbortHandle,
+    sync::{OwnedMutexGuard, mpsc},
+    task::{AbortHandle, JoinHandle},
 };
 
 use super::{
@@ -19,7 +20,9 @@ use super::{
     capture::{Captured, Core, raise_descriptor_limit},
     cgroups::Tree,
     error::{Doing, InterceptError},
-    kernel::Kernel,
+    existing::Existing,
+    guard::UnixSockets,
+    kernel::{Kernel, Succession, held},
     namespaces::{Traveller, identity, open_listeners},
     passages::{self, DatagramFlow, Passage},
     queries::{Counter, Query},
@@ -45,8 +48,21 @@ pub struct Settings {
     pub pins: PathBuf,
     /// Cgroup below the cgroup2 mount that holds the cgroups of `nodegate run`, e.g. `nodegate`.
     pub run_parent: String,
+    /// Which Unix sockets captured processes are kept from, where the kernel lets nodegate do so.
+    pub unix_sockets: UnixSockets,
+    /// What becomes of connections that a cgroup had before it was captured.
+    pub existing: Existing,
     /// Length of the queue of each listener, as for listen(2).
     pub listen_backlog: u32,
+}
+
+/// Whether another daemon accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Successor {
+    /// No.
+    None,
+    /// Yes.
+    Serves,
 }
 
 /// What capture yields.
@@ -75,19 +91,33 @@ pub struct Intercept {
 #[derive(Debug)]
 struct Running {
     core: Arc<Core>,
-    tasks: Vec<AbortHandle>,
+    /// The heartbeat and the programs' log: for as long as there is anything to accept.
+    pulse: Vec<AbortHandle>,
+    /// What only the owner of the pins does.
+    duties: Mutex<Vec<JoinHandle<()>>>,
+    refusals: mpsc::Sender<KernelRefusal>,
+    datagrams: mpsc::Sender<DatagramFlow>,
+}
+
+/// Holds everything still between letting go of the pins and what comes then.
+#[derive(Debug)]
+pub struct LetGo {
+    _changes: OwnedMutexGuard<()>,
 }
 
 impl Intercept {
     /// Loads the kernel programs, takes over what a daemon before captured, and starts accepting.
     ///
     /// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN) and must be called on a tokio runtime.
-    pub async fn start(settings: Settings) -> Result<(Self, Streams), InterceptError> {
+    pub async fn start(
+        settings: Settings,
+        succession: Succession,
+    ) -> Result<(Self, Streams), InterceptError> {
         if let Err(error) = raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the limit of open descriptors");
         }
         let tree = Tree::find()?;
-        let (kernel, feeds) = Kernel::load(&settings.pins)?;
+        let (kernel, log) = Kernel::load(&settings.pins, succession)?;
         let (arrivals_in, arrivals) = mpsc::channel(ARRIVALS);
         let (unattributed_in, unattributed) = mpsc::channel(NOTICES);
         let (refusals_in, refusals) = mpsc::channel(NOTICES);
@@ -108,23 +138,29 @@ impl Intercept {
         let opened = open_listeners(&traveller, Arc::clone(&home), settings.listen_backlog)
             .await
             .doing(|| "listen on the loopback addresses".to_owned())?;
-        let core = Arc::new(Core::new(settings, tree, gate, counter, traveller, opened.cookie)?);
+        gate.kernel.deny_unix(&settings.unix_sockets)?;
+        let core = Arc::new(Core::new(
+            settings,
+            tree,
+            gate,
+            counter,
+            traveller,
+            opened.cookie,
+            refusals_in.clone(),
+        )?);
         core.put_into_service(opened, home, None)?;
         core.kernel.beat()?;
         let running = Arc::new(Running {
-            tasks: vec![
+            pulse: vec![
                 tokio::spawn(upkeep::heartbeat(Arc::clone(&core))).abort_handle(),
-                tokio::spawn(upkeep::sweep_flows(Arc::clone(&core))).abort_handle(),
-                tokio::spawn(upkeep::forget_vanished(Arc::clone(&core))).abort_handle(),
-                tokio::spawn(upkeep::drop_namespaces(Arc::clone(&core))).abort_handle(),
-                tokio::spawn(watch::follow(Arc::clone(&core))).abort_handle(),
-                tokio::spawn(feeds.log).abort_handle(),
-                tokio::spawn(passages::report_all(feeds.datagrams, datagrams_in)).abort_handle(),
-                tokio::spawn(refusals::read_all(feeds.refusals, teller(Arc::clone(&core), refusals_in)))
-                    .abort_handle(),
+                tokio::spawn(log).abort_handle(),
             ],
+            duties: Mutex::default(),
+            refusals: refusals_in,
+            datagrams: datagrams_in,
             core,
         });
+        running.take_up_duties()?;
         {
             let _changes = running.core.changes.lock().await;
             running.core.take_over().await?;
@@ -133,9 +169,49 @@ impl Intercept {
         Ok((Self { running }, Streams { arrivals, unattributed, refusals, queries, datagrams }))
     }
 
+    /// Lets go of the pins for a successor, which takes everything over while this daemon still accepts. Nothing is
+    /// captured or released until the answer is dropped or [taken back](Self::take_back).
+    pub async fn let_go(&self) -> LetGo {
+        let changes = Arc::clone(&self.running.core.changes).lock_owned().await;
+        let duties = std::mem::take(&mut *held(&self.running.duties));
+        for duty in duties {
+            duty.abort();
+            // It has ended, one way or the other.
+            let _ = duty.await;
+        }
+        self.running.core.kernel.let_go();
+        LetGo { _changes: changes }
+    }
+
+    /// The successor did not come to serve: everything is this daemon's again.
+    pub fn take_back(&self, _: &LetGo) -> Result<(), InterceptError> {
+        let core = &self.running.core;
+        core.kernel.take_back()?;
+        core.take_back_links()?;
+        for (netns, ports) in core.namespaces.all() {
+            core.kernel.publish_listener(netns, ports)?;
+        }
+        core.kernel.beat()?;
+        self.running.take_up_duties()
+    }
+
+    /// Accepts nothing from now on: connects are refused, unless a successor has its listeners up.
+    pub fn stop_accepting(&self, successor: Successor) {
+        let core = &self.running.core;
+        if successor == Successor::None {
+            // Nobody opens another listener.
+            held(&self.running.duties).iter().for_each(JoinHandle::abort);
+            for (netns, _) in core.namespaces.all() {
+                core.kernel.withdraw_listener(netns);
+            }
+        }
+        core.namespaces.close_all();
+        self.running.pulse.iter().for_each(AbortHandle::abort);
+    }
+
     /// Captures a cgroup that exists, with all its descendants. `path` is absolute or relative to the cgroup2
     /// mount. Without a `label`, the one on the cgroup's directory counts. Connections that were open before
-    /// go on as they are.
+    /// are dealt with as the settings say.
     pub async fn capture(&self, path: &Path, label: Option<&str>) -> Result<Workload, InterceptError> {
         let core = &self.running.core;
         let _changes = core.changes.lock().await;
@@ -263,9 +339,30 @@ impl Intercept {
     }
 }
 
+impl Running {
+    fn take_up_duties(&self) -> Result<(), InterceptError> {
+        let core = || Arc::clone(&self.core);
+        let refusals = self.core.kernel.feed(maps::REFUSALS)?;
+        let datagrams = self.core.kernel.feed(maps::DATAGRAMS)?;
+        let control_sockets = self.core.settings.unix_sockets.entries();
+        let tell = teller(core(), self.refusals.clone());
+        let duties = [
+            tokio::spawn(upkeep::sweep_flows(core())),
+            tokio::spawn(upkeep::forget_vanished(core())),
+            tokio::spawn(upkeep::drop_namespaces(core())),
+            tokio::spawn(watch::follow(core())),
+            tokio::spawn(passages::report_all(datagrams, self.datagrams.clone())),
+            tokio::spawn(refusals::read_all(refusals, control_sockets, tell)),
+        ];
+        held(&self.duties).extend(duties);
+        Ok(())
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.pulse.iter().for_each(AbortHandle::abort);
+        held(&self.duties).iter().for_each(JoinHandle::abort);
         self.core.namespaces.close_all();
     }
 }

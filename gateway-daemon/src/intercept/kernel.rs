@@ -6,6 +6,7 @@
 //! swaps them into the pinned links in one step, which makes an upgrade of the programs an ordinary restart.
 
 use std::{
+    collections::HashSet,
     fmt,
     fs::{self, File},
     io,
@@ -17,7 +18,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, MapInfo, RingBuf, SockHash, lpm_trie::LpmTrie},
+    maps::{Array, HashMap, Map, MapData, MapError, MapInfo, RingBuf, SockHash, lpm_trie::LpmTrie},
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
@@ -26,6 +27,7 @@ use gateway_common::{
     address::{AF_INET, AF_INET6, Address},
     datagram::{Passage, Sender, Until, WayKey},
     flow::{FlowKey, FlowRecord, SocketState},
+    guard::{Offsets, PATH_BYTES},
     maps,
     state::{DaemonState, Listener, ListenerKey},
 };
@@ -38,7 +40,8 @@ use tokio::net::TcpListener;
 
 use super::{
     error::{Doing, InterceptError},
-    sys,
+    guard, sys,
+    unix::UnixHooks,
 };
 use crate::domain::ids::{CgroupId, NetnsCookie};
 
@@ -46,7 +49,7 @@ use crate::domain::ids::{CgroupId, NetnsCookie};
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// The compiled programs; empty when the build had none.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nodegate-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nodegate-ebpf"));
 
 /// The programs of a captured cgroup, in the order in which it is armed: what a connection needs comes before what makes
 /// connections need it. The kernel shows fifteen characters of a name.
@@ -72,28 +75,35 @@ pub(super) const NODE_PROGRAMS: [&str; 4] =
 /// The loaded programs with their maps.
 pub(super) struct Kernel {
     pub programs: Mutex<Ebpf>,
+    /// `None` where the kernel has no such hooks.
+    pub unix: Option<UnixHooks>,
     pub pins: PathBuf,
     flow_map: MapData,
     flows: Mutex<HashMap<MapData, FlowKey, FlowRecord>>,
     listeners: Mutex<HashMap<MapData, u64, Listener>>,
     accepting: Mutex<SockHash<MapData, ListenerKey>>,
     captured: Mutex<HashMap<MapData, u64, u32>>,
+    pub control_sockets: Mutex<LpmTrie<MapData, [u8; PATH_BYTES], u32>>,
     daemon: Mutex<Array<MapData, DaemonState>>,
     way_numbers: Mutex<HashMap<MapData, WayKey, u32>>,
     ways: Mutex<HashMap<MapData, u32, FlowRecord>>,
     senders: Mutex<HashMap<MapData, FlowKey, Sender>>,
     pub(super) passages: Mutex<LpmTrie<MapData, Passage, Until>>,
     /// Held for as long as this daemon owns the pins.
-    _lock: Flock<File>,
+    lock: Mutex<Option<Flock<File>>>,
 }
 
-/// What the programs write and the daemon reads.
-pub(super) struct Feeds {
-    pub refusals: RingBuf<MapData>,
-    pub datagrams: RingBuf<MapData>,
-    /// Hands the programs' own log to ours, for as long as it is polled.
-    pub log: Pin<Box<dyn Future<Output = ()> + Send>>,
+/// Where the daemon before is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// Gone, if there ever was one.
+    AfterTheEnd,
+    /// There, and it has let go of the pins: it accepts until we do, and looks after what it accepted.
+    HandOver,
 }
+
+/// Hands the programs' own log to ours, for as long as it is polled.
+pub(super) type LogPump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +113,7 @@ impl fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads the programs over the pinned maps below `pins`, making what is missing.
-    pub fn load(pins: &Path) -> Result<(Self, Feeds), InterceptError> {
+    pub fn load(pins: &Path, succession: Succession) -> Result<(Self, LogPump), InterceptError> {
         if OBJECT.is_empty() {
             return Err(InterceptError::NoObject);
         }
@@ -121,34 +131,42 @@ impl Kernel {
         }
         let level = log_level();
         loader.override_global("AYA_LOG_LEVEL", &level, false);
+        // Without them the guard is not loaded.
+        let offsets = guard::offsets().unwrap_or(Offsets::UNKNOWN);
+        loader.override_global("NODEGATE_OFFSETS", &offsets, true);
         let mut ebpf = loader.load(OBJECT)?;
         for name in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
             load_program(program).map_err(|source| InterceptError::Program { name, source })?;
         }
 
-        let feeds = Feeds {
-            refusals: take(&mut ebpf, maps::REFUSALS)?,
-            datagrams: take(&mut ebpf, maps::DATAGRAMS)?,
-            log: log_pump(&mut ebpf)?,
-        };
+        // Beside the guard, which knows a socket by its server's name for it: that may differ from the caller's.
+        let unix =
+            UnixHooks::load(&map_dir).inspect_err(|error| tracing::debug!(%error, "no Unix hooks")).ok();
+        let log = log_pump(&mut ebpf)?;
         let kernel = Self {
             flow_map: MapData::from_pin(map_dir.join(maps::FLOWS)).map_err(map_error(maps::FLOWS))?,
             flows: Mutex::new(take(&mut ebpf, maps::FLOWS)?),
             listeners: Mutex::new(take(&mut ebpf, maps::LISTENERS)?),
             accepting: Mutex::new(take(&mut ebpf, maps::ACCEPTING)?),
             captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
+            control_sockets: Mutex::new(take(&mut ebpf, maps::CONTROL_SOCKETS)?),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
             way_numbers: Mutex::new(take(&mut ebpf, maps::DNS_NUMBERS)?),
             ways: Mutex::new(take(&mut ebpf, maps::DNS_WAYS)?),
             senders: Mutex::new(take(&mut ebpf, maps::DNS_SENDERS)?),
             passages: Mutex::new(take(&mut ebpf, maps::PASSAGES)?),
             programs: Mutex::new(ebpf),
+            unix,
             pins: pins.to_path_buf(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
-        kernel.forget_predecessor()?;
-        Ok((kernel, feeds))
+        if succession == Succession::AfterTheEnd {
+            kernel.forget_predecessor()?;
+        }
+        // What was open to whom, this daemon's policies and identities say.
+        kernel.close_passages(|_| true)?;
+        Ok((kernel, log))
     }
 
     /// The listeners and the queues of the daemon before us are gone, so no record of theirs is waited for.
@@ -163,9 +181,34 @@ impl Kernel {
         for key in stale {
             absent_is_fine(flows.remove(&key)).map_err(map_error(maps::FLOWS))?;
         }
-        drop((listeners, flows));
-        // What was open to whom, this daemon's policies and identities say.
-        self.close_passages(|_| true)
+        Ok(())
+    }
+
+    /// Leaves the pins to a successor.
+    pub fn let_go(&self) {
+        held(&self.lock).take();
+    }
+
+    /// Takes the pins again.
+    pub fn take_back(&self) -> Result<(), InterceptError> {
+        *held(&self.lock) = Some(lock(&self.pins)?);
+        Ok(())
+    }
+
+    /// One of the buffers that the programs write, for another reader than the one before.
+    pub fn feed(&self, name: &'static str) -> Result<RingBuf<MapData>, InterceptError> {
+        let failed = || map_error(name);
+        let path = self.pins.join(format!("v{LAYOUT_VERSION}")).join(name);
+        let map = MapData::from_pin(&path).map_err(failed())?;
+        RingBuf::try_from(Map::RingBuf(map)).map_err(failed())
+    }
+
+    /// Withdraws the listeners of a predecessor in namespaces that are not served any more.
+    pub fn withdraw_all_but(&self, served: &HashSet<NetnsCookie>) {
+        let stale: Vec<u64> = held(&self.listeners).keys().filter_map(Result::ok).collect();
+        for netns in stale.into_iter().map(NetnsCookie).filter(|netns| !served.contains(netns)) {
+            self.withdraw_listener(netns);
+        }
     }
 
     /// Removes the maps of other layout versions. Call it when no link runs a program of theirs any more.
@@ -308,15 +351,15 @@ pub(super) fn try_programs() -> Result<usize, InterceptError> {
         return Err(InterceptError::NoObject);
     }
     let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &0_u8, false).load(OBJECT)?;
-    for name in PROGRAMS {
+    for name in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
         let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
         load_program(program).map_err(|source| InterceptError::Program { name, source })?;
     }
-    Ok(PROGRAMS.len())
+    Ok(PROGRAMS.len() + NODE_PROGRAMS.len())
 }
 
 /// `aya-log` writes to the `log` crate's logger, which `tracing-subscriber` installs.
-fn log_pump(ebpf: &mut Ebpf) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>, InterceptError> {
+fn log_pump(ebpf: &mut Ebpf) -> Result<LogPump, InterceptError> {
     let mut logger = EbpfLogger::init(ebpf).map_err(|_| InterceptError::Incomplete("its log buffer"))?;
     Ok(Box::pin(async move {
         let Ok(bell) = sys::bell(&logger) else { return };
@@ -388,7 +431,7 @@ fn ensure_bpffs(pins: &Path) -> Result<(), InterceptError> {
         .doing(|| format!("mount a bpf file system on {BPFFS}"))
 }
 
-fn lock(pins: &Path) -> Result<Flock<File>, InterceptError> {
+pub(super) fn lock(pins: &Path) -> Result<Flock<File>, InterceptError> {
     let dir = File::open(pins).doing(|| format!("open {}", pins.display()))?;
     Flock::lock(dir, FlockArg::LockExclusiveNonblock)
         .map_err(|_| InterceptError::AlreadyRunning(pins.to_path_buf()))
@@ -403,6 +446,7 @@ fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
         (maps::ACCEPTING, size_of::<ListenerKey>(), size_of::<u32>()),
         (maps::SOCKETS, size_of::<i32>(), size_of::<SocketState>()),
         (maps::TOUCHED, size_of::<i32>(), size_of::<u32>()),
+        (maps::CONTROL_SOCKETS, 4 + PATH_BYTES, size_of::<u32>()),
         (maps::DAEMON, size_of::<u32>(), size_of::<DaemonState>()),
         (maps::DNS_NUMBERS, size_of::<WayKey>(), size_of::<u32>()),
         (maps::DNS_WAYS, size_of::<u32>(), size_of::<FlowRecord>()),

@@ -15,7 +15,7 @@ use super::{
     cgroups::Cgroup,
     error::{Doing, InterceptError},
     kernel::{Kernel, NODE_PROGRAMS, PROGRAMS, held},
-    sys,
+    sys, unix,
 };
 use crate::domain::ids::CgroupId;
 
@@ -56,7 +56,12 @@ impl Kernel {
                 .map_err(|source| InterceptError::Program { name, source })?;
         }
         drop(programs);
-        remove_foreign_links(&pins)
+        if let Some(unix) = &self.unix {
+            for (name, _) in unix::PROGRAMS {
+                unix.link(name, &directory, &pins.join(name)).doing(|| format!("attach {name}"))?;
+            }
+        }
+        remove_foreign_links(&pins, if self.unix.is_some() { UnixLinks::Ours } else { UnixLinks::Foreign })
             .doing(|| format!("detach programs of another version from {}", cgroup.path))
     }
 
@@ -72,7 +77,8 @@ impl Kernel {
                 .map_err(|source| InterceptError::Program { name, source })?;
         }
         drop(programs);
-        remove_foreign_links(&pins).doing(|| "detach programs of another version from the node".to_owned())
+        remove_foreign_links(&pins, UnixLinks::Foreign)
+            .doing(|| "detach programs of another version from the node".to_owned())
     }
 
     /// Takes the links off a cgroup, which need not exist any more.
@@ -81,7 +87,7 @@ impl Kernel {
         for name in PROGRAMS.iter().rev() {
             unlink(&pins.join(name)).doing(|| format!("detach {name} from cgroup {cgroup}"))?;
         }
-        absent_is_fine(remove_foreign_links(&pins))
+        absent_is_fine(remove_foreign_links(&pins, UnixLinks::Foreign))
             .doing(|| format!("detach programs of another version from cgroup {cgroup}"))?;
         absent_is_fine(fs::remove_file(pins.join(LABEL)))
             .doing(|| format!("forget the label of cgroup {cgroup}"))?;
@@ -112,6 +118,11 @@ impl Kernel {
         }
         self.disarm(cgroup)?;
         Ok(Reaped::Gone)
+    }
+
+    /// Whether a cgroup has pins.
+    pub fn is_armed(&self, cgroup: CgroupId) -> bool {
+        self.pins_of(cgroup).exists()
     }
 
     /// The cgroups that pins exist for.
@@ -163,14 +174,23 @@ fn link(program: &mut Program, cgroup: &File, pin: &Path) -> Result<(), ProgramE
     link.pin(pin).map(drop).map_err(|error| io::Error::other(error).into())
 }
 
+/// Whether this daemon uses the hooks of Unix sockets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UnixLinks {
+    Ours,
+    Foreign,
+}
+
 /// Another version of the daemon may have had programs that this one does not have: two sets of programs on one
 /// cgroup would not agree on who has seen what.
-fn remove_foreign_links(pins: &Path) -> io::Result<()> {
+fn remove_foreign_links(pins: &Path, unix_hooks: UnixLinks) -> io::Result<()> {
     for entry in fs::read_dir(pins)? {
         let name = entry?.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name == LABEL || PROGRAMS.contains(&name) || NODE_PROGRAMS.contains(&name));
+        let ours = name.to_str().is_some_and(|name| {
+            let unix =
+                unix_hooks == UnixLinks::Ours && unix::PROGRAMS.iter().any(|(known, _)| *known == name);
+            unix || name == LABEL || PROGRAMS.contains(&name) || NODE_PROGRAMS.contains(&name)
+        });
         if !ours {
             unlink(&pins.join(name))?;
         }
@@ -179,7 +199,7 @@ fn remove_foreign_links(pins: &Path) -> io::Result<()> {
 }
 
 /// Takes the link that is pinned at `pin` off its cgroup, if there is one.
-fn unlink(pin: &Path) -> io::Result<()> {
+pub(super) fn unlink(pin: &Path) -> io::Result<()> {
     let link = match sys::open_pinned(pin) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

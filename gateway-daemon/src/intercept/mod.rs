@@ -5,9 +5,12 @@
 //! It knows nothing of identities, targets or protocols. `unsafe` lives in `sys.rs` alone.
 
 mod accept;
+mod btf;
 mod capture;
 mod cgroups;
 mod error;
+mod existing;
+mod guard;
 mod handle;
 mod kernel;
 mod links;
@@ -16,8 +19,10 @@ mod passages;
 pub mod probe;
 mod queries;
 mod refusals;
+mod remove;
 mod runs;
 mod sys;
+mod unix;
 mod upkeep;
 mod watch;
 
@@ -26,7 +31,11 @@ mod tests;
 
 pub use accept::{Arrival, Unattributed};
 pub use error::InterceptError;
-pub use handle::{Intercept, Settings, Streams};
+pub use existing::Existing;
+pub use guard::UnixSockets;
+pub use handle::{Intercept, LetGo, Settings, Streams, Successor};
+pub use kernel::Succession;
 pub use passages::{DatagramFlow, Passage};
 pub use queries::{Query, Reply};
 pub use refusals::{KernelRefusal, RefusalReason};
+pub use remove::remove_all;

@@ -100,6 +100,7 @@ struct Known {
 #[derive(Debug)]
 struct Served {
     file: Arc<File>,
+    ports: Listener,
     users: HashSet<CgroupId>,
     accepting: Vec<AbortHandle>,
 }
@@ -132,6 +133,7 @@ impl Namespaces {
     pub fn insert(
         &self,
         cookie: NetnsCookie,
+        ports: Listener,
         file: Arc<File>,
         user: Option<CgroupId>,
         accepting: Vec<AbortHandle>,
@@ -139,7 +141,7 @@ impl Namespaces {
         let identity = identity(&file)?;
         let mut known = held(&self.known);
         known.by_file.insert(identity, cookie);
-        let served = Served { file, users: user.into_iter().collect(), accepting };
+        let served = Served { file, ports, users: user.into_iter().collect(), accepting };
         if let Some(replaced) = known.served.insert(cookie, served) {
             replaced.accepting.iter().for_each(AbortHandle::abort);
         }
@@ -171,6 +173,11 @@ impl Namespaces {
             }
         }
         known.drop_unused(self.home)
+    }
+
+    /// All that are served, with their listeners' ports.
+    pub fn all(&self) -> Vec<(NetnsCookie, Listener)> {
+        held(&self.known).served.iter().map(|(cookie, served)| (*cookie, served.ports)).collect()
     }
 
     /// Stops all listeners.

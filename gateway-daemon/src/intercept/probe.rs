@@ -7,7 +7,7 @@ mod node;
 
 use serde::Serialize;
 
-use super::kernel;
+use super::{guard, kernel, unix};
 use crate::domain::promise::{PROMISES, Promise, promise};
 
 /// What was looked at, and what came of it.
@@ -83,9 +83,10 @@ pub fn everything() -> Vec<Check> {
 
 /// The promises alone, which is what a start has to know: the rest it finds out by starting.
 pub fn promises() -> Vec<Check> {
+    let guard = guard::try_out();
     PROMISES
         .iter()
-        .map(|promise| Check::new(promise.name, Need::Promise, promise.cost, kept(promise)))
+        .map(|promise| Check::new(promise.name, Need::Promise, promise.cost, kept(promise, &guard)))
         .collect()
 }
 
@@ -96,12 +97,10 @@ pub fn broken(accepted: &[&'static Promise]) -> Vec<&'static Promise> {
 }
 
 /// How a promise is kept, or why it is not. One that nobody here knows how to keep is broken.
-fn kept(promise: &Promise) -> Result<String, String> {
+fn kept(promise: &Promise, guard: &Result<String, String>) -> Result<String, String> {
     match promise.name {
-        "unix-connect" => hooks::unix_connect(),
-        // BPF LSM could, where the kernel has it; nodegate brings no program for it.
-        "af-packet" => Err("no cgroup hook sees packet sockets".to_owned()),
-        "socket-families" => Err("the hook at socket() sees the internet families alone".to_owned()),
+        "af-packet" | "socket-families" | "unix-aliases" | "received-sockets" => guard.clone(),
+        "unix-connect" => guard.clone().or_else(|_| unix::try_out()),
         _ => Err("nothing here keeps it".to_owned()),
     }
 }
@@ -128,7 +127,8 @@ mod tests {
         assert_eq!(promises().len(), PROMISES.len());
         let all: Vec<_> = PROMISES.iter().collect();
         assert!(broken(&all).is_empty(), "what is accepted is not asked for");
-        assert!(broken(&[]).iter().any(|promise| promise.name == "af-packet"));
+        let missing = promises().iter().filter(|check| check.is_broken()).count();
+        assert_eq!(broken(&[]).len(), missing, "what nobody accepted is asked for");
 
         let own = format!("nodegate-doctor-{}-", std::process::id());
         let mount = super::node::cgroup2_mount();

@@ -39,6 +39,14 @@ pub enum RefusalReason {
     SharedEnd,
     /// A datagram that was allowed could not be reported.
     Unreported,
+    /// A Unix socket by which the node is controlled.
+    ControlSocket,
+    /// A connected socket from outside of every captured cgroup came in a message.
+    SocketReceived,
+    /// A connection from before capture, which was ended.
+    ExistingEnded,
+    /// A connection from before capture, which goes on.
+    ExistingLeft,
     /// A reason that this daemon does not know: the programs are a newer daemon's.
     Unknown(u32),
 }
@@ -57,6 +65,8 @@ impl From<u32> for RefusalReason {
             Some(Reason::TooManyServers) => Self::TooManyServers,
             Some(Reason::SharedEnd) => Self::SharedEnd,
             Some(Reason::Unreported) => Self::Unreported,
+            Some(Reason::ControlSocket) => Self::ControlSocket,
+            Some(Reason::SocketReceived) => Self::SocketReceived,
             None => Self::Unknown(number),
         }
     }
@@ -76,6 +86,10 @@ impl fmt::Display for RefusalReason {
             Self::TooManyServers => "this workload asks too many DNS servers",
             Self::SharedEnd => "another workload has just asked from the same address and port",
             Self::Unreported => "the datagram could not be recorded",
+            Self::ControlSocket => "captured processes are kept from this Unix socket",
+            Self::SocketReceived => "a connected socket was passed in from outside of every captured cgroup",
+            Self::ExistingEnded => "a connection from before capture was ended",
+            Self::ExistingLeft => "a connection from before capture goes on unseen",
             Self::Unknown(number) => return write!(f, "reason {number}"),
         })
     }
@@ -100,6 +114,8 @@ pub struct KernelRefusal {
     pub comm: String,
     /// Where it meant to go; `None` when a socket was refused before it had a destination.
     pub destination: Option<SocketAddr>,
+    /// The entry of the list of control sockets that fits, where it is one.
+    pub control_socket: Option<String>,
     /// Address family of the socket.
     pub family: u16,
     /// Protocol of the socket: 6 TCP, 17 UDP, 262 MPTCP…
@@ -108,9 +124,15 @@ pub struct KernelRefusal {
     pub reason: RefusalReason,
 }
 
-impl From<Refusal> for KernelRefusal {
-    fn from(refusal: Refusal) -> Self {
-        let destination = (refusal.address != Address::default() || refusal.port != 0)
+impl KernelRefusal {
+    fn new(refusal: &Refusal, control_sockets: &[String]) -> Self {
+        let reason = RefusalReason::from(refusal.reason);
+        let control_socket = (reason == RefusalReason::ControlSocket)
+            .then(|| usize::from(refusal.port).checked_sub(1))
+            .flatten()
+            .and_then(|number| control_sockets.get(number).cloned());
+        let destination = (refusal.address != Address::default()
+            || (refusal.port != 0 && reason != RefusalReason::ControlSocket))
             .then(|| socket_addr(refusal.address, refusal.port));
         Self {
             cgroup: CgroupId(refusal.cgroup),
@@ -123,13 +145,18 @@ impl From<Refusal> for KernelRefusal {
             destination,
             family: refusal.family,
             protocol: refusal.protocol,
-            reason: refusal.reason.into(),
+            control_socket,
+            reason,
         }
     }
 }
 
 /// Reads refusals and hands each to `tell`, until the buffer cannot be waited for.
-pub(super) async fn read_all(mut buffer: RingBuf<MapData>, mut tell: impl FnMut(KernelRefusal) + Send) {
+pub(super) async fn read_all(
+    mut buffer: RingBuf<MapData>,
+    control_sockets: Vec<String>,
+    mut tell: impl FnMut(KernelRefusal) + Send,
+) {
     let bell = match sys::bell(&buffer) {
         Ok(bell) => bell,
         Err(error) => {
@@ -141,7 +168,7 @@ pub(super) async fn read_all(mut buffer: RingBuf<MapData>, mut tell: impl FnMut(
         ready.clear_ready();
         while let Some(item) = buffer.next() {
             if let Some(refusal) = Refusal::from_bytes(&item) {
-                tell(refusal.into());
+                tell(KernelRefusal::new(&refusal, &control_sockets));
             } else {
                 tracing::error!(bytes = item.len(), "an entry of unknown length in the buffer of refusals");
             }

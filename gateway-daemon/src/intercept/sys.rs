@@ -17,6 +17,7 @@ use gateway_common::flow::{FlowKey, FlowRecord};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Commands of bpf(2) that aya does not offer.
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -92,6 +93,13 @@ pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(|_| io::Error::other("bpf(2) answered with no descriptor"))?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a BPF object.
+pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjectAttr { path: path.as_ptr() as u64, fd: number(&object)?, file_flags: 0 };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// Lets a link run another program from now on, without a moment of neither.
@@ -208,6 +216,20 @@ pub(super) fn ruling_user_namespace(namespace: impl AsFd) -> io::Result<std::fs:
     }
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
+
+/// Whether BPF is among the active security modules; an error where the kernel cannot be asked (before Linux 6.8).
+pub(super) fn bpf_is_security_module() -> io::Result<bool> {
+    /// `lsm_list_modules(2)`, the same number on every architecture.
+    const LIST_MODULES: libc::c_long = 461;
+    /// `LSM_ID_BPF`.
+    const BPF: u64 = 110;
+    let mut modules = [0_u64; 64];
+    let mut bytes = u32::try_from(size_of_val(&modules)).map_err(io::Error::other)?;
+    // SAFETY: both pointers are to live locals, and `bytes` is the size of the first.
+    let count = unsafe { libc::syscall(LIST_MODULES, modules.as_mut_ptr(), &raw mut bytes, 0_u32) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    Ok(modules.iter().take(count).any(|module| *module == BPF))
 }
 
 /// Reads an extended attribute; `None` where it is not set or the file system has none.

@@ -10,15 +10,16 @@
 
 use std::{
     env,
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::ExitCode,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use nodegate_tests::{agent, dns, wire};
 use serde_json::json;
 
@@ -31,10 +32,18 @@ fn main() -> ExitCode {
             storm(number(count), number(threads), number(every), &addresses(targets));
         }
         ["ask", name, servers @ ..] => dns::ask(&addresses(servers), name),
+        ["probe", marker, target, rate, patience_ms] => {
+            probe(
+                marker,
+                &addresses(&[target]),
+                number(rate),
+                Duration::from_millis(number(patience_ms) as u64),
+            );
+        }
         ["connect-cost", count, target] => connect_cost(number(count), &addresses(&[target])),
         _ => {
             eprintln!(
-                "usage: agent serve SOCKET | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS | \
+                "usage: agent serve SOCKET | probe MARKER ADDRESS RATE PATIENCE_MS | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS | \
                  ask NAME ADDRESS…"
             );
             return ExitCode::from(2);
@@ -101,6 +110,62 @@ fn short_connection(target: SocketAddr, logs_in: bool) -> Result<bool, String> {
     let mut client = wire::Client::start(stream).map_err(|error| format!("login: {}", error.text()))?;
     let reply = client.query("SELECT count(*) FROM products");
     if reply.errors.is_empty() { Ok(true) } else { Err(format!("query: {:?}", reply.errors)) }
+}
+
+/// Connects so many times a second, says its marker and expects it back, until its standard input ends. Prints what
+/// became of the attempts.
+fn probe(marker: &str, targets: &[SocketAddr], rate: usize, patience: Duration) {
+    let stop = AtomicBool::new(false);
+    let (echoed, connected, refused, failed) =
+        (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let pause = Duration::from_secs(1) * PROBERS / u32::try_from(rate).expect("a rate");
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..PROBERS {
+            scope.spawn(|| {
+                let mut next = Instant::now();
+                while !stop.load(Ordering::Relaxed) {
+                    let count = match probe_once(marker.as_bytes(), targets[0], patience) {
+                        Ok(true) => &echoed,
+                        Ok(false) => &connected,
+                        Err(error) if error.kind() == ErrorKind::ConnectionRefused => &refused,
+                        Err(error) => {
+                            if failed.load(Ordering::Relaxed) < 5 {
+                                eprintln!("probe: {error}");
+                            }
+                            &failed
+                        }
+                    };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    next += pause;
+                    match next.checked_duration_since(Instant::now()) {
+                        Some(left) => thread::sleep(left),
+                        // What was missed while the machine was busy is not made up for.
+                        None => next = Instant::now(),
+                    }
+                }
+            });
+        }
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        stop.store(true, Ordering::Relaxed);
+    });
+    let report = json!({ "echoed": echoed.into_inner(), "connected": connected.into_inner(),
+                         "refused": refused.into_inner(), "failed": failed.into_inner(),
+                         "seconds": started.elapsed().as_secs_f64() });
+    println!("{report}");
+}
+
+/// Threads of a prober.
+const PROBERS: u32 = 4;
+
+/// Whether the marker came back over a connection that was made. It ends with a reset, which leaves no port behind.
+fn probe_once(marker: &[u8], target: SocketAddr, patience: Duration) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(target)?;
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, sockopt::Linger, &at_once)?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut back = vec![0; marker.len()];
+    Ok(stream.write_all(marker).and_then(|()| stream.read_exact(&mut back)).is_ok() && back == marker)
 }
 
 /// Takes the time of `connect()` alone, again and again, and prints the median and the 99th percentile.

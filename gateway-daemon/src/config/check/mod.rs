@@ -170,11 +170,37 @@ impl Checker {
             }
         };
         let accept: Vec<_> = capture.accept.iter().map(|name| self.accepted(name)).collect();
+        let existing = match &capture.existing {
+            None => Some(checked::Existing::End),
+            Some(existing) => {
+                self.word(existing, "treatment", &["end", "report"], &[]).map(|word| match word {
+                    "report" => checked::Existing::Report,
+                    _ => checked::Existing::End,
+                })
+            }
+        };
+        let deny_unix: Vec<_> = capture.deny_unix.iter().map(|name| self.unix_name(name)).collect();
+        let allow_unix: Vec<_> = capture.allow_unix.iter().map(|name| self.unix_name(name)).collect();
         Some(checked::Capture {
             pins: pins?,
             cgroup_parent: cgroup_parent?,
+            existing: existing?,
+            deny_unix: deny_unix.into_iter().collect::<Option<_>>()?,
+            allow_unix: allow_unix.into_iter().collect::<Option<_>>()?,
             accept: accept.into_iter().collect::<Option<_>>()?,
         })
+    }
+
+    /// The name of a Unix socket as its server gives it, or the beginning of one.
+    fn unix_name(&mut self, at: &At<String>) -> Option<String> {
+        let name = at.value.strip_suffix('*').unwrap_or(&at.value);
+        let plain = !name.contains('*') && name.len() < 108;
+        if plain && (name.starts_with('/') || name.starts_with('@')) {
+            return Some(at.value.clone());
+        }
+        let hint = "write a whole path, or its beginning and `*`; `@` begins an abstract name";
+        self.note(at, "not the name of a Unix socket".to_owned(), Some(hint));
+        None
     }
 
     /// A promise that need not be kept, by its name.
@@ -200,10 +226,15 @@ impl Checker {
             None => Some(None),
             Some(timeout) => self.duration(timeout, Zero::Refused).map(Some),
         };
+        let drain_timeout = match &limits.drain_timeout {
+            None => Some(Duration::from_secs(30)),
+            Some(timeout) => self.duration(timeout, Zero::Allowed),
+        };
         Some(checked::Limits {
             sessions: sessions?,
             startup_timeout: startup_timeout?,
             idle_timeout: idle_timeout?,
+            drain_timeout: drain_timeout?,
         })
     }
 

@@ -21,8 +21,6 @@ const SOCK_OPS: u32 = 13;
 const CGROUP_SOCK_ADDR: u32 = 18;
 /// `BPF_CGROUP_INET4_CONNECT`.
 const INET4_CONNECT: u32 = 10;
-/// `BPF_CGROUP_UNIX_CONNECT`, since Linux 6.7.
-const UNIX_CONNECT: u32 = 49;
 
 /// A program that lets everything pass.
 const PASS: &[Instruction] = &[Instruction::set(0, 1), Instruction::EXIT];
@@ -91,13 +89,6 @@ pub(super) fn checks() -> Vec<Check> {
     checks.push(map("sk-storage", MapType::SkStorage, "nothing can be remembered of a socket"));
     checks.push(map("lpm-trie", MapType::LpmTrie, "no flow can go direct in the kernel"));
     checks
-}
-
-/// Whether a program can sit at the connect() of Unix sockets.
-pub(super) fn unix_connect() -> Result<String, String> {
-    try_hook(CGROUP_SOCK_ADDR, UNIX_CONNECT, ProbeCgroup::new().as_ref()).map_err(|_| {
-        "the kernel has no hook at the connect() of Unix sockets (Linux 6.7 brought it)".to_owned()
-    })
 }
 
 fn try_hook(kind: u32, attach_type: u32, cgroup: Result<&ProbeCgroup, &io::Error>) -> Result<String, String> {

@@ -35,7 +35,6 @@ pub(super) fn checks() -> Vec<Check> {
         Check::comfort("btf", "kernel structures cannot be described in messages of the verifier", btf()),
         Check::comfort("jit", "the programs are interpreted: each connect() takes longer", jit()),
         Check::comfort("memlock", "maps may not fit into RLIMIT_MEMLOCK", memlock()),
-        Check::comfort("bpf-lsm", "nothing: nodegate does not rely on it", bpf_lsm()),
     ]
 }
 
@@ -122,13 +121,4 @@ fn memlock() -> Result<String, String> {
     let enough = 64 << 20;
     let found = format!("RLIMIT_MEMLOCK is {} KiB", soft / 1024);
     if soft >= enough { Ok(found) } else { Err(found) }
-}
-
-fn bpf_lsm() -> Result<String, String> {
-    let path = "/sys/kernel/security/lsm";
-    match fs::read_to_string(path) {
-        Ok(list) if list.trim().split(',').any(|module| module == "bpf") => Ok("active".to_owned()),
-        Ok(list) => Err(format!("not among the active modules ({})", list.trim())),
-        Err(error) => Err(format!("{path}: {error}")),
-    }
 }

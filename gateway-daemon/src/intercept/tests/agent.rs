@@ -1,9 +1,12 @@
 //! A process to be captured: this test binary again, doing what it is told on its standard input.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::net::{UnixListener, UnixStream},
+    },
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,8 +14,9 @@ use std::{
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-        SockaddrStorage, bind, connect, getpeername, getsockname, sendto, setsockopt, socket, sockopt,
+        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol,
+        SockType, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr, bind, connect,
+        getpeername, getsockname, listen, recvmsg, sendmsg, sendto, setsockopt, socket, sockopt,
     },
     unistd::write,
 };
@@ -155,6 +159,34 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
             sendto(socket.as_raw_fd(), b"x", &*address(to), MsgFlags::empty())?;
             Ok("ok".to_owned())
         }
+        ["udp-keep", to] => {
+            let socket = socket(family(to), SockType::Datagram, SockFlag::empty(), None)?;
+            connect(socket.as_raw_fd(), &*address(to))?;
+            open.insert(0, socket);
+            Ok("ok".to_owned())
+        }
+        // A server of its own, and its first visitor, kept apart from what it connects itself.
+        ["serve", at] => {
+            let socket = stream(at)?;
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+            bind(socket.as_raw_fd(), &*address(at))?;
+            listen(&socket, Backlog::new(8)?)?;
+            open.insert(0, socket);
+            Ok("ok".to_owned())
+        }
+        ["accept"] => {
+            let listener = open.first().ok_or(Errno::EBADF)?;
+            let visitor = nix::sys::socket::accept(listener.as_raw_fd())?;
+            open.insert(0, super::bench::owned(visitor));
+            Ok("ok".to_owned())
+        }
+        ["hear"] => {
+            let visitor = open.get(1).ok_or(Errno::EBADF)?;
+            let mut heard = [0; 64];
+            let count = nix::unistd::read(visitor, &mut heard)?;
+            Ok(format!("heard {}", String::from_utf8_lossy(&heard[..count])))
+        }
+        ["write", word] => write(open.last().ok_or(Errno::EBADF)?, word.as_bytes()).map(|_| "ok".to_owned()),
         ["close-latest"] => open.pop().map(|_| "ok".to_owned()).ok_or(Errno::EBADF),
         ["connect", to] => {
             let socket = open.pop().ok_or(Errno::EBADF)?;
@@ -208,6 +240,57 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
             }
             socket(family, kind, SockFlag::empty(), protocol).map(|_| "ok".to_owned())
         }
+        ["unix", path] => {
+            let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
+            connect(socket.as_raw_fd(), &UnixAddr::new(path)?).map(|()| "ok".to_owned())
+        }
+        ["unix-in", folder, path] => {
+            std::env::set_current_dir(folder).map_err(|error| errno(&error))?;
+            obey(&["unix", path], open)
+        }
+        ["unix-datagram", path] => {
+            let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty(), None)?;
+            sendto(socket.as_raw_fd(), b"x", &UnixAddr::new(path)?, MsgFlags::empty())?;
+            Ok("ok".to_owned())
+        }
+        ["unix-serve", path] => {
+            let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
+            bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+            listen(&socket, Backlog::new(8)?)?;
+            open.push(socket);
+            Ok("ok".to_owned())
+        }
+        // Connects to where it will be given something.
+        ["post", path] => {
+            let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
+            connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+            open.push(socket);
+            Ok("ok".to_owned())
+        }
+        ["take"] => take(&open.pop().ok_or(Errno::EBADF)?),
+        ["take-accepted"] => {
+            let listener = open.last().ok_or(Errno::EBADF)?;
+            let listener = UnixListener::from(listener.try_clone().map_err(|error| errno(&error))?);
+            take(&listener.accept().map_err(|error| errno(&error))?.0.into())
+        }
+        ["give-latest", path] => {
+            let rights = [open.last().ok_or(Errno::EBADF)?.as_raw_fd()];
+            let to = UnixStream::connect(path).map_err(|error| errno(&error))?;
+            let message = [ControlMessage::ScmRights(&rights)];
+            sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(b"x")], &message, MsgFlags::empty(), None)?;
+            Ok("ok".to_owned())
+        }
+        ["make-family", kind] => {
+            let (family, kind, protocol) = match kind {
+                "packet" => (libc::AF_PACKET, libc::SOCK_RAW, 0),
+                "vsock" => (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+                "netfilter" => (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
+                "routes" => (libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE),
+                "unix" => (libc::AF_UNIX, libc::SOCK_STREAM, 0),
+                _ => return Err(Errno::EINVAL),
+            };
+            super::bench::raw_socket(family, kind, protocol).map(|_| "ok".to_owned())
+        }
         ["disconnect-udp"] => {
             let socket = UdpSocket::bind("127.0.0.1:0").map_err(|_| Errno::EIO)?;
             super::bench::disconnect(&socket)?;
@@ -247,6 +330,18 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Waits for what comes over a Unix socket, and says whether a descriptor was among it.
+fn take(from: &OwnedFd) -> Result<String, Errno> {
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let received = recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
+    let taken = received
+        .cmsgs()?
+        .any(|message| matches!(message, ControlMessageOwned::ScmRights(passed) if !passed.is_empty()));
+    Ok(if taken { "taken" } else { "nothing" }.to_owned())
 }
 
 fn errno(error: &io::Error) -> Errno {

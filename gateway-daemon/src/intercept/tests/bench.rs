@@ -21,7 +21,10 @@ use tokio::{
 use super::agent::Agent;
 use crate::{
     domain::flow::Workload,
-    intercept::{Arrival, Intercept, InterceptError, KernelRefusal, Settings, Streams, Unattributed},
+    intercept::{
+        Arrival, Existing, Intercept, InterceptError, KernelRefusal, Settings, Streams, Succession,
+        Unattributed, UnixSockets,
+    },
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,13 +40,22 @@ impl Ground {
         assert!(nix::unistd::geteuid().is_root(), "these tests need root");
         let name = format!("nodegate-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let pins = PathBuf::from("/sys/fs/bpf").join(&name);
-        Self { settings: Settings { pins, run_parent: name, listen_backlog: 4096 } }
+        let unix_sockets = UnixSockets { denied: vec![format!("/tmp/{name}-*")], allowed: Vec::new() };
+        Self {
+            settings: Settings {
+                pins,
+                run_parent: name,
+                unix_sockets,
+                existing: Existing::End,
+                listen_backlog: 4096,
+            },
+        }
     }
 
     /// Starts a capture; waits for the one before to let go of the pins.
     pub async fn start(&self) -> Capture {
         for _ in 0..200 {
-            match Intercept::start(self.settings.clone()).await {
+            match Intercept::start(self.settings.clone(), Succession::AfterTheEnd).await {
                 Ok((intercept, streams)) => return Capture { intercept, streams },
                 Err(InterceptError::AlreadyRunning(_)) => sleep(Duration::from_millis(10)).await,
                 Err(error) => panic!("{error}"),
@@ -90,6 +102,11 @@ fn remove_all(dir: &std::path::Path) {
         }
     }
     let _ = fs::remove_dir(dir);
+}
+
+/// What an agent answers that was refused so.
+pub fn error(errno: Errno) -> String {
+    format!("error {}", errno as i32)
 }
 
 /// A capture that runs.
@@ -179,8 +196,19 @@ pub fn parsed(address: &str) -> SocketAddr {
 
 pub fn mptcp_socket() -> Result<OwnedFd, Errno> {
     const IPPROTO_MPTCP: i32 = 262;
+    raw_socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP)
+}
+
+/// Owns a descriptor that a system call has just made.
+pub fn owned(fd: std::os::fd::RawFd) -> OwnedFd {
+    // SAFETY: the callers have it from the kernel, and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A socket of any kind at all.
+pub fn raw_socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes numbers only.
-    let fd = Errno::result(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP) })?;
+    let fd = Errno::result(unsafe { libc::socket(family, kind, protocol) })?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod attribution;
 mod bench;
+mod guard;
 mod refusal;
 mod restart;
 mod storm;

@@ -4,13 +4,9 @@ use nix::errno::Errno;
 
 use super::{
     agent::Agent,
-    bench::{Ground, NOWHERE, Netns, eventually, parsed},
+    bench::{Ground, NOWHERE, Netns, error, eventually, parsed},
 };
 use crate::intercept::{InterceptError, RefusalReason};
-
-fn error(errno: Errno) -> String {
-    format!("error {}", errno as i32)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn datagrams_are_refused_except_to_a_dns_port() {
@@ -239,4 +235,48 @@ async fn nobody_inherits_the_port_of_a_listener_that_is_gone() {
         assert_eq!(capture.refusal().await.reason, RefusalReason::DaemonSilent);
     }
     assert!(heir.accept().is_err(), "it was given a captured connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cgroup_had_open_before_it_was_captured_is_ended_but_for_what_came_to_it() {
+    use std::io::{Read, Write};
+    let ground = Ground::new();
+    let mut capture = ground.start().await;
+    let dir = ground.cgroup("early");
+    let mut agent = Agent::start(None);
+    std::fs::write(dir.join("cgroup.procs"), agent.pid().to_string()).unwrap();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let sink = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (target, datagrams) = (server.local_addr().unwrap(), sink.local_addr().unwrap());
+    assert!(agent.ask("serve 127.0.0.1:40322").starts_with("ok"));
+    let mut visitor = std::net::TcpStream::connect("127.0.0.1:40322").unwrap();
+    assert_eq!(agent.ask("accept"), "ok");
+    assert_eq!(agent.ask(&format!("udp-keep {datagrams}")), "ok");
+    agent.connect(&format!("tcp {target}"));
+    let (mut before, _) = server.accept().unwrap();
+    // One of another cgroup, which stays.
+    let mut other = Agent::start(None);
+    other.connect(&format!("tcp {target}"));
+    let (mut others, _) = server.accept().unwrap();
+
+    let workload = capture.intercept.capture(&dir, Some("early")).await.unwrap();
+    for destination in [target, datagrams] {
+        let refusal = capture.refusal().await;
+        assert_eq!(refusal.reason, RefusalReason::ExistingEnded);
+        assert_eq!(refusal.captured_cgroup, Some(workload.cgroup));
+        assert_eq!(refusal.destination, Some(destination));
+    }
+    assert!(!matches!(before.read(&mut [0; 8]), Ok(1..)), "it was cut");
+    assert!(agent.ask("say hello").starts_with("error"));
+    assert_eq!(other.ask("write hello"), "ok");
+    assert_eq!(others.read(&mut [0; 8]).unwrap(), 5, "nobody else's was touched");
+    visitor.write_all(b"hello").unwrap();
+    assert_eq!(agent.ask("hear"), "heard hello", "a visitor's stays");
+
+    // Captured once, nothing more is ended when the daemon comes again.
+    let seen = capture.intercept.workloads().len();
+    drop(capture);
+    let mut capture = ground.start().await;
+    assert_eq!(capture.intercept.workloads().len(), seen);
+    assert!(capture.streams.refusals.try_recv().is_err());
 }

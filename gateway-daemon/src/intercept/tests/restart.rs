@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::bench::{Ground, NOWHERE, Netns, eventually, parsed};
-use crate::intercept::{Intercept, InterceptError};
+use crate::intercept::{Intercept, InterceptError, Succession};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_daemon_connections_are_refused_and_with_the_next_one_they_work_again() {
@@ -43,7 +43,7 @@ async fn without_a_daemon_connections_are_refused_and_with_the_next_one_they_wor
 async fn two_daemons_do_not_share_pins() {
     let ground = Ground::new();
     let _capture = ground.start().await;
-    let second = Intercept::start(ground.settings().clone()).await;
+    let second = Intercept::start(ground.settings().clone(), Succession::AfterTheEnd).await;
     assert!(matches!(second, Err(InterceptError::AlreadyRunning(_))));
 }
 
