@@ -34,7 +34,7 @@ pub mod maps {
     pub const ACCEPTING: &str = "ACCEPTING";
     /// `FlowKey → FlowRecord`.
     pub const FLOWS: &str = "FLOWS";
-    /// Cgroup id → 1 for every captured cgroup.
+    /// Cgroup id → `Standing`, for every cgroup that has one.
     pub const CAPTURED: &str = "CAPTURED";
     /// Socket storage: `SocketState`.
     pub const SOCKETS: &str = "SOCKETS";

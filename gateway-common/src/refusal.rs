@@ -34,6 +34,8 @@ pub enum Reason {
     ControlSocket = 12,
     /// A connected socket from outside of every captured cgroup, in a message.
     SocketReceived = 13,
+    /// Nothing is known of the caller's pod yet.
+    PodUnknown = 20,
 }
 
 impl Reason {
@@ -54,6 +56,7 @@ impl Reason {
             11 => Self::Unreported,
             12 => Self::ControlSocket,
             13 => Self::SocketReceived,
+            20 => Self::PodUnknown,
             _ => return None,
         })
     }
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_reason_survives_its_number() {
-        for number in 0..=14 {
+        for number in 0..=21 {
             assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
         }
         assert!(Reason::from_number(0).is_none() && Reason::from_number(14).is_none());

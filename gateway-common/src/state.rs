@@ -34,6 +34,32 @@ pub struct ListenerKey {
 
 const _: () = assert!(size_of::<ListenerKey>() == 16 && offset_of!(ListenerKey, family) == 12);
 
+/// What a cgroup's entry in [`CAPTURED`](crate::maps::CAPTURED) says of its processes. The nearest entry above a
+/// process counts. The numbers are part of the layout.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Their connections go to the daemon.
+    Captured = 1,
+    /// Inside a cgroup whose unknown children are held, this one may pass untouched.
+    Passing = 2,
+    /// Nothing is known of them: they have no way out.
+    Held = 3,
+}
+
+impl Standing {
+    /// The standing of a number; `None` for one that this version does not know.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Captured,
+            2 => Self::Passing,
+            3 => Self::Held,
+            _ => return None,
+        })
+    }
+}
+
 /// The daemon's sign of life.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

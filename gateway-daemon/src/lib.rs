@@ -11,6 +11,7 @@ pub mod detect;
 pub mod domain;
 pub mod identity;
 pub mod intercept;
+pub mod kubernetes;
 pub mod mask;
 pub mod policy;
 pub mod protocol;

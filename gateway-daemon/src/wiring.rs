@@ -2,6 +2,7 @@
 
 mod control;
 mod handover;
+mod pods;
 mod reload;
 
 use std::{
@@ -38,9 +39,10 @@ use crate::{
     },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
     intercept::{
-        self, Arrival, Intercept, InterceptError, KernelRefusal, Query, RefusalReason, Streams, Succession,
-        Successor, Unattributed, probe,
+        self, Arrival, Change, Intercept, InterceptError, KernelRefusal, Query, RefusalReason, Streams,
+        Succession, Successor, Unattributed, probe,
     },
+    kubernetes,
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
     session::{
@@ -94,6 +96,9 @@ pub enum Error {
     /// A target's TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The API server's settings.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::ClientError),
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] SocketError),
@@ -116,6 +121,7 @@ pub fn run(config: Config, start: Start) -> Result<(), Error> {
     log_to_stderr();
     // At least two: a session may keep its thread while it waits for the disk.
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    intercept::leave_cgroup_namespace();
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
@@ -153,6 +159,10 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
     tokio::spawn(note_unattributed(Arc::clone(&gateway), streams.unattributed));
     tokio::spawn(note_refusals(Arc::clone(&gateway), streams.refusals));
     tokio::spawn(serve_queries(Arc::clone(&gateway), streams.queries));
+    tokio::spawn(note_changes(Arc::clone(&gateway), streams.changes));
+    if let Some(kubernetes) = &config.kubernetes {
+        pods::follow(kubernetes, &gateway.intercept).await?;
+    }
     reload::watch(Arc::clone(&gateway), config.clone())?;
 
     let how = if predecessor.is_some() { ", taking over" } else { "" };
@@ -275,6 +285,11 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
         intercept::Settings {
             pins: config.capture.pins.clone(),
             run_parent: config.capture.cgroup_parent.clone(),
+            root: config.capture.root.clone(),
+            pods: config.kubernetes.as_ref().map(|kubernetes| match kubernetes.unknown_pods {
+                checked::UnknownPods::Hold => intercept::UnknownPods::Hold,
+                checked::UnknownPods::Pass => intercept::UnknownPods::Pass,
+            }),
             existing: match config.capture.existing {
                 checked::Existing::End => intercept::Existing::End,
                 checked::Existing::Report => intercept::Existing::Report,
@@ -481,6 +496,48 @@ async fn note_refusals(gateway: Arc<Gateway>, mut refusals: mpsc::Receiver<Kerne
         };
         remember(&gateway, event);
     }
+}
+
+/// What was captured or let go without a command.
+async fn note_changes(gateway: Arc<Gateway>, mut changes: mpsc::UnboundedReceiver<Change>) {
+    while let Some(change) = changes.recv().await {
+        let (workload, reason) = match change {
+            Change::Captured(workload) => {
+                let reason = format!("captured {} ({})", workload.path, named(workload.label.as_deref()));
+                (workload, reason)
+            }
+            Change::Relabelled { workload, before } => {
+                // Who it was as another workload, it is not as this one.
+                gateway.identity.forget(workload.cgroup);
+                let (before, now) = (named(before.as_deref()), named(workload.label.as_deref()));
+                let reason =
+                    format!("relabelled {}: {before} is now {now}; its identity is dropped", workload.path);
+                (workload, reason)
+            }
+            Change::Released(workload) => {
+                gateway.identity.forget(workload.cgroup);
+                let reason = format!("released {}: its label was removed", workload.path);
+                (workload, reason)
+            }
+            Change::Gone(workload) => {
+                gateway.identity.forget(workload.cgroup);
+                let reason = format!("{} is gone", workload.path);
+                (workload, reason)
+            }
+            Change::Kept { workload, reason } => {
+                let reason = format!("{} stays captured as it is: {reason}", workload.path);
+                (workload, reason)
+            }
+        };
+        let mut event = AuditEvent::new(EventKind::Capture, Outcome::Noted);
+        event.cgroup = Some(workload.cgroup);
+        event.reason = reason;
+        remember(&gateway, event);
+    }
+}
+
+fn named(label: Option<&str>) -> &str {
+    label.unwrap_or("no label")
 }
 
 /// Records a fact that nobody waits for.

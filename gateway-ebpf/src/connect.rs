@@ -64,13 +64,18 @@ fn redirect(ctx: &SockAddrContext, wanted: Destination, family: u16) -> Result<(
         let call = if wanted.address.as_v4().is_some() { Call::ConnectV4 } else { Call::ConnectV6 };
         return datagram::judge(ctx, wanted, family, call);
     }
-    let caller = caller();
+    let Some(caller) = caller() else {
+        return Err(ALLOW);
+    };
     // SAFETY: helpers on the program's own context.
     let (now, netns) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_netns_cookie(ctx.sock_addr.cast())) };
     let attempt =
         Attempt { caller, netns, address: wanted.address, port: wanted.port, family, kind, protocol };
     if caller.captured == 0 {
         return Err(refuse(ctx, &attempt, Reason::CallerOutside, EPERM));
+    }
+    if caller.is_held() {
+        return Err(refuse(ctx, &attempt, Reason::PodUnknown, ECONNREFUSED));
     }
     if !DAEMON.get(0).is_some_and(|daemon| daemon.alive_at(now)) {
         return Err(refuse(ctx, &attempt, Reason::DaemonSilent, ECONNREFUSED));

@@ -76,6 +76,9 @@ pub fn judge(
     family: u16,
     call: Call,
 ) -> Result<(Address, u16), i32> {
+    let Some(caller) = caller() else {
+        return Err(ALLOW);
+    };
     let (kind, protocol) = kind(ctx);
     let udp = kind == SOCK_DGRAM && protocol == IPPROTO_UDP;
     if udp && wanted.port == 0 {
@@ -83,7 +86,7 @@ pub fn judge(
         return Err(refuse_silently(EPERM));
     }
     let attempt = Attempt {
-        caller: caller(),
+        caller,
         // SAFETY: helper on the program's own context.
         netns: unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) },
         address: wanted.address,
@@ -92,6 +95,9 @@ pub fn judge(
         kind,
         protocol,
     };
+    if caller.is_held() {
+        return Err(refuse(ctx, &attempt, Reason::PodUnknown, EPERM));
+    }
     if !udp {
         return Err(refuse(ctx, &attempt, Reason::SocketKind, EPERM));
     }

@@ -99,7 +99,7 @@ const TCP_LISTEN: u8 = 10;
 /// no symbolic link and no mount of the caller's can change. A server that is captured itself gives nothing away.
 #[inline(always)]
 fn reach(ctx: &LsmContext, other: u64, kind: u32) -> i32 {
-    if caller().captured == 0 {
+    if caller().is_none_or(|caller| caller.captured == 0) {
         return PASS;
     }
     let offsets = offsets();
@@ -140,7 +140,7 @@ struct Asked {
 
 #[inline(always)]
 fn refuse<C: EbpfContext>(ctx: &C, reason: Reason, asked: Asked, errno: i32) -> i32 {
-    let caller = caller();
+    let Some(caller) = caller() else { return PASS };
     if caller.captured == 0 {
         return PASS;
     }

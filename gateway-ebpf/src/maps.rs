@@ -30,7 +30,7 @@ pub static LISTENERS: HashMap<u64, Listener, 4096, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static ACCEPTING: SockHash<ListenerKey, 8192> = SockHash::new();
 
-/// Captured cgroups.
+/// Cgroups that have a standing: captured, passing, held.
 #[btf_map]
 pub static CAPTURED: HashMap<u64, u32, 16384, ON_DEMAND> = HashMap::new();
 

@@ -42,7 +42,7 @@ pub fn nodegate_nsnd6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn judge(ctx: &SockAddrContext, destination: fn(&SockAddrContext) -> Destination, family: u16) -> i32 {
-    let caller = caller();
+    let Some(caller) = caller() else { return ALLOW };
     if caller.captured == 0 || refused_already() {
         return ALLOW;
     }

@@ -19,8 +19,11 @@ pub fn nodegate_create(ctx: SockContext) -> i32 {
         _ if refused_already() => return ALLOW,
         _ => {}
     }
+    let Some(caller) = caller() else {
+        return ALLOW;
+    };
     let attempt = Attempt {
-        caller: caller(),
+        caller,
         // SAFETY: helper on the program's own context.
         netns: unsafe { bpf_get_netns_cookie(ctx.sock.cast()) },
         address: Address::default(),

@@ -157,6 +157,7 @@ pub struct Daemon {
     name: String,
     folder: PathBuf,
     child: Option<Child>,
+    around: Vec<String>,
 }
 
 impl Daemon {
@@ -172,7 +173,7 @@ impl Daemon {
         let name = leftovers::unique_name();
         let folder = leftovers::folder(&name);
         fs::create_dir(folder.join("policies")).expect("a directory for policies");
-        let daemon = Self { name, folder, child: None };
+        let daemon = Self { name, folder, child: None, around: Vec::new() };
         daemon.set_policy(&settings.policy);
         daemon.set_password(super::postgres::PASSWORD);
         issuer.write_ca(&daemon.folder);
@@ -193,7 +194,7 @@ impl Daemon {
              policy: {{ dir: policies }}\n\
              audit: {{ dir: state, retention_days: 7, on_failure: deny }}\n\
              admin: {{ socket: nodegate.sock }}\n\
-             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, accept: [af-packet, received-sockets, \
+             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, root: {name}, accept: [af-packet, received-sockets, \
              socket-families, unix-aliases, unix-connect]{capture} }}\n",
             url = issuer.url(),
             sources =
@@ -250,8 +251,9 @@ impl Daemon {
         let mut log =
             fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("its log");
         writeln!(log, "--- launched").expect("its log");
-        let mut command = programs::bound(&programs::nodegate());
-        command.arg("daemon").arg("--config").arg(self.config()).args(words);
+        let mut around = self.around.iter().map(PathBuf::from).chain([programs::nodegate()]);
+        let mut command = programs::bound(&around.next().expect("a program"));
+        command.args(around).arg("daemon").arg("--config").arg(self.config()).args(words);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("its log")).stderr(log);
         command.env("RUST_BACKTRACE", "1");
         self.child = Some(command.spawn().expect("the daemon to start"));
@@ -275,6 +277,11 @@ impl Daemon {
             heir.try_wait().expect("its status")
         });
         assert!(!status.success(), "{}", self.log());
+    }
+
+    /// Has it launched through another program from now on, which becomes it.
+    pub fn launch_through(&mut self, words: &[&str]) {
+        self.around = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Ends it as `kill -9` does.
@@ -335,6 +342,33 @@ impl Daemon {
     /// The cgroup below which it makes those of `nodegate run`.
     pub fn cgroup(&self) -> PathBuf {
         leftovers::cgroup_mount().join(&self.name)
+    }
+
+    /// Its own name, which is its cgroup's below the mount.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The label under which a cgroup is captured, `None` if it has none; nothing if it is not captured.
+    pub fn captured(&self, shown: &str) -> Option<Option<String>> {
+        let status = self.status();
+        let workloads = status["workloads"].as_array().expect("workloads");
+        let found = workloads.iter().find(|workload| workload["path"] == shown)?;
+        Some(found["label"].as_str().map(str::to_owned))
+    }
+
+    /// Waits until a cgroup is captured under that label.
+    pub fn wait_for_label(&self, shown: &str, label: Option<&str>) {
+        programs::wait_for("the label to be followed", Duration::from_secs(10), || {
+            (self.captured(shown)?.as_deref() == label).then_some(())
+        });
+    }
+
+    /// Waits until a cgroup is not captured any more.
+    pub fn wait_for_release(&self, shown: &str) {
+        programs::wait_for("the cgroup to be released", Duration::from_secs(10), || {
+            self.captured(shown).is_none().then_some(())
+        });
     }
 
     /// Where it pins its kernel side.

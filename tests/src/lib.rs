@@ -14,12 +14,16 @@
 )]
 
 pub mod agent;
+pub mod cgroups;
+pub mod containers;
 pub mod daemon;
 pub mod dns;
 pub mod issuer;
+pub mod kubernetes;
 pub mod leftovers;
 pub mod netns;
 pub mod postgres;
+pub mod probe;
 pub mod programs;
 pub mod stage;
 pub mod tokens;

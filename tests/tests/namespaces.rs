@@ -38,6 +38,39 @@ fn an_agent_in_another_namespace_reaches_the_server_of_that_namespace_masked() {
 }
 
 #[test]
+fn flows_of_two_namespaces_with_the_same_address_and_port_in_each_never_mix() {
+    let stage = Stage::new();
+    let places: Vec<_> = ["Somebody East", "Somebody West"]
+        .into_iter()
+        .map(|name| {
+            let netns = Netns::new();
+            let port = Some(stage.postgres.port());
+            let server = Postgres::with(&Options { port, netns: Some(&netns), ..Options::default() });
+            server.admin(&format!("UPDATE customers SET name = '{name}' WHERE id = 1"));
+            (netns, server, name)
+        })
+        .collect();
+    let query = "SELECT name FROM customers WHERE id = 1;".repeat(5);
+    std::thread::scope(|scope| {
+        for round in 0..3 {
+            for (netns, server, name) in &places {
+                let (stage, query) = (&stage, &query);
+                scope.spawn(move || {
+                    let mut inside = netns.command(&nodegate());
+                    inside.args(["run", "--socket"]).arg(stage.daemon.socket()).arg("--token-file");
+                    inside.arg(stage.daemon.token_file(&stage.issuer.token("agent-1"))).arg("--");
+                    inside.args(psql_words(server, &["-At", "-c", query])).env("PGPASSWORD", "wrong");
+                    let seen = said(&mut inside, "", Duration::from_secs(30));
+                    let names: Vec<&str> = seen.ok().lines().collect();
+                    assert!(names.iter().all(|line| line.starts_with(name)), "round {round}: {seen:?}");
+                    assert!(!names.is_empty());
+                });
+            }
+        }
+    });
+}
+
+#[test]
 fn an_agent_that_enters_a_namespace_later_is_not_free_there() {
     let netns = Netns::new();
     let stage = Stage::new();

@@ -5,6 +5,7 @@
 
 mod bench;
 mod ebpf;
+mod kubernetes;
 mod places;
 mod rooms;
 mod setup;
@@ -35,6 +36,10 @@ enum Task {
         /// Only the prober, through so many restarts, kills, stops and upgrades of the daemon
         #[arg(long, value_name = "COUNT", conflicts_with = "filter")]
         restarts: Option<u32>,
+        /// Instead, a real node: builds an API server and a kubelet from Debian's source, once, which takes ten
+        /// minutes and more
+        #[arg(long, conflicts_with = "filter")]
+        kubernetes: bool,
     },
     /// Try every way out of a captured cgroup, or those whose names contain FILTER, and print the table
     Bypass {
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Setup => setup::install_missing(),
         Task::Test { restarts: Some(count), .. } => suite::prober(count),
+        Task::Test { kubernetes: true, .. } => suite::kubernetes(),
         Task::Test { filter, .. } => suite::test(filter.as_deref()),
         Task::Bypass { filter } => suite::bypass(filter.as_deref()),
         Task::Ci { advisories } => {

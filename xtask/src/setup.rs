@@ -40,6 +40,17 @@ const NEEDS: &[Need] = &[
     Need { package: "dnsmasq-base", what_for: "the DNS server of the tests", present: || has("dnsmasq") },
     Need { package: "bind9-dnsutils", what_for: "dig, the resolver of the tests", present: || has("dig") },
     Need { package: "e2fsprogs", what_for: "a disk that can stand still", present: || has("mkfs.ext4") },
+    Need { package: "runc", what_for: "containers of the tests", present: || has("runc") },
+    Need {
+        package: "busybox-static",
+        what_for: "what runs in these containers",
+        present: || Path::new("/bin/busybox").exists(),
+    },
+    Need {
+        package: "systemd",
+        what_for: "units of the tests, by a service manager of their own",
+        present: || Path::new("/lib/systemd/systemd").exists() && has("systemctl"),
+    },
     Need { package: "procps", what_for: "looking at processes", present: || has("ps") },
 ];
 

@@ -55,6 +55,15 @@ pub fn prober(restarts: u32) -> Result<()> {
     shell::run(tests.env("NODEGATE_PROBER_ROUNDS", restarts.to_string()))
 }
 
+/// nodegate on a real Kubernetes node.
+pub fn kubernetes() -> Result<()> {
+    prepare()?;
+    let programs = super::kubernetes::programs()?;
+    shell::run(shell::cargo()?.args(["build", "--package", "nodegate-tests", "--bin", "kubernetes"]))?;
+    shell::step("pods on a real node");
+    shell::run(Command::new(places::target()?.join("debug").join("kubernetes")).arg(programs))
+}
+
 /// Everything that has to be there before tests, demo or benchmark.
 pub fn prepare() -> Result<()> {
     setup::install_missing()?;

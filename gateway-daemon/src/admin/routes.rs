@@ -18,9 +18,10 @@ use super::{
     control::{Control, IdentityView},
     peer::{Peer, Process},
 };
-use crate::domain::{flow::Workload, ids::CgroupId};
-
-const MAX_LABEL_CHARS: usize = 63;
+use crate::domain::{
+    flow::{MAX_LABEL_CHARS, Workload, is_label},
+    ids::CgroupId,
+};
 
 /// The API over a daemon.
 pub(super) struct Routes<C> {
@@ -221,8 +222,7 @@ impl<C: Control> Routes<C> {
 /// Labels are shown in terminals and compared in policies.
 fn checked_label(label: Option<String>) -> Result<Option<String>, Refusal> {
     let Some(label) = label else { return Ok(None) };
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./@:+".contains(letter);
-    if label.is_empty() || label.chars().count() > MAX_LABEL_CHARS || !label.chars().all(plain) {
+    if !is_label(&label) {
         return Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             format!("a label has up to {MAX_LABEL_CHARS} letters, digits and `-_./@:+`"),

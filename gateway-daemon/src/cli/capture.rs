@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{CommandError, Connection, table};
+use super::{CommandError, Connection, table, units};
 use crate::{
     admin::{api::CaptureRequest, client::Client},
     domain::{flow::Workload, ids::CgroupId},
@@ -22,11 +22,14 @@ enum Command {
     /// Capture a cgroup: from now on, what its processes connect to goes through the daemon
     Add {
         /// Its directory: absolute, or relative to the cgroup2 mount
-        #[arg(required_unless_present = "pid", conflicts_with = "pid")]
+        #[arg(required_unless_present_any = ["pid", "unit"], conflicts_with_all = ["pid", "unit"])]
         cgroup: Option<PathBuf>,
         /// Capture the cgroup that this process is in
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
+        /// Capture the cgroup of this systemd unit, which must be active
+        #[arg(long, value_name = "UNIT", conflicts_with = "pid")]
+        unit: Option<String>,
         /// What listings, policies and audit records call it; not an authentication
         #[arg(long, value_name = "NAME")]
         label: Option<String>,
@@ -48,8 +51,11 @@ enum Command {
 pub fn run(args: CaptureArgs, connection: &Connection) -> Result<(), CommandError> {
     let client = connection.client();
     match args.command {
-        Command::Add { cgroup, pid, label } => {
-            let path = cgroup.map(absolute_if_there);
+        Command::Add { cgroup, pid, unit, label } => {
+            let path = match unit {
+                Some(unit) => Some(units::cgroup_of(&unit)?),
+                None => cgroup.map(absolute_if_there),
+            };
             let workload = client.capture(&CaptureRequest { path, pid, label })?;
             println!("captured {} (cgroup {})", workload.path, workload.cgroup);
         }

@@ -11,6 +11,7 @@ mod status;
 mod table;
 mod tokens;
 mod uninstall;
+mod units;
 
 use std::{
     error::Error,

@@ -35,6 +35,8 @@ pub struct Config {
     pub limits: Limits,
     /// Questions to the DNS.
     pub dns: Dns,
+    /// This node's pods, where it has any.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 /// Who may vouch for an agent, and where tokens are found.
@@ -235,8 +237,30 @@ pub struct Capture {
     pub deny_unix: Vec<String>,
     /// Unix sockets of the usual list that they are not kept from.
     pub allow_unix: Vec<String>,
+    /// Cgroup below the mount that is looked at for labels and pods; empty for the whole tree.
+    pub root: String,
     /// Promises that need not be kept.
     pub accept: Vec<&'static Promise>,
+}
+
+/// Where this node's pods are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// This node's name, as pods bear it in `spec.nodeName`.
+    pub node: String,
+    /// How the API server is found; `None` is what a pod finds in itself.
+    pub kubeconfig: Option<PathBuf>,
+    /// What becomes of pods before their labels are known.
+    pub unknown_pods: UnknownPods,
+}
+
+/// What becomes of pods before their labels are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownPods {
+    /// They have no way out.
+    Hold,
+    /// They are not captured.
+    Pass,
 }
 
 /// Bounds on what captured agents can take.

@@ -31,6 +31,7 @@ pub(super) struct Config {
     pub limits: Limits,
     #[serde(default)]
     pub dns: Dns,
+    pub kubernetes: Option<At<Kubernetes>>,
     /// Known to later versions; named here so that the error can say so.
     pub approvals: Option<At<Later>>,
 }
@@ -165,6 +166,7 @@ pub(super) struct Capture {
     pub deny_unix: Vec<At<String>>,
     #[serde(default)]
     pub allow_unix: Vec<At<String>>,
+    pub root: Option<At<String>>,
     #[serde(default)]
     pub accept: Vec<At<String>>,
     #[serde(default)]
@@ -175,6 +177,49 @@ pub(super) struct Capture {
 #[serde(deny_unknown_fields)]
 pub(super) struct Label {
     pub mode: At<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    pub node: At<Node>,
+    pub kubeconfig: Option<At<String>>,
+    pub unknown_pods: Option<At<String>>,
+}
+
+/// A node's name, or the variable of the daemon's own environment that holds it.
+#[derive(Debug)]
+pub(super) enum Node {
+    Name(String),
+    Environment(String),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Keys {
+            environment: String,
+        }
+        struct Source;
+        impl<'de> Visitor<'de> for Source {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the node's name, or `{ environment: VARIABLE }`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Node, E> {
+                Ok(Node::Name(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<Node, A::Error> {
+                let Keys { environment } = Keys::deserialize(MapAccessDeserializer::new(keys))?;
+                Ok(Node::Environment(environment))
+            }
+        }
+        deserializer.deserialize_any(Source)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

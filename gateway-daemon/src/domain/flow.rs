@@ -46,3 +46,12 @@ pub struct Workload {
     /// attribute only, never an authentication.
     pub label: Option<String>,
 }
+
+/// Whether a text can label a cgroup: labels are shown in terminals and compared in policies.
+pub fn is_label(text: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./@:+".contains(letter);
+    (1..=MAX_LABEL_CHARS).contains(&text.len()) && text.chars().all(plain)
+}
+
+/// How long a label may be.
+pub const MAX_LABEL_CHARS: usize = 63;

@@ -9,6 +9,7 @@ pub mod event;
 pub mod flow;
 pub mod ids;
 pub mod mode;
+pub mod pod;
 pub mod principal;
 pub mod promise;
 pub mod sensitive;

@@ -7,9 +7,14 @@ use std::{
     io,
     path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
-use tokio::sync::{Mutex, mpsc};
+use gateway_common::state::Standing;
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::sleep,
+};
 
 use super::{
     accept::{Gate, Place},
@@ -17,8 +22,11 @@ use super::{
     error::{Doing, InterceptError},
     handle::Settings,
     kernel::{Kernel, held},
+    labels::Change,
     links::Reaped,
+    lookout::Lookout,
     namespaces::{Namespaces, Opened, Traveller, identity, open_listeners},
+    pods::KnownPods,
     queries::Counter,
     refusals::KernelRefusal,
     watch::Watch,
@@ -28,13 +36,51 @@ use crate::domain::{
     ids::{CgroupId, NetnsCookie},
 };
 
-/// Who made a captured cgroup, and so who removes it.
+/// When the processes of a cgroup are looked at after some have appeared.
+const NEWCOMERS: [Duration; 5] = [
+    Duration::from_millis(2),
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+    Duration::from_millis(800),
+];
+
+/// What captured a cgroup, and so what ends its capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// We did, for `nodegate run`.
+    /// `nodegate run`: we made it, and remove it when everybody has left.
     Run,
-    /// Somebody else; we only labelled it.
-    Foreign,
+    /// `nodegate capture add`, until `remove`.
+    Command,
+    /// The label on its directory, while it is there.
+    Label,
+    /// It is a pod's, for as long as the pod lives.
+    Pod,
+}
+
+impl Origin {
+    /// Whether the label on the directory is followed after it was captured.
+    pub fn heeds_labels(self) -> bool {
+        matches!(self, Self::Command | Self::Label)
+    }
+
+    /// Its name in the pins.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Command => "command",
+            Self::Label => "label",
+            Self::Pod => "pod",
+        }
+    }
+
+    /// The origin of a name. What another version wrote ends by command only.
+    pub fn from_name(name: &str) -> Self {
+        [Self::Run, Self::Label, Self::Pod]
+            .into_iter()
+            .find(|origin| origin.name() == name)
+            .unwrap_or(Self::Command)
+    }
 }
 
 /// One captured cgroup.
@@ -43,12 +89,23 @@ pub(super) struct Captured {
     pub cgroup: Cgroup,
     pub label: Option<String>,
     pub origin: Origin,
+    /// It was said already that somebody wants it otherwise.
+    pub disputed: bool,
 }
 
 impl Captured {
     pub fn workload(&self) -> Workload {
         Workload { cgroup: self.cgroup.id, path: self.cgroup.path.clone(), label: self.label.clone() }
     }
+}
+
+/// Where capture tells what happens.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// What it has to report of connections.
+    pub notices: mpsc::Sender<KernelRefusal>,
+    /// Changes of what is captured that nobody asked for.
+    pub news: mpsc::UnboundedSender<Change>,
 }
 
 /// Everything that the handle and the background tasks share.
@@ -64,11 +121,17 @@ pub(super) struct Core {
     pub watch: Watch,
     /// For what capture itself has to report.
     pub notices: mpsc::Sender<KernelRefusal>,
+    pub lookout: Lookout,
+    pub pods: KnownPods,
+    /// Where changes are told that nobody asked for.
+    pub news: mpsc::UnboundedSender<Change>,
     /// Held while the set of captured cgroups changes.
     pub changes: Arc<Mutex<()>>,
     /// Held while a namespace is taken into service.
     opening: Mutex<()>,
     captured: RwLock<HashMap<CgroupId, Captured>>,
+    /// Cgroups whose newcomers are being looked at.
+    awaiting: std::sync::Mutex<HashSet<CgroupId>>,
     /// Cgroups that are gone while sockets of theirs may live.
     retired: std::sync::Mutex<HashSet<CgroupId>>,
 }
@@ -81,8 +144,9 @@ impl Core {
         counter: Arc<Counter>,
         traveller: Traveller,
         home: NetnsCookie,
-        notices: mpsc::Sender<KernelRefusal>,
+        told: Told,
     ) -> Result<Self, InterceptError> {
+        let Told { notices, news } = told;
         Ok(Self {
             settings,
             tree,
@@ -94,8 +158,12 @@ impl Core {
             watch: Watch::new().doing(|| "start inotify".to_owned())?,
             notices,
             changes: Arc::default(),
+            lookout: Lookout::new().doing(|| "start inotify".to_owned())?,
+            pods: KnownPods::default(),
+            news,
             opening: Mutex::new(()),
             captured: RwLock::new(HashMap::new()),
+            awaiting: std::sync::Mutex::new(HashSet::new()),
             retired: std::sync::Mutex::new(HashSet::new()),
         })
     }
@@ -110,21 +178,24 @@ impl Core {
     ) -> Result<(), InterceptError> {
         refuse_own(&cgroup)?;
         let is_new = !self.kernel.is_armed(cgroup.id);
-        self.kernel.arm(&cgroup, label)?;
-        if let Some(label) = label {
+        self.kernel.arm(&cgroup, label, origin)?;
+        // On the directory it is for whoever looks there, and captures the cgroup anew should the pins be lost. A
+        // pod is known by its own label.
+        if let Some(label) = label.filter(|_| origin != Origin::Pod) {
             cgroup.set_label(label);
         }
         let id = cgroup.id;
+        // Before its first connection can arrive, or as soon as may be after.
+        let label = label.map(str::to_owned);
+        let captured = Captured { cgroup: cgroup.clone(), label, origin, disputed: false };
+        self.captured_mut().insert(id, captured);
         for pid in cgroup.processes() {
             self.serve_process(pid, id).await;
         }
-        if is_new && origin == Origin::Foreign {
+        if is_new && origin != Origin::Run {
             self.deal_with_existing(&cgroup).await;
         }
-        self.watch.add(&cgroup).doing(|| format!("watch {}", cgroup.path))?;
-        let label = label.map(str::to_owned);
-        self.captured_mut().insert(id, Captured { cgroup, label, origin });
-        Ok(())
+        self.watch.add(&cgroup).doing(|| format!("watch {}", cgroup.path))
     }
 
     /// Takes the links off a cgroup and forgets it. The caller holds `changes`.
@@ -138,10 +209,18 @@ impl Core {
     /// `changes`.
     pub fn retire(&self, id: CgroupId) -> Result<(), InterceptError> {
         self.kernel.unmark_captured(id)?;
+        if let Some(gone) = self.captured().get(&id) {
+            self.announce(Change::Gone(gone.workload()));
+        }
         self.forget(id);
         held(&self.retired).insert(id);
         self.reap_retired();
         Ok(())
+    }
+
+    /// Whether cgroups are gone whose sockets may live.
+    pub fn has_retired(&self) -> bool {
+        !held(&self.retired).is_empty()
     }
 
     /// Removes the pins of retired cgroups that have no sockets left.
@@ -168,8 +247,10 @@ impl Core {
         let index = self.tree.index();
         let pinned = self.kernel.pinned()?;
         let known: HashSet<CgroupId> = pinned.iter().map(|pinned| pinned.cgroup).collect();
-        for stale in self.kernel.marked_captured() {
-            if !known.contains(&stale) {
+        self.take_over_pods(&index)?;
+        for (stale, standing) in self.kernel.marks() {
+            let for_pods = matches!(standing, Some(Standing::Passing | Standing::Held));
+            if !known.contains(&stale) && !for_pods {
                 self.kernel.unmark_captured(stale)?;
             }
         }
@@ -180,7 +261,7 @@ impl Core {
             };
             let cgroup = self.tree.resolve(dir)?;
             let label = pinned.label.or_else(|| cgroup.label());
-            let origin = self.origin(&cgroup);
+            let origin = self.origin_by_place(&cgroup).unwrap_or(pinned.origin);
             let path = cgroup.path.clone();
             match self.take_in(cgroup, label.as_deref(), origin).await {
                 Ok(()) => tracing::info!(cgroup = %path, "taken over"),
@@ -201,9 +282,10 @@ impl Core {
     /// Makes everything that is captured run this daemon's programs again.
     pub fn take_back_links(&self) -> Result<(), InterceptError> {
         let captured: Vec<Captured> = self.captured().values().cloned().collect();
-        for Captured { cgroup, label, .. } in captured {
-            self.kernel.arm(&cgroup, label.as_deref())?;
+        for Captured { cgroup, label, origin, .. } in captured {
+            self.kernel.arm(&cgroup, label.as_deref(), origin)?;
         }
+        self.take_back_pods()?;
         self.kernel.arm_node(self.tree.root())
     }
 
@@ -214,6 +296,26 @@ impl Core {
         if let Err(error) = self.serve_namespace(Path::new(&path), user).await {
             tracing::debug!(pid, %error, "cannot serve the network namespace of a process");
         }
+    }
+
+    /// Serves the namespaces of a captured cgroup in which processes have just appeared. A runtime moves a process
+    /// into its cgroup before it moves it into its namespace, so it is looked at more than once; whoever is quicker
+    /// than that is refused, and asks for the listener by being refused.
+    pub fn serve_newcomers(self: &Arc<Self>, id: CgroupId) {
+        if !held(&self.awaiting).insert(id) {
+            return;
+        }
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            for pause in NEWCOMERS {
+                sleep(pause).await;
+                let Some(captured) = core.captured().get(&id).cloned() else { break };
+                for pid in captured.cgroup.processes() {
+                    core.serve_process(pid, id).await;
+                }
+            }
+            held(&core.awaiting).remove(&id);
+        });
     }
 
     /// Makes sure that there are listeners in a network namespace.
@@ -280,19 +382,44 @@ impl Core {
     /// The captured cgroup that a process is in: the nearest above it.
     pub fn workload_of_pid(&self, pid: u32) -> io::Result<Option<Workload>> {
         let path = path_of_process(pid)?;
+        Ok(self.nearest_captured(&path).as_ref().map(Captured::workload))
+    }
+
+    /// The captured cgroup that is, or lies nearest above, the cgroup of that path.
+    pub fn nearest_captured(&self, path: &str) -> Option<Captured> {
         let captured = self.captured();
-        let nearest = captured
-            .values()
-            .filter(|captured| captured.cgroup.contains(&path))
-            .max_by_key(|captured| captured.cgroup.path.len());
-        Ok(nearest.map(Captured::workload))
+        let above = captured.values().filter(|captured| captured.cgroup.contains(path));
+        above.max_by_key(|captured| captured.cgroup.path.len()).cloned()
+    }
+
+    /// Gives a captured cgroup another label; answers what it stands for now.
+    pub fn relabel(&self, id: CgroupId, label: Option<&str>) -> Option<Workload> {
+        let mut captured = self.captured_mut();
+        let captured = captured.get_mut(&id)?;
+        captured.label = label.map(str::to_owned);
+        Some(captured.workload())
+    }
+
+    /// Notes that somebody wants a captured cgroup otherwise; answers only the first time.
+    pub fn first_dispute(&self, id: CgroupId) -> Option<Workload> {
+        let mut captured = self.captured_mut();
+        let captured = captured.get_mut(&id)?;
+        let first = !std::mem::replace(&mut captured.disputed, true);
+        first.then(|| captured.workload())
+    }
+
+    /// The cgroup is as everybody wants it.
+    pub fn settle(&self, id: CgroupId) {
+        if let Some(captured) = self.captured_mut().get_mut(&id) {
+            captured.disputed = false;
+        }
     }
 
     /// The captured cgroups whose directories are gone.
     pub fn vanished(&self) -> Vec<CgroupId> {
         self.captured()
             .values()
-            .filter(|captured| !captured.cgroup.dir.exists())
+            .filter(|captured| !captured.cgroup.is_there())
             .map(|gone| gone.cgroup.id)
             .collect()
     }

@@ -10,11 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sched::{CloneFlags, setns};
+
 use super::{
     error::{Doing, InterceptError},
     sys,
 };
-use crate::domain::ids::CgroupId;
+use crate::domain::{flow::is_label, ids::CgroupId};
 
 /// The extended attribute that labels a cgroup.
 const LABEL: &str = "user.nodegate.identity";
@@ -37,17 +39,11 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Finds the mount.
+    /// Finds the mount: one that shows the whole tree, rather than a container's own part of it.
     pub fn find() -> Result<Self, InterceptError> {
-        let mounts = fs::read_to_string("/proc/self/mounts").doing(|| "read /proc/self/mounts".to_owned())?;
-        let mount = mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ');
-            let (Some(_), Some(path), Some("cgroup2")) = (fields.next(), fields.next(), fields.next()) else {
-                return None;
-            };
-            Some(PathBuf::from(path))
-        });
-        mount.map(|mount| Self { mount }).ok_or(InterceptError::NoCgroup2)
+        let mounts = "/proc/self/mountinfo";
+        let mounts = fs::read_to_string(mounts).doing(|| format!("read {mounts}"))?;
+        mount_of(&mounts).map(|mount| Self { mount }).ok_or(InterceptError::NoCgroup2)
     }
 
     /// The root's directory.
@@ -102,8 +98,18 @@ impl Tree {
 impl Cgroup {
     /// The `user.nodegate.identity` label.
     pub fn label(&self) -> Option<String> {
+        self.raw_label().filter(|label| is_label(label))
+    }
+
+    /// What the label's attribute holds, whatever it is: that it is there captures the cgroup.
+    pub fn raw_label(&self) -> Option<String> {
         let value = sys::attribute(&self.dir, OsStr::new(LABEL)).ok().flatten()?;
-        String::from_utf8(value).ok().filter(|label| !label.is_empty())
+        Some(String::from_utf8_lossy(&value).trim_end_matches(['\0', '\n']).to_owned())
+    }
+
+    /// Whether the directory is still this cgroup's.
+    pub fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.dir).is_ok_and(|metadata| metadata.ino() == self.id.0)
     }
 
     /// Sets the label. Where the kernel has no attributes on cgroups the pins remember it alone.
@@ -197,6 +203,36 @@ impl Cgroup {
     }
 }
 
+/// The best cgroup2 mount (proc_pid_mountinfo(5)): its root is that of the tree, or else the first there is.
+fn mount_of(mountinfo: &str) -> Option<PathBuf> {
+    let mounts: Vec<(&str, &str)> = mountinfo
+        .lines()
+        .filter_map(|line| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut fields = mount.split(' ').skip(3);
+            let (root, path) = (fields.next()?, fields.next()?);
+            file_system.starts_with("cgroup2 ").then_some((root, path))
+        })
+        .collect();
+    let whole = mounts.iter().find(|(root, _)| *root == "/");
+    whole.or(mounts.first()).map(|(_, path)| PathBuf::from(path))
+}
+
+/// Moves this thread, and all that it starts, to the cgroup namespace of the node's first process, where one can be
+/// seen: in a container's own, the cgroups of other processes have no names. To be called before there are threads.
+pub fn leave_cgroup_namespace() {
+    let of = |process: &str| fs::metadata(format!("/proc/{process}/ns/cgroup")).map(|file| file.ino());
+    let entered = || -> io::Result<()> {
+        if of("self")? != of("1")? {
+            setns(fs::File::open("/proc/1/ns/cgroup")?, CloneFlags::CLONE_NEWCGROUP)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = entered() {
+        tracing::debug!(%error, "the cgroup namespace of the node's first process cannot be entered");
+    }
+}
+
 /// The path below the mount of the cgroup that a process is in.
 pub(super) fn path_of_process(pid: u32) -> io::Result<String> {
     let entries = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
@@ -214,7 +250,8 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     fs::remove_dir(dir)
 }
 
-fn children(dir: &Path) -> Vec<PathBuf> {
+/// The directories in a directory.
+pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries
         .filter_map(Result::ok)
@@ -227,7 +264,19 @@ fn children(dir: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{Cgroup, CgroupId, PathBuf, Tree};
+    use super::{Cgroup, CgroupId, PathBuf, Tree, mount_of};
+
+    #[test]
+    fn the_mount_that_shows_the_whole_tree_is_taken() {
+        let line = |root: &str, path: &str, kind: &str| {
+            format!("31 23 0:27 {root} {path} rw shared:9 - {kind} none rw\n")
+        };
+        let own = line("/kubepods/pod1", "/sys/fs/cgroup", "cgroup2");
+        let (whole, old) = (line("/", "/host/cgroup", "cgroup2"), line("/", "/sys/fs/cgroup/cpu", "cgroup"));
+        assert_eq!(mount_of(&format!("{old}{own}{whole}")), Some("/host/cgroup".into()));
+        assert_eq!(mount_of(&format!("{old}{own}")), Some("/sys/fs/cgroup".into()));
+        assert_eq!(mount_of(&old), None);
+    }
 
     #[test]
     fn a_cgroup_contains_itself_and_what_lies_below_but_no_namesake() {

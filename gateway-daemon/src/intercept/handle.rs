@@ -17,14 +17,16 @@ use tokio::{
 
 use super::{
     accept::{Arrival, Gate, Unattributed},
-    capture::{Captured, Core, raise_descriptor_limit},
+    capture::{Captured, Core, Origin, Told, raise_descriptor_limit},
     cgroups::Tree,
     error::{Doing, InterceptError},
     existing::Existing,
     guard::UnixSockets,
     kernel::{Kernel, Succession, held},
+    labels::{self, Change},
     namespaces::{Traveller, identity, open_listeners},
     passages::{self, DatagramFlow, Passage},
+    pods::UnknownPods,
     queries::{Counter, Query},
     refusals::{self, KernelRefusal, RefusalReason},
     sys, upkeep, watch,
@@ -32,6 +34,7 @@ use super::{
 use crate::domain::{
     flow::Workload,
     ids::{CgroupId, NetnsCookie},
+    pod::Pods,
 };
 
 /// How many arrivals wait for their session; then connections wait in the listener's queue.
@@ -52,6 +55,10 @@ pub struct Settings {
     pub unix_sockets: UnixSockets,
     /// What becomes of connections that a cgroup had before it was captured.
     pub existing: Existing,
+    /// Cgroup below the mount that is looked at for labels and pods, with everything below; empty for all.
+    pub root: String,
+    /// Whether pods are captured, and what becomes of unknown ones.
+    pub pods: Option<UnknownPods>,
     /// Length of the queue of each listener, as for listen(2).
     pub listen_backlog: u32,
 }
@@ -79,6 +86,8 @@ pub struct Streams {
     /// Flows of datagrams that the kernel side let pass. When nobody takes them, the kernel's own buffer fills and it
     /// refuses what it cannot report.
     pub datagrams: mpsc::Receiver<DatagramFlow>,
+    /// What was captured or let go without a command. Kept until read.
+    pub changes: mpsc::UnboundedReceiver<Change>,
 }
 
 /// Capture, running. Clones are the same one; when the last is dropped, the listeners close, and captured
@@ -123,6 +132,7 @@ impl Intercept {
         let (refusals_in, refusals) = mpsc::channel(NOTICES);
         let (queries_in, queries) = mpsc::channel(QUERIES);
         let (datagrams_in, datagrams) = mpsc::channel(NOTICES);
+        let (news, changes) = mpsc::unbounded_channel();
         let kernel = Arc::new(kernel);
         let next_flow = Arc::new(AtomicU64::new(1));
         let counter = Arc::new(Counter {
@@ -146,7 +156,7 @@ impl Intercept {
             counter,
             traveller,
             opened.cookie,
-            refusals_in.clone(),
+            Told { notices: refusals_in.clone(), news },
         )?);
         core.put_into_service(opened, home, None)?;
         core.kernel.beat()?;
@@ -163,10 +173,13 @@ impl Intercept {
         running.take_up_duties()?;
         {
             let _changes = running.core.changes.lock().await;
+            running.core.exempt_own_pod()?;
             running.core.take_over().await?;
         }
         running.core.clear_leftovers().await?;
-        Ok((Self { running }, Streams { arrivals, unattributed, refusals, queries, datagrams }))
+        running.core.survey().await;
+        let streams = Streams { arrivals, unattributed, refusals, queries, datagrams, changes };
+        Ok((Self { running }, streams))
     }
 
     /// Lets go of the pins for a successor, which takes everything over while this daemon still accepts. Nothing is
@@ -217,8 +230,13 @@ impl Intercept {
         let _changes = core.changes.lock().await;
         let cgroup = core.tree.resolve(path)?;
         let id = cgroup.id;
+        let before = core.captured().get(&id).cloned();
+        if let Some(pod) = before.as_ref().filter(|before| before.origin == Origin::Pod) {
+            // Its label is its pod's, and it is captured for longer than a command could say.
+            return Ok(pod.workload());
+        }
         let found = cgroup.label();
-        let origin = core.origin(&cgroup);
+        let origin = core.origin_by_place(&cgroup).unwrap_or(Origin::Command);
         if let Err(error) = core.take_in(cgroup, label.or(found.as_deref()), origin).await {
             // A cgroup that was captured before stays so.
             if core.captured().get(&id).is_none()
@@ -228,7 +246,11 @@ impl Intercept {
             }
             return Err(error);
         }
-        self.workload(id).ok_or(InterceptError::NotCaptured(id))
+        let workload = self.workload(id).ok_or(InterceptError::NotCaptured(id))?;
+        if let Some(before) = before.filter(|before| before.label != workload.label) {
+            core.announce(Change::Relabelled { workload: workload.clone(), before: before.label });
+        }
+        Ok(workload)
     }
 
     /// Ends the capture of a cgroup. Connections that were captured go on until their session ends.
@@ -238,6 +260,9 @@ impl Intercept {
         let captured = core.captured().get(&cgroup).cloned().ok_or(InterceptError::NotCaptured(cgroup))?;
         core.let_go(cgroup)?;
         captured.cgroup.remove_label();
+        if captured.origin == Origin::Pod {
+            core.pass_released_pod(&captured.cgroup)?;
+        }
         Ok(())
     }
 
@@ -262,6 +287,12 @@ impl Intercept {
     /// process is the one it means, by a pidfd.
     pub fn workload_of_pid(&self, pid: u32) -> io::Result<Option<Workload>> {
         self.running.core.workload_of_pid(pid)
+    }
+
+    /// Takes in what is known of this node's pods now. From the first call on, an unknown pod is held, where the
+    /// settings say so.
+    pub async fn know_pods(&self, pods: &Pods) -> Result<(), InterceptError> {
+        self.running.core.know_pods(pods).await
     }
 
     /// Everything that is captured.
@@ -348,9 +379,10 @@ impl Running {
         let tell = teller(core(), self.refusals.clone());
         let duties = [
             tokio::spawn(upkeep::sweep_flows(core())),
-            tokio::spawn(upkeep::forget_vanished(core())),
+            tokio::spawn(upkeep::reap(core())),
             tokio::spawn(upkeep::drop_namespaces(core())),
             tokio::spawn(watch::follow(core())),
+            tokio::spawn(labels::follow(core())),
             tokio::spawn(passages::report_all(datagrams, self.datagrams.clone())),
             tokio::spawn(refusals::read_all(refusals, control_sockets, tell)),
         ];

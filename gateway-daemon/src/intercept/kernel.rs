@@ -29,7 +29,7 @@ use gateway_common::{
     flow::{FlowKey, FlowRecord, SocketState},
     guard::{Offsets, PATH_BYTES},
     maps,
-    state::{DaemonState, Listener, ListenerKey},
+    state::{DaemonState, Listener, ListenerKey, Standing},
 };
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -251,12 +251,12 @@ impl Kernel {
         self.forget_ways(|record| record.netns == netns.0);
     }
 
-    /// Makes a cgroup count as captured, or no longer.
-    pub fn mark_captured(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
-        held(&self.captured).insert(cgroup.0, 1, 0).map_err(map_error(maps::CAPTURED))
+    /// Gives a cgroup its standing.
+    pub fn mark(&self, cgroup: CgroupId, standing: Standing) -> Result<(), InterceptError> {
+        held(&self.captured).insert(cgroup.0, standing as u32, 0).map_err(map_error(maps::CAPTURED))
     }
 
-    /// Makes a cgroup no longer count as captured.
+    /// Takes the standing of a cgroup away.
     pub fn unmark_captured(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
         self.forget_ways(|record| record.captured_cgroup == cgroup.0);
         self.close_passages(|passage| {
@@ -265,9 +265,45 @@ impl Kernel {
         absent_is_fine(held(&self.captured).remove(&cgroup.0)).map_err(map_error(maps::CAPTURED))
     }
 
-    /// The cgroups that count as captured.
-    pub fn marked_captured(&self) -> Vec<CgroupId> {
-        held(&self.captured).keys().filter_map(Result::ok).map(CgroupId).collect()
+    /// The standing of a cgroup.
+    pub fn standing(&self, cgroup: CgroupId) -> Option<Standing> {
+        Standing::from_number(held(&self.captured).get(&cgroup.0, 0).ok()?)
+    }
+
+    /// The cgroups that have a standing. `None` for one that this version does not know.
+    pub fn marks(&self) -> Vec<(CgroupId, Option<Standing>)> {
+        let captured = held(&self.captured);
+        captured
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(cgroup, number)| (CgroupId(cgroup), Standing::from_number(number)))
+            .collect()
+    }
+
+    /// Copies marks of one standing from the maps of other layouts, which are another version's.
+    pub fn adopt_marks(
+        &self,
+        standing: Standing,
+        wanted: impl Fn(CgroupId) -> bool,
+    ) -> Result<(), InterceptError> {
+        let ours = format!("v{LAYOUT_VERSION}");
+        let entries = fs::read_dir(&self.pins).doing(|| format!("read {}", self.pins.display()))?;
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name();
+            let is_layout = name.to_str().is_some_and(|name| name.starts_with('v') && name != ours);
+            let path = entry.path().join(maps::CAPTURED);
+            if !is_layout || !path.exists() {
+                continue;
+            }
+            let map = MapData::from_pin(&path).map_err(map_error(maps::CAPTURED))?;
+            let Ok(map) = HashMap::<_, u64, u32>::try_from(aya::maps::Map::HashMap(map)) else { continue };
+            for (cgroup, number) in map.iter().filter_map(Result::ok) {
+                if Standing::from_number(number) == Some(standing) && wanted(CgroupId(cgroup)) {
+                    self.mark(CgroupId(cgroup), standing)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes the record of a client's end, which is then gone.

@@ -1,6 +1,6 @@
 //! The pinned links of each captured cgroup: `<pins>/links/<cgroup id>/<program>`, and beside them, as a
-//! symbolic link that points nowhere, the label. bpffs holds no regular files. Those of the whole node are in
-//! `<pins>/node/`.
+//! symbolic links that point nowhere, the label and what captured the cgroup. bpffs holds no regular files. Those of
+//! cgroups whose unknown pods are held are in `<pins>/held/`, those of the whole node in `<pins>/node/`.
 
 use std::{
     fs::{self, File},
@@ -10,8 +10,10 @@ use std::{
 };
 
 use aya::programs::{CgroupAttachMode, Program, ProgramError, links::FdLink};
+use gateway_common::state::Standing;
 
 use super::{
+    capture::Origin,
     cgroups::Cgroup,
     error::{Doing, InterceptError},
     kernel::{Kernel, NODE_PROGRAMS, PROGRAMS, held},
@@ -21,12 +23,15 @@ use crate::domain::ids::CgroupId;
 
 const LABEL: &str = "label";
 const NODE: &str = "node";
+const HELD: &str = "held";
+const ORIGIN: &str = "origin";
 
 /// A cgroup that pins exist for.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub cgroup: CgroupId,
     pub label: Option<String>,
+    pub origin: Origin,
 }
 
 /// What became of the pins of a cgroup that is gone.
@@ -41,14 +46,39 @@ pub(super) enum Reaped {
 impl Kernel {
     /// Arms a cgroup: its links run this daemon's programs when this returns. Links that are there already are
     /// switched over in one step; a cgroup that was captured is captured at every moment of it.
-    pub fn arm(&self, cgroup: &Cgroup, label: Option<&str>) -> Result<(), InterceptError> {
+    pub fn arm(&self, cgroup: &Cgroup, label: Option<&str>, origin: Origin) -> Result<(), InterceptError> {
         let pins = self.pins_of(cgroup.id);
         fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
-        if let Some(label) = label {
-            remember_label(&pins, label).doing(|| format!("remember the label of {}", cgroup.path))?;
-        }
+        self.remember_label(cgroup.id, label)?;
+        remember(&pins, ORIGIN, Some(origin.name()))
+            .doing(|| format!("remember what captured {}", cgroup.path))?;
+        self.mark(cgroup.id, Standing::Captured)?;
+        self.link_all(cgroup, &pins)
+    }
+
+    /// Refuses everything below a cgroup that has no standing of its own, from when this returns.
+    pub fn hold(&self, cgroup: &Cgroup) -> Result<(), InterceptError> {
+        let pins = self.pins.join(HELD).join(cgroup.id.to_string());
+        fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
+        self.mark(cgroup.id, Standing::Held)?;
+        self.link_all(cgroup, &pins)
+    }
+
+    /// Holds nothing below that cgroup any more, which need not exist.
+    pub fn hold_no_more(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        let pins = self.pins.join(HELD).join(cgroup.to_string());
+        unlink_all(&pins, cgroup)?;
+        self.unmark_captured(cgroup)
+    }
+
+    /// The cgroups whose unknown pods are held.
+    pub fn holding(&self) -> Vec<CgroupId> {
+        let entries = fs::read_dir(self.pins.join(HELD)).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(CgroupId)).collect()
+    }
+
+    fn link_all(&self, cgroup: &Cgroup, pins: &Path) -> Result<(), InterceptError> {
         let directory = File::open(&cgroup.dir).doing(|| format!("open {}", cgroup.dir.display()))?;
-        self.mark_captured(cgroup.id)?;
         let mut programs = held(&self.programs);
         for name in PROGRAMS {
             let program = programs.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
@@ -61,7 +91,7 @@ impl Kernel {
                 unix.link(name, &directory, &pins.join(name)).doing(|| format!("attach {name}"))?;
             }
         }
-        remove_foreign_links(&pins, if self.unix.is_some() { UnixLinks::Ours } else { UnixLinks::Foreign })
+        remove_foreign_links(pins, if self.unix.is_some() { UnixLinks::Ours } else { UnixLinks::Foreign })
             .doing(|| format!("detach programs of another version from {}", cgroup.path))
     }
 
@@ -83,15 +113,7 @@ impl Kernel {
 
     /// Takes the links off a cgroup, which need not exist any more.
     pub fn disarm(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
-        let pins = self.pins_of(cgroup);
-        for name in PROGRAMS.iter().rev() {
-            unlink(&pins.join(name)).doing(|| format!("detach {name} from cgroup {cgroup}"))?;
-        }
-        absent_is_fine(remove_foreign_links(&pins, UnixLinks::Foreign))
-            .doing(|| format!("detach programs of another version from cgroup {cgroup}"))?;
-        absent_is_fine(fs::remove_file(pins.join(LABEL)))
-            .doing(|| format!("forget the label of cgroup {cgroup}"))?;
-        absent_is_fine(fs::remove_dir(&pins)).doing(|| format!("remove {}", pins.display()))?;
+        unlink_all(&self.pins_of(cgroup), cgroup)?;
         self.unmark_captured(cgroup)
     }
 
@@ -133,11 +155,18 @@ impl Kernel {
         for entry in entries {
             let entry = entry.doing(|| format!("read {}", links.display()))?;
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let label = fs::read_link(entry.path().join(LABEL)).ok();
-            let label = label.and_then(|label| label.into_os_string().into_string().ok());
-            pinned.push(Pinned { cgroup: CgroupId(id), label });
+            let note =
+                |name| fs::read_link(entry.path().join(name)).ok()?.into_os_string().into_string().ok();
+            let origin = note(ORIGIN).map_or(Origin::Command, |name| Origin::from_name(&name));
+            pinned.push(Pinned { cgroup: CgroupId(id), label: note(LABEL), origin });
         }
         Ok(pinned)
+    }
+
+    /// Changes the label that the pins remember, which need to be there.
+    pub fn remember_label(&self, cgroup: CgroupId, label: Option<&str>) -> Result<(), InterceptError> {
+        remember(&self.pins_of(cgroup), LABEL, label)
+            .doing(|| format!("remember the label of cgroup {cgroup}"))
     }
 
     fn pins_of(&self, cgroup: CgroupId) -> PathBuf {
@@ -145,10 +174,24 @@ impl Kernel {
     }
 }
 
-fn remember_label(pins: &Path, label: &str) -> io::Result<()> {
-    let path = pins.join(LABEL);
+/// Takes the links of a cgroup off it and removes their pins with everything beside them.
+fn unlink_all(pins: &Path, cgroup: CgroupId) -> Result<(), InterceptError> {
+    for name in PROGRAMS.iter().rev() {
+        unlink(&pins.join(name)).doing(|| format!("detach {name} from cgroup {cgroup}"))?;
+    }
+    absent_is_fine(remove_foreign_links(pins, UnixLinks::Foreign))
+        .doing(|| format!("detach programs of another version from cgroup {cgroup}"))?;
+    for note in [LABEL, ORIGIN] {
+        remember(pins, note, None).doing(|| format!("forget the {note} of cgroup {cgroup}"))?;
+    }
+    absent_is_fine(fs::remove_dir(pins)).doing(|| format!("remove {}", pins.display()))
+}
+
+/// Writes a note beside the links, or removes it.
+fn remember(pins: &Path, name: &str, text: Option<&str>) -> io::Result<()> {
+    let path = pins.join(name);
     absent_is_fine(fs::remove_file(&path))?;
-    symlink(label, path)
+    text.map_or(Ok(()), |text| symlink(text, path))
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -189,7 +232,9 @@ fn remove_foreign_links(pins: &Path, unix_hooks: UnixLinks) -> io::Result<()> {
         let ours = name.to_str().is_some_and(|name| {
             let unix =
                 unix_hooks == UnixLinks::Ours && unix::PROGRAMS.iter().any(|(known, _)| *known == name);
-            unix || name == LABEL || PROGRAMS.contains(&name) || NODE_PROGRAMS.contains(&name)
+            unix || [LABEL, ORIGIN].contains(&name)
+                || PROGRAMS.contains(&name)
+                || NODE_PROGRAMS.contains(&name)
         });
         if !ours {
             unlink(&pins.join(name))?;

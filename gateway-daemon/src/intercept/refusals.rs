@@ -47,6 +47,8 @@ pub enum RefusalReason {
     ExistingEnded,
     /// A connection from before capture, which goes on.
     ExistingLeft,
+    /// Nothing is known of the caller's pod yet.
+    PodUnknown,
     /// A reason that this daemon does not know: the programs are a newer daemon's.
     Unknown(u32),
 }
@@ -67,6 +69,7 @@ impl From<u32> for RefusalReason {
             Some(Reason::Unreported) => Self::Unreported,
             Some(Reason::ControlSocket) => Self::ControlSocket,
             Some(Reason::SocketReceived) => Self::SocketReceived,
+            Some(Reason::PodUnknown) => Self::PodUnknown,
             None => Self::Unknown(number),
         }
     }
@@ -90,6 +93,7 @@ impl fmt::Display for RefusalReason {
             Self::SocketReceived => "a connected socket was passed in from outside of every captured cgroup",
             Self::ExistingEnded => "a connection from before capture was ended",
             Self::ExistingLeft => "a connection from before capture goes on unseen",
+            Self::PodUnknown => "the pod is not known to the daemon yet",
             Self::Unknown(number) => return write!(f, "reason {number}"),
         })
     }

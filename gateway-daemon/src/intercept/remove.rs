@@ -31,6 +31,14 @@ pub fn remove_all(pins: &Path) -> Result<Vec<String>, InterceptError> {
         }
         remove_dir(&pins.join(part))?;
     }
+    for dir in entries(&pins.join("held"))? {
+        for program in entries(&dir)? {
+            take_off(&program)?;
+            removed.push(format!("{} of all pods (cgroup {})", name(&program), name(&dir)));
+        }
+        remove_dir(&dir)?;
+    }
+    remove_dir(&pins.join("held"))?;
     for dir in entries(&pins.join("links"))? {
         let id = name(&dir).parse().ok().map(CgroupId);
         let cgroup = id.and_then(|id| index.get(&id)).and_then(|path| tree.resolve(path).ok());

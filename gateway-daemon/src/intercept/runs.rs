@@ -66,16 +66,16 @@ impl Core {
     }
 
     /// Something happened to a captured cgroup: ends a run that everybody left, forgets a cgroup that is gone.
-    pub async fn look_after(&self, id: CgroupId) {
+    pub async fn look_after(self: &Arc<Self>, id: CgroupId) {
         let Some(Captured { cgroup, origin, .. }) = self.settled(id).await else { return };
-        if cgroup.is_populated() {
-            return;
+        if cgroup.is_there() && cgroup.is_populated() {
+            return self.serve_newcomers(id);
         }
         let path = cgroup.path.clone();
         let ended = match origin {
             Origin::Run => self.clear_out(cgroup).await,
-            Origin::Foreign if cgroup.dir.exists() => return,
-            Origin::Foreign => {
+            _ if cgroup.is_there() => return self.release_if_unlabelled(id).await,
+            _ => {
                 let _changes = self.changes.lock().await;
                 self.retire(id)
             }
@@ -111,7 +111,7 @@ impl Core {
         let Ok(entries) = fs::read_dir(&parent) else { return Ok(()) };
         for entry in entries.filter_map(Result::ok) {
             let Ok(cgroup) = self.tree.resolve(&entry.path()) else { continue };
-            if self.origin(&cgroup) != Origin::Run {
+            if self.origin_by_place(&cgroup).is_none() {
                 continue;
             }
             let known = self.captured().contains_key(&cgroup.id);
@@ -132,15 +132,15 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a cgroup is one that we made.
-    pub fn origin(&self, cgroup: &Cgroup) -> Origin {
+    /// `Run` for a cgroup that we made, which its place tells.
+    pub fn origin_by_place(&self, cgroup: &Cgroup) -> Option<Origin> {
         let ours = cgroup.dir.parent() == Some(&self.run_parent())
             && cgroup
                 .dir
                 .file_name()
                 .and_then(|name| name.to_str())
                 .is_some_and(|name| name.starts_with(PREFIX));
-        if ours { Origin::Run } else { Origin::Foreign }
+        ours.then_some(Origin::Run)
     }
 
     fn make_run(&self) -> Result<Cgroup, InterceptError> {

@@ -8,7 +8,7 @@ use super::{capture::Core, sys};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(5);
-const VANISHED: Duration = Duration::from_secs(2);
+const REAP: Duration = Duration::from_secs(2);
 const NAMESPACES: Duration = Duration::from_secs(30);
 /// A connection whose client closed may still lie in the listener's queue for so long.
 const GRACE_NS: u64 = 30_000_000_000;
@@ -43,17 +43,15 @@ pub(super) async fn sweep_flows(core: Arc<Core>) {
     }
 }
 
-/// Forgets captured cgroups that somebody removed, since the kernel tells nobody of that who watches the directory,
-/// and removes the pins of those whose sockets are gone too.
-pub(super) async fn forget_vanished(core: Arc<Core>) {
-    let mut ticks = interval(VANISHED);
+/// Removes the pins of cgroups that are gone, once their last sockets are gone too: of that the kernel tells nobody.
+pub(super) async fn reap(core: Arc<Core>) {
+    let mut ticks = interval(REAP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for cgroup in core.vanished() {
-            core.look_after(cgroup).await;
+        if core.has_retired() {
+            core.reap_retired();
         }
-        core.reap_retired();
     }
 }
 

@@ -61,6 +61,10 @@ impl Checker {
         let capture = self.capture(&raw.capture);
         let limits = self.limits(&raw.limits);
         let dns = self.dns(&raw.dns);
+        let kubernetes = match &raw.kubernetes {
+            None => None,
+            Some(kubernetes) => Some(self.kubernetes(&kubernetes.value)?),
+        };
         Some(checked::Config {
             file: file.to_owned(),
             modes: modes?,
@@ -72,6 +76,7 @@ impl Checker {
             capture: capture?,
             limits: limits?,
             dns: dns?,
+            kubernetes,
         })
     }
 
@@ -156,18 +161,11 @@ impl Checker {
         };
         let cgroup_parent = match &capture.cgroup_parent {
             None => Some("nodegate".to_owned()),
-            Some(parent) => {
-                let plain =
-                    Path::new(&parent.value).components().all(|part| matches!(part, Component::Normal(_)));
-                if plain && !parent.value.is_empty() {
-                    Some(parent.value.trim_end_matches('/').to_owned())
-                } else {
-                    let hint =
-                        "write it as it is below the cgroup2 mount, such as `nodegate` or `agents/nodegate`";
-                    self.note(parent, "not a relative path without `..`".to_owned(), Some(hint));
-                    None
-                }
-            }
+            Some(parent) => self.cgroup(parent),
+        };
+        let root = match &capture.root {
+            None => Some(String::new()),
+            Some(root) => self.cgroup(root),
         };
         let accept: Vec<_> = capture.accept.iter().map(|name| self.accepted(name)).collect();
         let existing = match &capture.existing {
@@ -187,6 +185,7 @@ impl Checker {
             existing: existing?,
             deny_unix: deny_unix.into_iter().collect::<Option<_>>()?,
             allow_unix: allow_unix.into_iter().collect::<Option<_>>()?,
+            root: root?,
             accept: accept.into_iter().collect::<Option<_>>()?,
         })
     }
@@ -201,6 +200,44 @@ impl Checker {
         let hint = "write a whole path, or its beginning and `*`; `@` begins an abstract name";
         self.note(at, "not the name of a Unix socket".to_owned(), Some(hint));
         None
+    }
+
+    /// A cgroup below the mount.
+    fn cgroup(&mut self, at: &At<String>) -> Option<String> {
+        let plain = Path::new(&at.value).components().all(|part| matches!(part, Component::Normal(_)));
+        if plain && !at.value.is_empty() {
+            return Some(at.value.trim_end_matches('/').to_owned());
+        }
+        let hint = "write it as it is below the cgroup2 mount, such as `nodegate` or `agents/nodegate`";
+        self.note(at, "not a relative path without `..`".to_owned(), Some(hint));
+        None
+    }
+
+    fn kubernetes(&mut self, kubernetes: &raw::Kubernetes) -> Option<checked::Kubernetes> {
+        let node = match &kubernetes.node.value {
+            raw::Node::Name(name) => name.clone(),
+            raw::Node::Environment(variable) => std::env::var(variable).unwrap_or_default(),
+        };
+        // An object's name: RFC 1123 subdomain.
+        let plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+        if node.is_empty() || node.len() > 253 || !node.bytes().all(plain) {
+            let hint = "it is `spec.nodeName` of this node's pods; in a pod, the downward API gives it";
+            self.note(&kubernetes.node, format!("`{}` is no node's name", node.escape_debug()), Some(hint));
+            return None;
+        }
+        let kubeconfig = match &kubernetes.kubeconfig {
+            None => None,
+            Some(file) => Some(self.existing(file, Kind::File)?),
+        };
+        let unknown_pods = match &kubernetes.unknown_pods {
+            None => checked::UnknownPods::Hold,
+            Some(word) => match self.word(word, "unknown_pods", &["hold", "pass"], &[])? {
+                "pass" => checked::UnknownPods::Pass,
+                _ => checked::UnknownPods::Hold,
+            },
+        };
+        Some(checked::Kubernetes { node, kubeconfig, unknown_pods })
     }
 
     /// A promise that need not be kept, by its name.

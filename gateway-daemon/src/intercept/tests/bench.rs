@@ -44,7 +44,9 @@ impl Ground {
         Self {
             settings: Settings {
                 pins,
+                root: name.clone(),
                 run_parent: name,
+                pods: None,
                 unix_sockets,
                 existing: Existing::End,
                 listen_backlog: 4096,
