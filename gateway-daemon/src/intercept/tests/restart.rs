@@ -121,3 +121,27 @@ async fn a_namespace_is_let_go_with_the_last_run_in_it() {
     let error = capture.intercept.connect_upstream(cookie, parsed("127.0.0.1:1")).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn maps_of_another_layout_are_replaced_while_the_cgroup_stays_captured() {
+    let ground = Ground::new();
+    let capture = ground.start().await;
+    let (mut agent, workload) = capture.run(None, "ci").await;
+    drop(capture);
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let wanted = server.local_addr().unwrap();
+    let pins = &ground.settings().pins;
+    let (ours, older) = (pins.join(format!("v{}", gateway_common::LAYOUT_VERSION)), pins.join("v0"));
+    std::fs::rename(&ours, &older).unwrap();
+    // The old programs over the old maps: nobody accepts.
+    let refused = format!("error {}", Errno::ECONNREFUSED as i32);
+    eventually("connections are not refused", || agent.ask(&format!("tcp {wanted}")) == refused).await;
+
+    let mut capture = ground.start().await;
+    assert!(ours.exists() && !older.exists());
+    assert_eq!(agent.connect(&format!("tcp {wanted}")).1, wanted);
+    assert_eq!(capture.arrival().await.flow.captured_cgroup, workload.cgroup);
+    assert!(server.accept().is_err(), "nothing went direct");
+    capture.no_records().await;
+}
