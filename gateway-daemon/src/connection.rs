@@ -2,6 +2,7 @@
 //!
 //! Every way out of here but a session is a refusal, and is recorded before the client is told.
 
+pub mod datagrams;
 mod observed;
 pub mod targets;
 
@@ -37,6 +38,7 @@ use crate::{
         tcp::{Tcp, TcpTarget, reset},
     },
 };
+use datagrams::Opened;
 use targets::{Target, Targets};
 
 /// DNS over TCP; whoever speaks it on another port speaks nothing that is known here.
@@ -60,6 +62,8 @@ pub struct Gateway {
     pub tcp: Tcp,
     /// Answers DNS queries.
     pub dns: Arc<Dns>,
+    /// What is open to datagrams.
+    pub opened: Opened,
     /// What has happened so far.
     pub counters: Counters,
 }

@@ -31,7 +31,7 @@ use crate::{
     admin::{AdminSocket, SocketError, serve},
     audit::{self, AuditError, AuditLog},
     config::checked::{self, Config},
-    connection::{Counters, Gateway, targets::Targets},
+    connection::{Counters, Gateway, datagrams::Opened, targets::Targets},
     credential::Provider,
     domain::{
         event::{AuditEvent, EventKind, Outcome},
@@ -39,7 +39,7 @@ use crate::{
     },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
     intercept::{
-        self, Arrival, Change, Intercept, InterceptError, KernelRefusal, Query, RefusalReason, Streams,
+        self, Arrival, Change, DatagramFlow, Intercept, InterceptError, KernelRefusal, Query, RefusalReason, Streams,
         Succession, Successor, Unattributed, probe,
     },
     kubernetes,
@@ -153,11 +153,23 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
     let (gateway, streams, audit) = build(&config, succession).await?;
     let mut admin = Admin::start(&config, &gateway)?;
 
+    let opener = Arc::downgrade(&gateway);
+    let open = move |cgroup| {
+        if let Some(gateway) = opener.upgrade()
+            && let Some(workload) = gateway.intercept.workload(cgroup)
+        {
+            gateway.open_datagrams(&workload);
+        }
+    };
+    if gateway.dns.on_learned.set(Box::new(open)).is_err() {
+        warn!("somebody else already waits for names");
+    }
     resolve_names(&gateway).await;
     tokio::spawn(keep_resolving(Arc::clone(&gateway)));
     tokio::spawn(serve_arrivals(Arc::clone(&gateway), streams.arrivals, config.limits.sessions));
     tokio::spawn(note_unattributed(Arc::clone(&gateway), streams.unattributed));
     tokio::spawn(note_refusals(Arc::clone(&gateway), streams.refusals));
+    tokio::spawn(note_datagrams(Arc::clone(&gateway), streams.datagrams));
     tokio::spawn(serve_queries(Arc::clone(&gateway), streams.queries));
     tokio::spawn(note_changes(Arc::clone(&gateway), streams.changes));
     if let Some(kubernetes) = &config.kubernetes {
@@ -344,6 +356,7 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
             catalogues: Catalogues::default(),
             limits,
         },
+        opened: Opened::default(),
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))
@@ -495,6 +508,14 @@ async fn note_refusals(gateway: Arc<Gateway>, mut refusals: mpsc::Receiver<Kerne
             None => format!("{} (family {}, protocol {})", refusal.reason, refusal.family, refusal.protocol),
         };
         remember(&gateway, event);
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.reconsider_datagram(refusal).await });
+    }
+}
+
+async fn note_datagrams(gateway: Arc<Gateway>, mut flows: mpsc::Receiver<DatagramFlow>) {
+    while let Some(flow) = flows.recv().await {
+        gateway.record_datagram(flow).await;
     }
 }
 
@@ -572,6 +593,7 @@ async fn resolve_names(gateway: &Gateway) {
     if !addresses.is_empty() {
         gateway.targets.rcu(|targets| targets.with_resolved(&addresses));
     }
+    gateway.open_all_datagrams();
 }
 
 /// Seconds since 1970.

@@ -17,11 +17,11 @@ use gateway_common::{
 use crate::{
     ALLOW,
     attribution::caller,
-    connect::fill,
+    connect::{fill, is_accepting},
     context::{
         Destination, IPPROTO_UDP, SOCK_DGRAM, destination_v4, destination_v6, kind, set_v4, set_v6, source_v6,
     },
-    maps::{DAEMON, DATAGRAMS, PASSAGES, REPORTED},
+    maps::{DAEMON, DATAGRAMS, LISTENERS, PASSAGES, REPORTED},
     names,
     node::let_pass,
     refuse::{Attempt, ECONNREFUSED, EPERM, refuse, refuse_silently, refused_already},
@@ -122,13 +122,22 @@ pub fn judge(
     if !is_open(&attempt, now) {
         return Err(refuse(ctx, &attempt, Reason::Datagram, EPERM));
     }
+    // Nobody hears the report of a daemon that is gone.
+    // SAFETY: the value is read at once; the map is on demand, so that its memory is not reused meanwhile.
+    let listener = unsafe { LISTENERS.get(attempt.netns) }.copied().unwrap_or_default();
+    if listener.port_v4 == 0 {
+        return Err(refuse(ctx, &attempt, Reason::NoListener, ECONNREFUSED));
+    }
+    if !is_accepting(attempt.netns, Address::LOOPBACK_V4, listener.port_v4) {
+        return Err(refuse(ctx, &attempt, Reason::DaemonSilent, ECONNREFUSED));
+    }
     if !report(ctx, &attempt, call, now) {
         return Err(refuse(ctx, &attempt, Reason::Unreported, EPERM));
     }
     Err(let_pass(ctx))
 }
 
-/// Whether policy lets this cgroup send there.
+/// Whether policy lets this cgroup send there, as the daemon last said.
 #[inline(always)]
 fn is_open(attempt: &Attempt, now: u64) -> bool {
     let passage = Passage::new(attempt.caller.captured, attempt.address, attempt.port);

@@ -6,12 +6,20 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
-use super::{leftovers, netns::Netns, programs};
+use super::{
+    daemon::{Daemon, Settings, Target},
+    issuer::Issuer,
+    leftovers,
+    netns::Netns,
+    programs,
+};
 
 /// A server that knows some names below `test`, and says of all others there that they do not exist.
 #[derive(Debug)]
@@ -145,6 +153,75 @@ pub fn ask(servers: &[SocketAddr], name: &str) {
     socket.send(&query(99, name, 1)).expect("to send");
     let count = socket.recv(&mut buffer).expect("an answer");
     say(&socket.peer_addr().expect("its peer"), &buffer[..count]);
+}
+
+/// Asks one server again and again, `threads` at once, each from a socket of its own, and prints how often it was
+/// answered in a second and the median wait.
+pub fn questions(seconds: u64, threads: usize, server: SocketAddr, name: &str) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let asker = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(8))).expect("a timeout");
+        socket.connect(server).expect("to connect");
+        let (question, mut buffer, mut waits) = (query(7, name, 1), [0; 1500], Vec::new());
+        while Instant::now() < end {
+            let started = Instant::now();
+            socket.send(&question).expect("to send");
+            socket.recv(&mut buffer).expect("an answer");
+            assert_eq!(buffer[3] & 15, 0, "a question was refused");
+            waits.push(started.elapsed());
+        }
+        waits
+    };
+    let mut waits: Vec<Duration> = thread::scope(|scope| {
+        let askers: Vec<_> = (0..threads).map(|_| scope.spawn(asker)).collect();
+        askers.into_iter().flat_map(|asker| asker.join().expect("answers")).collect()
+    });
+    waits.sort_unstable();
+    let per_second = waits.len() as u64 / seconds;
+    println!("{}", json!({ "per_second": per_second, "median_us": waits[waits.len() / 2].as_micros() }));
+}
+
+/// Measures questions to a real server, direct and captured in turns, and prints both and their ratio.
+pub fn compare(seconds: u32, rounds: usize) {
+    let server = Dnsmasq::start(&["--address=/web.shop.test/10.0.0.7", "--dns-forward-max=1000"]);
+    let issuer = Issuer::start();
+    let mut settings =
+        Settings::new(vec![Target::shop("shop", "127.0.0.1:5432".parse().expect("an address"))]);
+    "@id(\"all-names\") permit (principal, action == Action::\"dns:resolve\", resource);"
+        .clone_into(&mut settings.policy);
+    "dns: { queries_per_second: 1000000 }\n".clone_into(&mut settings.more);
+    let daemon = Daemon::start(&settings, &issuer);
+    println!("\nDNS over UDP, dnsmasq; each captured question is judged and on disk before it is asked");
+    println!("{:<22} {:>9} {:>9} {:>9}  {:>16}", "", "direct/s", "captured", "/direct", "added latency µs");
+    for threads in [1, 16] {
+        let ask = |mut command: Command| {
+            command.args(["questions", &seconds.to_string(), &threads.to_string()]);
+            command.args([SocketAddr::new(server.address(), 53).to_string(), "web.shop.test".to_owned()]);
+            let told = programs::said(&mut command, "", Duration::from_secs(u64::from(seconds) + 30));
+            let told: Value = serde_json::from_str(told.ok()).expect("an account");
+            ["per_second", "median_us"].map(|key| told[key].as_f64().expect("a number"))
+        };
+        let mut runs: [Vec<[f64; 2]>; 2] = Default::default();
+        for _ in 0..rounds {
+            runs[0].push(ask(Command::new(programs::agent())));
+            let mut captured = daemon.run(Some(&issuer.token("bench")));
+            captured.arg(programs::agent());
+            runs[1].push(ask(captured));
+        }
+        let [direct, captured] = runs.map(|mut of_way| {
+            of_way.sort_unstable_by(|one, other| one[0].total_cmp(&other[0]));
+            of_way[of_way.len() / 2]
+        });
+        println!(
+            "{:<22} {:>9.0} {:>9.0} {:>9.2}  {:>16.0}",
+            format!("{threads} at once"),
+            direct[0],
+            captured[0],
+            captured[0] / direct[0],
+            captured[1] - direct[1]
+        );
+    }
 }
 
 fn say(from: &SocketAddr, message: &[u8]) {

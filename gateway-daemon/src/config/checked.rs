@@ -120,6 +120,8 @@ pub enum Protocol {
     Postgres(Postgres),
     /// Bytes that nobody looks into: policy says who may connect, and no more.
     Tcp(Way),
+    /// Datagrams that nobody looks into: policy says who may `connect`, and no more.
+    Udp,
 }
 
 impl Protocol {
@@ -128,6 +130,7 @@ impl Protocol {
         match self {
             Self::Postgres(_) => "postgres",
             Self::Tcp(_) => "tcp",
+            Self::Udp => "udp",
         }
     }
 }

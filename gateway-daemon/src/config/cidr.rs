@@ -32,6 +32,16 @@ impl Cidr {
         Self { network, prefix: width(network) }
     }
 
+    /// Its first address.
+    pub const fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many bits of an address count: up to 32 of IPv4, up to 128 of IPv6.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether `address` lies in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -34,9 +34,11 @@ impl Target {
         }
     }
 
-    fn new(target: &checked::Target) -> Result<Self, TlsError> {
+    /// `None` for one that takes datagrams.
+    fn new(target: &checked::Target) -> Result<Option<Self>, TlsError> {
         let facts = target.facts.clone();
-        Ok(match &target.protocol {
+        Ok(Some(match &target.protocol {
+            checked::Protocol::Udp => return Ok(None),
             checked::Protocol::Tcp(way) => Self::Tcp(Arc::new(TcpTarget { facts, way: *way })),
             checked::Protocol::Postgres(postgres) => Self::Postgres(Arc::new(PostgresTarget {
                 facts,
@@ -46,7 +48,7 @@ impl Target {
                 password: postgres.credential.password.clone(),
                 kept_keys: KeptKeys::default(),
             })),
-        })
+        }))
     }
 }
 
@@ -54,6 +56,16 @@ impl Target {
 #[derive(Debug, Default)]
 pub struct Targets {
     entries: Vec<Entry>,
+    datagrams: Vec<DatagramTarget>,
+}
+
+/// A target for datagrams.
+#[derive(Debug, Clone)]
+pub struct DatagramTarget {
+    /// As the configuration has it.
+    pub config: checked::Target,
+    /// The addresses that its names were last resolved to by the daemon.
+    pub resolved: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,46 +81,75 @@ impl Targets {
     /// # Errors
     /// A CA file that cannot be used, or a server name that is none.
     pub fn new(config: &[checked::Target]) -> Result<Self, TlsError> {
-        let mut entries = Vec::with_capacity(config.len());
-        for target in config {
-            entries.push(Entry {
-                config: target.clone(),
-                target: Target::new(target)?,
-                resolved: Vec::new(),
-            });
+        let mut targets = Self::default();
+        for config in config {
+            let (config, resolved) = (config.clone(), Vec::new());
+            match Target::new(&config)? {
+                Some(target) => targets.entries.push(Entry { config, target, resolved }),
+                None => targets.datagrams.push(DatagramTarget { config, resolved }),
+            }
         }
-        Ok(Self { entries })
+        Ok(targets)
     }
 
     /// The same targets with names resolved anew. A name that is absent keeps its addresses.
     #[must_use]
     pub fn with_resolved(&self, addresses: &HashMap<String, Vec<IpAddr>>) -> Self {
-        let mut entries = self.entries.clone();
-        for entry in &mut entries {
-            if entry.config.host_names().all(|name| addresses.contains_key(name)) {
-                entry.resolved = entry
-                    .config
-                    .host_names()
-                    .filter_map(|name| addresses.get(name))
-                    .flatten()
-                    .copied()
-                    .collect();
+        let resolve = |config: &checked::Target, resolved: &mut Vec<IpAddr>| {
+            if config.host_names().all(|name| addresses.contains_key(name)) {
+                *resolved =
+                    config.host_names().filter_map(|name| addresses.get(name)).flatten().copied().collect();
             }
+        };
+        let (mut entries, mut datagrams) = (self.entries.clone(), self.datagrams.clone());
+        for entry in &mut entries {
+            resolve(&entry.config, &mut entry.resolved);
         }
-        Self { entries }
+        for target in &mut datagrams {
+            resolve(&target.config, &mut target.resolved);
+        }
+        Self { entries, datagrams }
+    }
+
+    fn configs(&self) -> impl Iterator<Item = &checked::Target> {
+        let datagrams = self.datagrams.iter().map(|target| &target.config);
+        self.entries.iter().map(|entry| &entry.config).chain(datagrams)
+    }
+
+    /// Those that take datagrams.
+    pub fn datagrams(&self) -> &[DatagramTarget] {
+        &self.datagrams
+    }
+
+    /// The target that datagrams to a destination belong to: that of the name which was asked for last, or the first.
+    pub fn find_datagrams<S: AsRef<str>>(
+        &self,
+        destination: OriginalDestination,
+        asked: &[S],
+    ) -> Option<&DatagramTarget> {
+        let at_port: Vec<&DatagramTarget> =
+            self.datagrams.iter().filter(|target| target.config.has_port(destination.port())).collect();
+        let has = |target: &DatagramTarget, name: &str| target.config.host_names().any(|host| host == name);
+        let named = asked.iter().find_map(|name| at_port.iter().find(|target| has(target, name.as_ref())));
+        let placed = || {
+            at_port.iter().find(|target| {
+                target.config.lists(destination) || target.resolved.contains(&destination.ip())
+            })
+        };
+        named.or_else(placed).copied()
     }
 
     /// All names that targets are known by.
     pub fn host_names(&self) -> Vec<String> {
-        self.entries.iter().flat_map(|entry| entry.config.host_names()).map(ToOwned::to_owned).collect()
+        self.configs().flat_map(checked::Target::host_names).map(ToOwned::to_owned).collect()
     }
 
     /// Names of targets, and whose they are.
     pub fn names(&self) -> TargetNames {
         let mut names = TargetNames::new();
-        for entry in &self.entries {
-            for name in entry.config.host_names() {
-                names.entry(name.to_owned()).or_default().push(entry.target.facts().clone());
+        for config in self.configs() {
+            for name in config.host_names() {
+                names.entry(name.to_owned()).or_default().push(config.facts.clone());
             }
         }
         names

@@ -127,6 +127,8 @@ impl Core {
             family: found.family.into(),
             protocol: found.protocol.into(),
             reason,
+            // No call was refused: nobody is asked who made it.
+            at_boot_ns: 0,
         };
         // For information only: whoever does not read must not make us remember.
         let _ = self.notices.try_send(refusal);

@@ -42,7 +42,7 @@ pub use guard::UnixSockets;
 pub use handle::{Intercept, LetGo, Settings, Streams, Successor};
 pub use kernel::Succession;
 pub use labels::Change;
-pub use passages::{DatagramFlow, Passage};
+pub use passages::{DatagramFlow, Passage, Reach};
 pub use pods::UnknownPods;
 pub use queries::{Query, Reply};
 pub use refusals::{KernelRefusal, RefusalReason};

@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::SystemTime};
 
 use aya::maps::{MapData, RingBuf, lpm_trie::Key};
 use gateway_common::{
+    address::Address,
     datagram::{Passage as Destination, Until},
     flow::FlowRecord,
     maps,
@@ -22,17 +23,29 @@ use crate::domain::{
     ids::{CgroupId, NetnsCookie},
 };
 
-/// One destination that is open.
+/// What is open, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passage {
-    /// The network's address, or a single one.
-    pub address: IpAddr,
-    /// How many of its bits count: up to 32 of an IPv4 address, up to 128 of an IPv6 one.
-    pub prefix: u8,
-    /// The port.
-    pub port: u16,
+    /// What.
+    pub to: Reach,
     /// Until when: the expiry of the identity that policy permitted.
     pub until: SystemTime,
+}
+
+/// How far datagrams get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Anywhere.
+    Everything,
+    /// One port of one network.
+    Network {
+        /// The network's address, or a single one.
+        address: IpAddr,
+        /// How many of its bits count: up to 32 of an IPv4 address, up to 128 of an IPv6 one.
+        prefix: u8,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// The first datagram of a socket to a destination, or its `connect()`. It was let pass.
@@ -52,9 +65,17 @@ pub struct DatagramFlow {
 
 impl Passage {
     fn key(&self, cgroup: CgroupId) -> Key<Destination> {
-        let mapped = if self.address.is_ipv4() { 96 } else { 0 };
-        let bits = Destination::FIXED_BITS + mapped + u32::from(self.prefix);
-        Key::new(bits.min(Destination::BITS), Destination::new(cgroup.0, address(self.address), self.port))
+        match self.to {
+            Reach::Everything => {
+                Key::new(Destination::CGROUP_BITS, Destination::new(cgroup.0, Address::default(), 0))
+            }
+            Reach::Network { address: network, prefix, port } => {
+                let mapped = if network.is_ipv4() { 96 } else { 0 };
+                let bits = Destination::FIXED_BITS + mapped + u32::from(prefix);
+                let destination = Destination::new(cgroup.0, address(network), port);
+                Key::new(bits.min(Destination::BITS), destination)
+            }
+        }
     }
 
     fn until(&self) -> Result<Until, InterceptError> {
@@ -68,7 +89,7 @@ impl Kernel {
     /// Opens these destinations to a captured cgroup and closes all others to it.
     pub fn set_passages(&self, cgroup: CgroupId, open: &[Passage]) -> Result<(), InterceptError> {
         let wanted: Vec<Key<Destination>> = open.iter().map(|passage| passage.key(cgroup)).collect();
-        let of_cgroup = Destination::new(cgroup.0, address(IpAddr::from([0, 0, 0, 0])), 0).captured_cgroup;
+        let of_cgroup = Destination::new(cgroup.0, Address::default(), 0).captured_cgroup;
         let mut map = held(&self.passages);
         let known: Vec<Key<Destination>> = map.keys().filter_map(Result::ok).collect();
         for key in known {

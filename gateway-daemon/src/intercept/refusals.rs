@@ -12,7 +12,11 @@ use super::{
     accept::{comm, socket_addr},
     sys,
 };
-use crate::domain::ids::{CgroupId, NetnsCookie};
+use crate::domain::{
+    address::{ClientAddr, OriginalDestination},
+    flow::Flow,
+    ids::{CgroupId, FlowId, NetnsCookie},
+};
 
 /// Why the kernel side refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,6 +130,28 @@ pub struct KernelRefusal {
     pub protocol: u16,
     /// Why.
     pub reason: RefusalReason,
+    /// Nanoseconds since boot (CLOCK_BOOTTIME).
+    pub at_boot_ns: u64,
+}
+
+impl KernelRefusal {
+    /// The refused attempt as a flow, to ask for the identity of whoever made it.
+    pub fn flow(&self) -> Flow {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Flow {
+            id: FlowId(0),
+            captured_cgroup: self.captured_cgroup.unwrap_or(self.cgroup),
+            cgroup: self.cgroup,
+            pid: self.pid,
+            tid: self.tid,
+            uid: self.uid,
+            comm: self.comm.clone(),
+            netns: self.netns,
+            connected_at_boot_ns: self.at_boot_ns,
+            original_destination: OriginalDestination::new(self.destination.unwrap_or(nowhere)),
+            client: ClientAddr(nowhere),
+        }
+    }
 }
 
 impl KernelRefusal {
@@ -151,6 +177,7 @@ impl KernelRefusal {
             protocol: refusal.protocol,
             control_socket,
             reason,
+            at_boot_ns: refusal.at,
         }
     }
 }

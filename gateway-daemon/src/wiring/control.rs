@@ -56,6 +56,7 @@ impl DaemonControl {
     }
 
     fn captured(&self, how: &str, workload: &Workload) {
+        self.gateway.open_datagrams(workload);
         let label = workload.label.as_deref().unwrap_or("no label");
         let reason = format!("{how} {} ({label})", workload.path);
         self.note(EventKind::Capture, Outcome::Noted, Some(workload.cgroup), reason);
@@ -112,6 +113,9 @@ impl Control for DaemonControl {
                 event.cgroup = Some(cgroup);
                 event.identity = Some(principal.id());
                 "token enrolled".clone_into(&mut event.reason);
+                if let Some(workload) = self.gateway.intercept.workload(cgroup) {
+                    self.gateway.open_datagrams(&workload);
+                }
                 remember(&self.gateway, event);
                 Ok(principal)
             }

@@ -90,6 +90,7 @@ impl Watched {
     async fn reload(&mut self) {
         match self.gateway.policies.reload() {
             Ok(reloaded) if reloaded.changed => {
+                self.gateway.open_all_datagrams();
                 info!(epoch = reloaded.epoch, policies = reloaded.policies, "policies reloaded");
                 for problem in reloaded.warnings {
                     warn!("policy: {problem}");
@@ -155,6 +156,7 @@ impl Watched {
         }
         self.gateway.dns.modes.store(Arc::new(new.modes.clone()));
         self.gateway.modes.store(Arc::new(new.modes.clone()));
+        self.gateway.open_all_datagrams();
         self.config.modes.clone_from(&new.modes);
         info!(mode = %new.modes.node, "modes reloaded");
         self.note(Outcome::Noted, format!("modes reloaded: the node's is {}", new.modes.node));

@@ -11,7 +11,8 @@
 use std::{
     env,
     io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     path::Path,
     process::ExitCode,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -31,6 +32,10 @@ fn main() -> ExitCode {
         ["storm", count, threads, every, targets @ ..] => {
             storm(number(count), number(threads), number(every), &addresses(targets));
         }
+        ["datagrams", target] => datagrams(addresses(&[target])[0]),
+        ["questions", seconds, threads, server, name] => {
+            dns::questions(number(seconds) as u64, number(threads), addresses(&[server])[0], name);
+        }
         ["ask", name, servers @ ..] => dns::ask(&addresses(servers), name),
         ["probe", marker, target, rate, patience_ms] => {
             probe(
@@ -44,7 +49,7 @@ fn main() -> ExitCode {
         _ => {
             eprintln!(
                 "usage: agent serve SOCKET | probe MARKER ADDRESS RATE PATIENCE_MS | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS | \
-                 ask NAME ADDRESS…"
+                 questions SECONDS THREADS ADDRESS NAME | ask NAME ADDRESS… | datagrams ADDRESS"
             );
             return ExitCode::from(2);
         }
@@ -166,6 +171,26 @@ fn probe_once(marker: &[u8], target: SocketAddr, patience: Duration) -> std::io:
     stream.set_read_timeout(Some(patience))?;
     let mut back = vec![0; marker.len()];
     Ok(stream.write_all(marker).and_then(|()| stream.read_exact(&mut back)).is_ok() && back == marker)
+}
+
+/// Sends a datagram in each of three ways, and prints what came of it.
+fn datagrams(target: SocketAddr) {
+    use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+    let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let said = |result: std::io::Result<()>| match result {
+        Ok(()) => "sent".to_owned(),
+        Err(error) => format!("refused ({})", error.raw_os_error().unwrap_or(0)),
+    };
+    let socket = UdpSocket::bind(any).expect("a socket");
+    println!("{}", said(socket.send_to(b"one", target).map(drop)));
+    let connected = UdpSocket::bind(any).expect("a socket");
+    let sent = connected.connect(target).and_then(|()| connected.send(b"two").map(drop));
+    println!("connected: {}", said(sent));
+    let mut headers = MultiHeaders::preallocate(1, None);
+    let parts = [[std::io::IoSlice::new(b"three")]];
+    let to = [Some(SockaddrStorage::from(target))];
+    let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &parts, to, [], MsgFlags::empty());
+    println!("sendmmsg: {}", said(sent.map(drop).map_err(std::io::Error::from)));
 }
 
 /// Takes the time of `connect()` alone, again and again, and prints the median and the 99th percentile.

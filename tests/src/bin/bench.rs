@@ -21,6 +21,7 @@ use std::{
 use nix::sys::signal::Signal;
 use nodegate_tests::{
     daemon::{Daemon, Settings, Target},
+    dns,
     issuer::Issuer,
     leftovers,
     postgres::{self, Options, Postgres},
@@ -85,6 +86,10 @@ fn main() -> ExitCode {
     println!("\nworst ratio to pgbouncer: {worst_ratio:.2} (aim: at least 0.80)\n");
     if "connect".contains(&plan.only) {
         course.connect_cost(&plan);
+    }
+    drop(course);
+    if "dns".contains(&plan.only) {
+        dns::compare(plan.seconds, plan.rounds);
     }
     ExitCode::SUCCESS
 }

@@ -37,7 +37,9 @@ impl Checker {
                         format!("a second target is named `{}`", target.facts.name),
                         None,
                     );
-                } else if let Some(shared) = shared_address(other, &target) {
+                } else if takes_datagrams(other) == takes_datagrams(&target)
+                    && let Some(shared) = shared_address(other, &target)
+                {
                     let what =
                         format!("`{}` and `{}` both claim {shared}", other.facts.name, target.facts.name);
                     let hint = "an address and port belong to one target, so that one credential and one set of rules hold";
@@ -52,8 +54,12 @@ impl Checker {
     fn target(&mut self, entry: &At<raw::Target>) -> Option<checked::Target> {
         let raw = &entry.value;
         let name = self.name(&raw.name, "the target's name");
-        let protocol =
-            self.word(&raw.protocol, "protocol", &["postgres", "tcp"], &["mysql", "http", "kubernetes"]);
+        let protocol = self.word(
+            &raw.protocol,
+            "protocol",
+            &["postgres", "tcp", "udp"],
+            &["mysql", "http", "kubernetes"],
+        );
         let hosts: Vec<Option<Host>> = raw.hosts.iter().map(|host| self.host(host)).collect();
         let cidrs: Vec<Option<Cidr>> = raw.cidrs.iter().map(|cidr| self.cidr(cidr)).collect();
         if raw.hosts.is_empty() && raw.cidrs.is_empty() {
@@ -64,6 +70,7 @@ impl Checker {
         let tags = self.tags(&raw.tags);
         let protocol = match protocol? {
             "tcp" => self.tcp(raw).map(checked::Protocol::Tcp),
+            "udp" => self.udp(raw),
             _ => self.postgres(entry).map(checked::Protocol::Postgres),
         };
         Some(checked::Target {
@@ -91,10 +98,7 @@ impl Checker {
 
     /// A target whose bytes nobody looks into: what would look into them has no meaning.
     fn tcp(&mut self, raw: &raw::Target) -> Option<Way> {
-        self.unused(raw.database.as_ref(), "database");
-        self.unused(raw.tls.as_ref(), "tls");
-        self.unused(raw.credential.as_ref(), "credential");
-        self.unused(raw.tags.values().next(), "tags");
+        self.unused_all(raw, "tcp");
         match &raw.inspect {
             None => Some(Way::Relayed),
             Some(inspect) => {
@@ -104,9 +108,29 @@ impl Checker {
         }
     }
 
-    fn unused<T>(&mut self, at: Option<&At<T>>, key: &str) {
+    /// A target for datagrams: the kernel lets them pass, so not even a relay has a meaning.
+    fn udp(&mut self, raw: &raw::Target) -> Option<checked::Protocol> {
+        self.unused_all(raw, "udp");
+        self.unused(raw.inspect.as_ref(), "inspect", "udp");
+        if let Some(dns) = raw.ports.value.iter().find(|port| port.value == 53) {
+            let what = "port 53 is where names are asked for, and policy judges each of them".to_owned();
+            self.note(dns, what, Some("write permits for `dns:resolve` instead"));
+            return None;
+        }
+        Some(checked::Protocol::Udp)
+    }
+
+    fn unused_all(&mut self, raw: &raw::Target, protocol: &str) {
+        self.unused(raw.database.as_ref(), "database", protocol);
+        self.unused(raw.tls.as_ref(), "tls", protocol);
+        self.unused(raw.credential.as_ref(), "credential", protocol);
+        self.unused(raw.tags.values().next(), "tags", protocol);
+    }
+
+    fn unused<T>(&mut self, at: Option<&At<T>>, key: &str, protocol: &str) {
         if let Some(at) = at {
-            let what = format!("with `protocol: tcp` nothing is looked into, so `{key}` has no meaning");
+            let what =
+                format!("with `protocol: {protocol}` nothing is looked into, so `{key}` has no meaning");
             self.note(at, what, Some("leave it out"));
         }
     }
@@ -268,6 +292,11 @@ impl Checker {
         }
         complete.then_some(tags)
     }
+}
+
+/// TCP and UDP ports have nothing to do with each other.
+fn takes_datagrams(target: &checked::Target) -> bool {
+    target.protocol == checked::Protocol::Udp
 }
 
 /// What two targets both claim, in words. Names are compared as names; that two names resolve to one address is

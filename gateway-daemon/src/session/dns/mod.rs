@@ -15,7 +15,7 @@ mod upstream;
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -89,6 +89,8 @@ pub struct Dns {
     pub modes: ArcSwap<Modes>,
     /// What trusted servers answered.
     pub names: Names,
+    /// Told of each captured cgroup that has learned a name of a target, before it hears the answer itself.
+    pub on_learned: OnceLock<Box<dyn Fn(CgroupId) + Send + Sync>>,
     /// What has happened so far.
     pub counters: Counters,
     allowances: Allowances,
@@ -159,6 +161,7 @@ impl Dns {
             targets: ArcSwap::default(),
             modes: ArcSwap::default(),
             names: Names::default(),
+            on_learned: OnceLock::new(),
             counters: Counters::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
         }
@@ -352,6 +355,11 @@ impl Dns {
         {
             let found = answer.addresses.iter().map(|found| (found.address, found.ttl));
             self.names.learn(flow.captured_cgroup, &name, found, Instant::now());
+            if !question.targets.is_empty()
+                && let Some(tell) = self.on_learned.get()
+            {
+                tell(flow.captured_cgroup);
+            }
         }
     }
 
