@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod datagram;
+pub mod direct;
 pub mod flow;
 pub mod guard;
 pub mod refusal;
@@ -17,7 +18,7 @@ pub mod state;
 
 /// Version of every layout in this crate. The daemon pins its maps in a directory of this name: a daemon of
 /// another version makes its own maps and moves the links over, it never reinterprets foreign memory.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// How many levels below the cgroup root the kernel programs look for a captured cgroup.
 pub const MAX_CGROUP_DEPTH: i32 = 32;
@@ -58,8 +59,22 @@ pub mod maps {
     pub const REPORTED: &str = "REPORTED";
     /// Ring buffer of `FlowRecord`: each flow of datagrams that was let pass.
     pub const DATAGRAMS: &str = "DATAGRAMS";
+    /// Cgroup id → which refusals are lifted there.
+    pub const LENIENCE: &str = "LENIENCE";
+    /// Longest prefix of `Direct` → `Grant`.
+    pub const DIRECT: &str = "DIRECT";
+    /// Ring buffer of `DirectFlow`.
+    pub const DIRECT_FLOWS: &str = "DIRECT_FLOWS";
+    /// Entries that fit into [`LISTENERS`].
+    pub const LISTENERS_ENTRIES: u64 = 4096;
+    /// Entries that fit into [`CAPTURED`].
+    pub const CAPTURED_ENTRIES: u64 = 16_384;
+    /// Entries that fit into [`FLOWS`].
+    pub const FLOWS_ENTRIES: u64 = 131_072;
+    /// Entries that fit into [`DIRECT`].
+    pub const DIRECT_ENTRIES: u64 = 65_536;
     /// All that are pinned.
-    pub const PINNED: [&str; 15] = [
+    pub const PINNED: [&str; 18] = [
         LISTENERS,
         ACCEPTING,
         FLOWS,
@@ -75,5 +90,8 @@ pub mod maps {
         PASSAGES,
         REPORTED,
         DATAGRAMS,
+        LENIENCE,
+        DIRECT,
+        DIRECT_FLOWS,
     ];
 }

@@ -3,11 +3,13 @@
 //! Every way out of here but a session is a refusal, and is recorded before the client is told.
 
 pub mod datagrams;
+mod ahead;
 mod observed;
 pub mod targets;
 
 use std::{
     collections::HashMap,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use nix::ifaddrs::getifaddrs;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
         ids::{CgroupId, PolicyId, SessionId, TargetName},
         mode::Modes,
         principal::Principal,
+        way::Way,
     },
     identity::{Identity, IdentityError},
     intercept::{Arrival, Intercept},
@@ -39,10 +43,15 @@ use crate::{
     },
 };
 use datagrams::Opened;
+pub use ahead::Ahead;
 use targets::{Target, Targets};
 
 /// DNS over TCP; whoever speaks it on another port speaks nothing that is known here.
 const DNS_PORT: u16 = 53;
+
+/// A client that means no target is refused after so long even if it says nothing: one that speaks PostgreSQL has said
+/// so by then, and is told in PostgreSQL's own words.
+const STRANGER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every connection needs.
 pub struct Gateway {
@@ -64,6 +73,10 @@ pub struct Gateway {
     pub dns: Arc<Dns>,
     /// What is open to datagrams.
     pub opened: Opened,
+    /// Where the daemon itself listens for whoever watches it: no flow gets there.
+    pub own_door: Option<SocketAddr>,
+    /// What the kernel is told ahead of time.
+    pub ahead: Ahead,
     /// What has happened so far.
     pub counters: Counters,
 }
@@ -75,6 +88,8 @@ pub struct Counters {
     pub flows_total: AtomicU64,
     /// Of those, refused before a session began.
     pub denials_total: AtomicU64,
+    /// Of the flows, those that went direct.
+    pub direct_total: AtomicU64,
     /// Connections to a listener that were not captured.
     pub unattributed_total: AtomicU64,
     /// Refused by the kernel programs.
@@ -134,6 +149,14 @@ impl Gateway {
             }
             return self.pass_on_unjudged(about, denial, mode, stream).await;
         };
+        if self.leads_to_own_door(&flow) {
+            let denial = Denial::builtin(
+                format!("{} is nodegate's own", flow.original_destination),
+                "Ask the operator for what you need to know.",
+                "own-address",
+            );
+            return self.turn_away(&about, &denial, stream).await;
+        }
         if target.is_none() && flow.original_destination.port() == DNS_PORT {
             // In every mode: the answers say which targets are meant.
             if let Err(error) = self.dns.serve_stream(flow, stream).await {
@@ -150,7 +173,11 @@ impl Gateway {
             Some(Target::Postgres(target)) => Some(target),
             None => None,
         };
-        let detected = match timeout(self.postgres.limits.startup, first_bytes(&stream)).await {
+        let patience = match &target {
+            Some(_) => self.postgres.limits.startup,
+            None => self.postgres.limits.startup.min(STRANGER_PATIENCE),
+        };
+        let detected = match timeout(patience, first_bytes(&stream)).await {
             Ok(Some(detected)) => detected,
             // A probe that connects and hangs up, or a client that waits to be spoken to.
             Ok(None) => return,
@@ -176,6 +203,35 @@ impl Gateway {
         self.targets.load().find(flow.original_destination, &asked).cloned()
     }
 
+    /// Whether a flow is meant for the daemon's own HTTP listener. In a mode that does not enforce it would get there.
+    fn leads_to_own_door(&self, flow: &Flow) -> bool {
+        let Some(own) = self.own_door else { return false };
+        let wanted = flow.original_destination.socket_addr();
+        if wanted.port() != own.port() {
+            return false;
+        }
+        if !own.ip().is_unspecified() {
+            return wanted.ip() == own.ip().to_canonical()
+                && (!wanted.ip().is_loopback() || self.is_home(flow));
+        }
+        // It listens on every address of this network namespace.
+        let Ok(interfaces) = getifaddrs() else { return true };
+        let mut local = interfaces.filter_map(|interface| interface.address).filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        });
+        if wanted.ip().is_loopback() || wanted.ip().is_unspecified() {
+            self.is_home(flow)
+        } else {
+            local.any(|address| address == wanted.ip())
+        }
+    }
+
+    /// Whether a flow comes from the daemon's own network namespace.
+    fn is_home(&self, flow: &Flow) -> bool {
+        self.intercept.is_home(flow.netns)
+    }
+
     /// A session that nobody looks into. Refused, it is reset: its protocol, if it has one, is not known here.
     async fn pass(
         &self,
@@ -189,6 +245,10 @@ impl Gateway {
         match self.admit(&flow, &workload, Some(&target.facts)).await {
             Ok((principal, policies)) => {
                 about.identity = Some(principal.id());
+                if target.way == Way::Direct {
+                    // It came before the kernel knew of it; the next one need not.
+                    self.ahead.ring();
+                }
                 let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
                 let route = Route { netns: flow.netns, address: flow.original_destination.socket_addr() };
                 self.tcp.serve(&about, &principal, route, policies, stream).await;

@@ -4,6 +4,7 @@ mod control;
 mod handover;
 mod pods;
 mod reload;
+mod watched;
 
 use std::{
     fs,
@@ -21,17 +22,17 @@ use tokio::{
     net::lookup_host,
     runtime::Builder,
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, watch as signal_watch},
     task::JoinHandle,
 };
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    admin::{AdminSocket, SocketError, serve},
+    admin::{AdminSocket, SocketError, listen, serve, watch},
     audit::{self, AuditError, AuditLog},
     config::checked::{self, Config},
-    connection::{Counters, Gateway, datagrams::Opened, targets::Targets},
+    connection::{Ahead, Counters, Gateway, datagrams::Opened, targets::Targets},
     credential::Provider,
     domain::{
         event::{AuditEvent, EventKind, Outcome},
@@ -39,7 +40,8 @@ use crate::{
     },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
     intercept::{
-        self, Arrival, Change, DatagramFlow, Intercept, InterceptError, KernelRefusal, Query, RefusalReason, Streams,
+        self, Arrival, Change, DatagramFlow, Fate, Intercept, InterceptError, KernelRefusal, Query, RefusalReason,
+        Streams,
         Succession, Successor, Unattributed, probe,
     },
     kubernetes,
@@ -122,6 +124,7 @@ pub fn run(config: Config, start: Start) -> Result<(), Error> {
     // At least two: a session may keep its thread while it waits for the disk.
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     intercept::leave_cgroup_namespace();
+    Intercept::see_all_cgroups();
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
@@ -175,6 +178,10 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
     if let Some(kubernetes) = &config.kubernetes {
         pods::follow(kubernetes, &gateway.intercept).await?;
     }
+    let direct = Arc::clone(&gateway);
+    tokio::spawn(async move { direct.record_direct(streams.direct_flows).await });
+    let settled = Arc::clone(&gateway);
+    tokio::spawn(async move { settled.keep_settled().await });
     reload::watch(Arc::clone(&gateway), config.clone())?;
 
     let how = if predecessor.is_some() { ", taking over" } else { "" };
@@ -239,8 +246,10 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
 /// The admin API and the socket on which a successor asks.
 struct Admin {
     handover: handover::Socket,
-    stop: watch::Sender<()>,
+    stop: signal_watch::Sender<()>,
     server: JoinHandle<()>,
+    /// For whoever watches, where the configuration says so.
+    watched: Option<JoinHandle<()>>,
 }
 
 impl Admin {
@@ -248,19 +257,34 @@ impl Admin {
         let socket = AdminSocket::open(&config.admin.socket)?;
         let handover = handover::Socket::open(&config.admin.socket)
             .map_err(|source| Error::Io { doing: "listen for a successor", source })?;
-        let (stop, stopped) = watch::channel(());
+        let (stop, stopped) = signal_watch::channel(());
+        let watched = match config.admin.listen {
+            None => None,
+            Some(address) => {
+                let failed = |source| Error::Io { doing: "listen on admin.listen", source };
+                let listener = listen(address).map_err(failed)?;
+                info!(%address, "metrics, health and readiness are told over HTTP");
+                let daemon = Arc::new(watched::WatchedDaemon::new(Arc::clone(gateway)));
+                Some(tokio::spawn(watch(listener, daemon)))
+            }
+        };
         let control = Arc::new(control::DaemonControl::new(Arc::clone(gateway), config));
         let server = tokio::spawn(serve(socket, control, async move {
             let mut stopped = stopped;
             // An error means that the sender is gone, which is a stop as well.
             let _ = stopped.changed().await;
         }));
-        Ok(Self { handover, stop, server })
+        Ok(Self { handover, stop, server, watched })
     }
 
     /// Ends what is under way. The sockets are free afterwards.
     async fn stop(&mut self) {
         self.handover.close();
+        if let Some(watched) = self.watched.take() {
+            watched.abort();
+            // Its listener is gone when it is.
+            let _ = watched.await;
+        }
         // Whoever listens is gone already otherwise.
         let _ = self.stop.send(());
         if let Err(error) = (&mut self.server).await {
@@ -302,7 +326,9 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
                 checked::UnknownPods::Hold => intercept::UnknownPods::Hold,
                 checked::UnknownPods::Pass => intercept::UnknownPods::Pass,
             }),
+            // Where nothing is enforced, nothing is broken.
             existing: match config.capture.existing {
+                _ if !config.modes.may_enforce() => intercept::Existing::Report,
                 checked::Existing::End => intercept::Existing::End,
                 checked::Existing::Report => intercept::Existing::Report,
             },
@@ -357,6 +383,8 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
             limits,
         },
         opened: Opened::default(),
+        ahead: Ahead::default(),
+        own_door: config.admin.listen,
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))
@@ -500,6 +528,12 @@ async fn note_refusals(gateway: Arc<Gateway>, mut refusals: mpsc::Receiver<Kerne
             _ => Outcome::Denied,
         };
         let mut event = AuditEvent::new(EventKind::KernelRefusal, outcome);
+        if refusal.fate == Fate::WentOn {
+            let workload = refusal.captured_cgroup.and_then(|cgroup| gateway.intercept.workload(cgroup));
+            let label = workload.and_then(|workload| workload.label);
+            event.mode = Some(gateway.modes.load().of_label(label.as_deref()));
+            event.outcome = Outcome::WouldDeny;
+        }
         event.cgroup = Some(refusal.captured_cgroup.unwrap_or(refusal.cgroup));
         event.process = Some(format!("{} ({})", refusal.pid, refusal.comm));
         event.destination = refusal.destination.map(crate::domain::address::OriginalDestination::new);
@@ -592,6 +626,7 @@ async fn resolve_names(gateway: &Gateway) {
     }
     if !addresses.is_empty() {
         gateway.targets.rcu(|targets| targets.with_resolved(&addresses));
+        gateway.settle_ahead();
     }
     gateway.open_all_datagrams();
 }

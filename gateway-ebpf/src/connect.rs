@@ -24,7 +24,9 @@ use crate::{
         set_v6,
     },
     datagram::{self, Call},
+    direct,
     maps::{ACCEPTING, DAEMON, LISTENERS, SOCKETS},
+    node::{let_pass, settle},
     refuse::{Attempt, ECONNREFUSED, EPERM, refuse, refused_already},
 };
 
@@ -38,7 +40,7 @@ pub fn nodegate_conn4(ctx: SockAddrContext) -> i32 {
             set_v4(&ctx, address, port);
             ALLOW
         }
-        Err(verdict) => verdict,
+        Err(verdict) => settle(&ctx, verdict),
     }
 }
 
@@ -49,7 +51,7 @@ pub fn nodegate_conn6(ctx: SockAddrContext) -> i32 {
             set_v6(&ctx, address, port);
             ALLOW
         }
-        Err(verdict) => verdict,
+        Err(verdict) => settle(&ctx, verdict),
     }
 }
 
@@ -87,6 +89,9 @@ fn redirect(ctx: &SockAddrContext, wanted: Destination, family: u16) -> Result<(
     };
     if !is_accepting(netns, address, port) {
         return Err(refuse(ctx, &attempt, Reason::DaemonSilent, ECONNREFUSED));
+    }
+    if direct::passes(ctx, &attempt, now) {
+        return Err(let_pass(ctx));
     }
     // SAFETY: zeroed storage is a valid `SocketState`; the pointer is checked before use.
     let Some(state) = (unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {

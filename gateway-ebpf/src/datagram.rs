@@ -23,7 +23,7 @@ use crate::{
     },
     maps::{DAEMON, DATAGRAMS, LISTENERS, PASSAGES, REPORTED},
     names,
-    node::let_pass,
+    node::{let_pass, settle},
     refuse::{Attempt, ECONNREFUSED, EPERM, refuse, refuse_silently, refused_already},
 };
 
@@ -50,7 +50,7 @@ pub fn nodegate_send4(ctx: SockAddrContext) -> i32 {
             set_v4(&ctx, address, port);
             ALLOW
         }
-        Err(verdict) => verdict,
+        Err(verdict) => settle(&ctx, verdict),
     }
 }
 
@@ -64,7 +64,7 @@ pub fn nodegate_send6(ctx: SockAddrContext) -> i32 {
             set_v6(&ctx, address, port);
             ALLOW
         }
-        Err(verdict) => verdict,
+        Err(verdict) => settle(&ctx, verdict),
     }
 }
 

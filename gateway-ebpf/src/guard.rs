@@ -147,8 +147,7 @@ fn refuse<C: EbpfContext>(ctx: &C, reason: Reason, asked: Asked, errno: i32) -> 
     let Asked { family, kind, protocol, entry } = asked;
     let attempt =
         Attempt { caller, netns: 0, address: Address::default(), port: entry, family, kind, protocol };
-    report(ctx, &attempt, reason);
-    errno
+    if report(ctx, &attempt, reason) { PASS } else { errno }
 }
 
 /// Whether a socket was made in a captured cgroup or below one.

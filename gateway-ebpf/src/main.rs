@@ -14,6 +14,7 @@ mod attribution;
 mod connect;
 mod context;
 mod datagram;
+mod direct;
 mod guard;
 mod lifecycle;
 mod maps;

@@ -14,8 +14,10 @@ use aya_ebpf::{
 };
 use gateway_common::{
     datagram::{Passage, Sender, Until, WayKey},
+    direct::{Direct, DirectFlow, Grant},
     flow::{FlowKey, FlowRecord, SocketState},
     guard::PATH_BYTES,
+    maps,
     state::{DaemonState, Listener, ListenerKey},
 };
 
@@ -24,7 +26,8 @@ const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
 /// Listeners by network namespace.
 #[btf_map]
-pub static LISTENERS: HashMap<u64, Listener, 4096, ON_DEMAND> = HashMap::new();
+pub static LISTENERS: HashMap<u64, Listener, { maps::LISTENERS_ENTRIES as usize }, ON_DEMAND> =
+    HashMap::new();
 
 /// The listening sockets themselves. The kernel removes a socket when it is closed, however its process ended.
 #[btf_map]
@@ -32,11 +35,11 @@ pub static ACCEPTING: SockHash<ListenerKey, 8192> = SockHash::new();
 
 /// Cgroups that have a standing: captured, passing, held.
 #[btf_map]
-pub static CAPTURED: HashMap<u64, u32, 16384, ON_DEMAND> = HashMap::new();
+pub static CAPTURED: HashMap<u64, u32, { maps::CAPTURED_ENTRIES as usize }, ON_DEMAND> = HashMap::new();
 
 /// Connections that the daemon has not accepted yet.
 #[btf_map]
-pub static FLOWS: HashMap<FlowKey, FlowRecord, 131_072, ON_DEMAND> = HashMap::new();
+pub static FLOWS: HashMap<FlowKey, FlowRecord, { maps::FLOWS_ENTRIES as usize }, ON_DEMAND> = HashMap::new();
 
 /// What belongs to a socket; the kernel frees it together with the socket.
 #[btf_map]
@@ -81,3 +84,14 @@ pub static REPORTED: LruHashMap<FlowKey, u64, 16_384> = LruHashMap::new();
 /// Flows of datagrams that were let pass, for the daemon's audit.
 #[btf_map]
 pub static DATAGRAMS: RingBuf<FlowRecord, 262_144> = RingBuf::new();
+/// Captured cgroups in which some refusals are only reported.
+#[btf_map]
+pub static LENIENCE: HashMap<u64, u32, 16384, ON_DEMAND> = HashMap::new();
+
+/// What goes direct.
+#[btf_map]
+pub static DIRECT: LpmTrie<Direct, Grant, { maps::DIRECT_ENTRIES as usize }> = LpmTrie::new();
+
+/// Connections that went direct, for the daemon's audit.
+#[btf_map]
+pub static DIRECT_FLOWS: RingBuf<DirectFlow, 262_144> = RingBuf::new();

@@ -73,6 +73,12 @@ pub fn let_pass(ctx: &SockAddrContext) -> i32 {
     if noted { ALLOW } else { refuse_silently(ENOMEM) }
 }
 
+/// Notes what a captured cgroup's programs have let be used although they would have refused it elsewhere.
+#[inline(always)]
+pub fn settle(ctx: &SockAddrContext, verdict: i32) -> i32 {
+    if verdict == ALLOW { let_pass(ctx) } else { verdict }
+}
+
 /// Whether the programs of a captured cgroup have judged this socket: a socket never changes its cgroup.
 #[inline(always)]
 fn is_known(ctx: &SockAddrContext) -> bool {

@@ -10,10 +10,15 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use gateway_common::{
     address::Address,
+    direct::{WENT_ON, lifts},
     refusal::{Reason, Refusal},
 };
 
-use crate::{REFUSE, attribution::Caller, maps::REFUSALS};
+use crate::{
+    ALLOW, REFUSE,
+    attribution::Caller,
+    maps::{LENIENCE, REFUSALS},
+};
 
 /// `-EPERM`.
 pub const EPERM: i32 = -1;
@@ -44,16 +49,17 @@ pub fn refused_already() -> bool {
     unsafe { bpf_get_retval() < 0 }
 }
 
-/// Refuses with `errno` (negative) and says so in the ring buffer.
+/// Refuses with `errno` (negative) and says so in the ring buffer. In a cgroup that is lenient in this the call goes on.
 #[inline(always)]
 pub fn refuse<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason, errno: i32) -> i32 {
-    report(ctx, attempt, reason);
-    refuse_silently(errno)
+    if report(ctx, attempt, reason) { ALLOW } else { refuse_silently(errno) }
 }
 
-/// Says in the ring buffer that something was refused. A full buffer loses the entry, never the refusal.
+/// Says in the ring buffer that something was refused, or that it goes on in a cgroup that is lenient in this: whether it
+/// goes on. A full buffer loses the entry, never the refusal.
 #[inline(always)]
-pub fn report<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason) {
+pub fn report<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason) -> bool {
+    let went_on = is_lifted(attempt.caller.captured, reason);
     if let Some(mut entry) = REFUSALS.reserve(0) {
         // SAFETY: helpers without pointers.
         let (at, pid_tgid, uid) = unsafe {
@@ -67,7 +73,7 @@ pub fn report<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason) {
             tgid: (pid_tgid >> 32) as u32,
             tid: pid_tgid as u32,
             uid,
-            reason: reason as u32,
+            reason: reason as u32 | if went_on { WENT_ON } else { 0 },
             address: attempt.address,
             port: attempt.port,
             family: attempt.family,
@@ -80,6 +86,13 @@ pub fn report<C: EbpfContext>(ctx: &C, attempt: &Attempt, reason: Reason) {
         entry.submit(0);
     }
     debug!(ctx, "refused: reason {}, protocol {}, port {}", reason as u32, attempt.protocol, attempt.port);
+    went_on
+}
+
+#[inline(always)]
+fn is_lifted(captured: u64, reason: Reason) -> bool {
+    // SAFETY: the number is read at once; the map is on demand, so that its memory is not reused meanwhile.
+    unsafe { LENIENCE.get(captured) }.is_some_and(|flags| lifts(*flags, reason))
 }
 
 /// Refuses with `errno` (negative).

@@ -48,7 +48,6 @@ const KNOWN: &[Known] = &[
     hole("unix_abstract", "only control sockets, and those of capture.deny_unix, are refused"),
     // What does not keep working.
     hole("own_name", "getsockname() shows the loopback address that leads to the daemon"),
-    hole("silent_client", "the daemon waits for a client's first words before it refuses an unknown target"),
     hole("probe_closed", "the daemon accepts before anybody knows whether the target does"),
     hole("own_server", "loopback is captured like everything else"),
     hole("own_datagrams", "loopback is refused like everything else"),

@@ -107,6 +107,10 @@ pub struct Settings {
     pub capture: String,
     /// More targets, as YAML flow mappings.
     pub more_targets: Vec<String>,
+    /// What starts the daemon in its place, and executes it in the end: the words before its own.
+    pub wrapper: Vec<String>,
+    /// Where it tells metrics, health and readiness.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Where the issuer's keys come from.
@@ -130,6 +134,8 @@ impl Settings {
             mode: "enforce".to_owned(),
             capture: String::new(),
             more_targets: Vec::new(),
+            wrapper: Vec::new(),
+            listen: None,
         }
     }
 }
@@ -156,6 +162,7 @@ impl Drop for Predecessor {
 pub struct Daemon {
     name: String,
     folder: PathBuf,
+    wrapper: Vec<String>,
     child: Option<Child>,
     around: Vec<String>,
 }
@@ -173,7 +180,8 @@ impl Daemon {
         let name = leftovers::unique_name();
         let folder = leftovers::folder(&name);
         fs::create_dir(folder.join("policies")).expect("a directory for policies");
-        let daemon = Self { name, folder, child: None, around: Vec::new() };
+        let wrapper = settings.wrapper.clone();
+        let daemon = Self { name, folder, wrapper, child: None, around: Vec::new() };
         daemon.set_policy(&settings.policy);
         daemon.set_password(super::postgres::PASSWORD);
         issuer.write_ca(&daemon.folder);
@@ -193,7 +201,7 @@ impl Daemon {
              groups_claim: groups, {keys} }}\n  leeway: 1s\n  sources:\n{sources}\
              policy: {{ dir: policies }}\n\
              audit: {{ dir: state, retention_days: 7, on_failure: deny }}\n\
-             admin: {{ socket: nodegate.sock }}\n\
+             admin: {{ socket: nodegate.sock{listen} }}\n\
              capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, root: {name}, accept: [af-packet, received-sockets, \
              socket-families, unix-aliases, unix-connect]{capture} }}\n",
             url = issuer.url(),
@@ -202,6 +210,7 @@ impl Daemon {
             name = self.name,
             mode = settings.mode,
             capture = settings.capture,
+            listen = settings.listen.map_or_else(String::new, |address| format!(", listen: \"{address}\"")),
         );
         text.push_str(&settings.more);
         text.push_str("targets:\n");
@@ -251,9 +260,11 @@ impl Daemon {
         let mut log =
             fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("its log");
         writeln!(log, "--- launched").expect("its log");
-        let mut around = self.around.iter().map(PathBuf::from).chain([programs::nodegate()]);
-        let mut command = programs::bound(&around.next().expect("a program"));
-        command.args(around).arg("daemon").arg("--config").arg(self.config()).args(words);
+        let program = programs::nodegate();
+        let around = self.wrapper.iter().chain(&self.around).map(PathBuf::from);
+        let mut words_before = around.chain([program]);
+        let mut command = programs::bound(&words_before.next().expect("a program"));
+        command.args(words_before).arg("daemon").arg("--config").arg(self.config()).args(words);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("its log")).stderr(log);
         command.env("RUST_BACKTRACE", "1");
         self.child = Some(command.spawn().expect("the daemon to start"));

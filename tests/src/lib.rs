@@ -26,5 +26,6 @@ pub mod postgres;
 pub mod probe;
 pub mod programs;
 pub mod stage;
+pub mod throughput;
 pub mod tokens;
 pub mod wire;

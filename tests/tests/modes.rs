@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     time::Duration,
 };
 
@@ -178,4 +178,40 @@ fn a_team_goes_from_observing_to_enforcing_without_a_restart() {
     assert!(!own_psql(&stage, Some(&token), &[], sql).ok().contains("hopper"));
     let refused = own_psql(&stage, Some(&token), &[], "UPDATE customers SET phone = phone");
     assert_ne!(refused.status, 0, "{refused:?}");
+}
+
+#[test]
+fn datagrams_and_other_sockets_go_on_where_nothing_is_enforced_and_are_recorded() {
+    let stage = observed("observe");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut run = stage.daemon.run(Some(&stage.issuer.token("agent-1")));
+    let script = format!("echo out > /dev/udp/127.0.0.1/{port}");
+    said(run.args(["bash", "-c", &script]), "", Duration::from_secs(20)).ok();
+    assert_eq!(socket.recv(&mut [0; 16]).expect("the datagram arrives"), 4);
+    let would = recorded(&stage, &["--kind", "kernel_refusal", "--outcome", "would_deny"]);
+    assert_eq!(would[0]["destination"], format!("127.0.0.1:{port}"), "{would:?}");
+    assert_eq!(would[0]["mode"], "observe");
+}
+
+#[test]
+fn without_a_daemon_a_node_that_observes_goes_on_and_one_that_enforces_anything_does_not() {
+    for (node, target, goes_on) in [("observe", "observe", true), ("observe", "enforce", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stage = Stage::with(|settings| {
+            node.clone_into(&mut settings.mode);
+            settings.more_targets.push(format!(
+                "{{ name: tried, mode: {target}, protocol: tcp, hosts: [\"127.0.0.9\"], ports: [9] }}"
+            ));
+        });
+        let mut agent = stage.agent();
+        stage.daemon.kill();
+        let connected = agent.connect(listener.local_addr().unwrap());
+        assert_eq!(connected.is_ok(), goes_on, "{node}, {target}: {connected:?}");
+        if let Ok(near) = connected {
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer, near.local_addr().unwrap(), "directly");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! the command that it runs before it runs it. This crate stays light, since it is compiled first.
 
 mod bench;
+mod chart;
 mod ebpf;
 mod kubernetes;
 mod places;
@@ -52,6 +53,8 @@ enum Task {
         #[arg(long)]
         advisories: bool,
     },
+    /// Check the Helm chart against the Kubernetes schemas, and the container's libraries against the binary
+    Chart,
     /// Check which room of the daemon imports which, against the table in ARCHITECTURE.md
     Rooms,
     /// Show nodegate at work: a captured psql beside a direct one
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Ci { advisories } => {
             suite::ci(if advisories { suite::Advisories::Checked } else { suite::Advisories::Left })
         }
+        Task::Chart => chart::check(),
         Task::Rooms => rooms::check(),
         Task::Demo { keep } => suite::demo(keep),
         Task::Bench { quick, only, functions: false } => bench::servers(quick, only.as_deref()),

@@ -34,6 +34,12 @@ const NEEDS: &[Need] = &[
         present: || has("psql"),
     },
     Need { package: "pgbouncer", what_for: "the peer of the benchmarks", present: || has("pgbouncer") },
+    Need {
+        package: "python3-venv",
+        what_for: "the checks of the Helm chart",
+        present: || shell::answer(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_some(),
+    },
+    Need { package: "iperf3", what_for: "bulk transfers of the benchmarks", present: || has("iperf3") },
     Need { package: "iproute2", what_for: "network namespaces", present: || has("ip") },
     Need { package: "nftables", what_for: "a way out that the tests try", present: || has("nft") },
     Need { package: "util-linux", what_for: "running as another user", present: || has("setpriv") },

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{ebpf, places, rooms, setup, shell};
+use super::{chart, ebpf, places, rooms, setup, shell};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -153,6 +153,7 @@ pub fn ci(advisories: Advisories) -> Result<()> {
     // Private items are documented, so links to them lead somewhere.
     shell::run(docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))?;
     dependencies(advisories)?;
+    chart::check()?;
     test(None)?;
     eprintln!("ci: {} s", started.elapsed().as_secs());
     Ok(())

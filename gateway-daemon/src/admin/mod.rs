@@ -6,6 +6,7 @@ mod answer;
 pub mod api;
 pub mod client;
 mod control;
+mod http;
 mod peer;
 mod routes;
 mod server;
@@ -14,6 +15,7 @@ mod socket;
 mod tests;
 
 pub use control::{Control, ControlError, IdentityView, Status, TargetStatus, WorkloadStatus, seconds};
+pub use http::{Watched, listen, watch};
 pub use peer::Peer;
 pub use server::serve;
 pub use socket::{AdminSocket, SocketError};

@@ -18,6 +18,7 @@ use super::{
     queue::{Awaited, Shared},
     receipt::Receipt,
     recover::{Recovered, recover},
+    tally::Tally,
     upkeep::Upkeep,
     writer::{self, Hand, Pen, unix_micros},
 };
@@ -148,6 +149,16 @@ impl AuditLog {
     /// The sequence number of the newest record that is on disk.
     pub fn durable_seq(&self) -> u64 {
         self.shared.durable().seq
+    }
+
+    /// What was recorded since the log was opened, in numbers.
+    pub fn tally(&self) -> &Tally {
+        &self.shared.tally
+    }
+
+    /// How many events wait for the disk, and how many may; large ones count as several.
+    pub fn queue(&self) -> (u64, u64) {
+        self.shared.filled()
     }
 
     /// Why the log takes nothing any more, when it does not: for health checks.

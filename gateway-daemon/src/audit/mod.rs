@@ -57,6 +57,7 @@ mod receipt;
 mod recover;
 mod retention;
 mod segment;
+mod tally;
 mod upkeep;
 mod writer;
 
@@ -67,6 +68,7 @@ pub use query::{Order, Query};
 pub use receipt::Receipt;
 pub use record::{Digest, Record};
 pub use search::{Source, search, search_in};
+pub use tally::Tally;
 pub use verify::{Finding, Kept, Verified, VerifyError, verify, verify_against};
 
 #[cfg(test)]

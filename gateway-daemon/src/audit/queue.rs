@@ -13,7 +13,9 @@ use std::{
 
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
-use super::{error::AuditError, layout::Marker, receipt::Written, segment::MAX_EVENT_BYTES, writer::Hand};
+use super::{
+    error::AuditError, layout::Marker, receipt::Written, segment::MAX_EVENT_BYTES, tally::Tally, writer::Hand,
+};
 use crate::domain::event::AuditEvent;
 
 /// Bytes of JSON that take as much room as one small event.
@@ -77,6 +79,7 @@ pub(super) struct Shared {
     pub(super) pen: Mutex<Option<Hand>>,
     room: Semaphore,
     places: u32,
+    pub(super) tally: Tally,
     progress: Mutex<Progress>,
     upkeep_wake: Condvar,
     pub(super) written: Written,
@@ -180,6 +183,7 @@ impl Shared {
             writer_wake: Condvar::new(),
             room: Semaphore::new(places as usize),
             places,
+            tally: Tally::default(),
             progress: Mutex::new(Progress { durable, is_running: true, rotations: 0, upkeep_sleeps: false }),
             upkeep_wake: Condvar::new(),
             written: Written::default(),
@@ -196,6 +200,7 @@ impl Shared {
     pub(super) fn entry(&self, events: &[AuditEvent], awaited: Awaited) -> Result<Entry, AuditError> {
         let mut bytes = Vec::with_capacity(events.len().saturating_mul(512));
         let mut places = 0_usize;
+        self.tally.count(events);
         for event in events {
             let start = bytes.len();
             serde_json::to_writer(&mut bytes, event).map_err(AuditError::Serialise)?;
@@ -221,6 +226,13 @@ impl Shared {
         }
         let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.places);
         Ok(Entry { events, awaited, number: 0, places })
+    }
+
+    /// How much waits for the disk, and how much may, both in places.
+    pub(super) fn filled(&self) -> (u64, u64) {
+        let free = u64::try_from(self.room.available_permits()).unwrap_or(u64::MAX);
+        let places = u64::from(self.places);
+        (places.saturating_sub(free), places)
     }
 
     /// Waits for room and queues the entry; answers its number.

@@ -1,7 +1,11 @@
 //! The configuration as the daemon uses it: parsed, with defaults filled in, every path absolute, every reference
 //! resolved. Only [`load`](super::load()) makes one; secrets are not part of it.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::Cidr;
 use crate::domain::{
@@ -215,6 +219,8 @@ pub struct Audit {
 pub struct Admin {
     /// Path of its Unix socket.
     pub socket: PathBuf,
+    /// Where metrics, health and readiness are told over HTTP; nowhere by default.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What becomes of connections that a cgroup had before it was captured.

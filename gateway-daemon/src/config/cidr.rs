@@ -32,7 +32,7 @@ impl Cidr {
         Self { network, prefix: width(network) }
     }
 
-    /// Its first address.
+    /// Its first address, whose bits behind the prefix are all zero.
     pub const fn network(&self) -> IpAddr {
         self.network
     }

@@ -152,8 +152,7 @@ pub(super) struct Audit {
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     pub socket: Option<At<String>>,
-    /// Known to later versions.
-    pub listen: Option<At<Later>>,
+    pub listen: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -191,7 +191,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "unknown on_failure `allow`\n  hint: this version knows `deny`",
     ),
     ("policy: {", "approvals: { timeout: 5m }\npolicy: {", "18:12: `approvals` comes with a later version"),
-    ("policy: {", "admin: { listen: 127.0.0.1:7070 }\npolicy: {", "`listen` comes with a later version"),
+    ("policy: {", "admin: { listen: 7070 }\npolicy: {", "`7070` is nowhere to listen"),
     // Files.
     ("file: secrets/password", "file: secrets/none", "there is no file "),
     ("file: secrets/password", "file: secrets", "secrets is not a file"),

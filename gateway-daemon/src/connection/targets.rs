@@ -1,13 +1,18 @@
 //! Original destination → target of the configuration. Names are resolved beforehand, so that no look-up stands in a
 //! flow's way.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 
+use super::ahead::Place;
 use crate::{
-    config::checked,
-    domain::{action::TargetFacts, address::OriginalDestination},
+    config::{Cidr, checked},
+    domain::{action::TargetFacts, address::OriginalDestination, way::Way},
     session::{
         dns::TargetNames,
         postgres::{KeptKeys, PostgresTarget, UpstreamTls},
@@ -179,6 +184,56 @@ impl Targets {
             return None;
         }
         Some(&first.target)
+    }
+}
+
+impl Targets {
+    /// The targets that go direct: name and tags, where they are, and which of those addresses are not meant: IPv4
+    /// addresses inside a network of IPv6 ones, since the kernel side writes those as mapped.
+    ///
+    /// A port that another target with a name claims as well is not among the places: which of the two is meant depends
+    /// on what the agent's DNS answers say.
+    pub(super) fn direct(&self) -> impl Iterator<Item = (&TargetFacts, Vec<Place>, Vec<Place>)> {
+        self.entries.iter().filter_map(|entry| {
+            let Target::Tcp(target) = &entry.target else { return None };
+            if target.way != Way::Direct {
+                return None;
+            }
+            let disputed = |port: u16| {
+                self.entries.iter().any(|other| {
+                    other.config.facts.name != entry.config.facts.name
+                        && other.config.has_port(port)
+                        && other.config.host_names().next().is_some()
+                })
+            };
+            let places: Vec<Place> = entry.places().filter(|place| !disputed(place.port)).collect();
+            let mut exceptions = Vec::new();
+            for place in &places {
+                let v4 = Place { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0, port: place.port };
+                if place.address.is_ipv6() && place.prefix < 96 && !places.contains(&v4) {
+                    exceptions.push(v4);
+                }
+            }
+            Some((&target.facts, places, exceptions))
+        })
+    }
+}
+
+impl Entry {
+    /// Every network with every port.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let hosts = self.config.hosts.iter().filter_map(|host| match host {
+            checked::Host::Address(address) => Some(Cidr::single(*address)),
+            checked::Host::Name(_) => None,
+        });
+        let resolved = self.resolved.iter().map(|address| Cidr::single(*address));
+        hosts.chain(resolved).chain(self.config.cidrs.iter().copied()).flat_map(|network| {
+            self.config.ports.iter().map(move |port| Place {
+                address: network.network(),
+                prefix: network.prefix(),
+                port: *port,
+            })
+        })
     }
 }
 

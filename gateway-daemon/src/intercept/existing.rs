@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use super::{
     capture::Core,
     cgroups::Cgroup,
-    refusals::{KernelRefusal, RefusalReason},
+    refusals::{Fate, KernelRefusal, RefusalReason},
 };
 use crate::domain::ids::{CgroupId, NetnsCookie};
 
@@ -129,6 +129,7 @@ impl Core {
             reason,
             // No call was refused: nobody is asked who made it.
             at_boot_ns: 0,
+            fate: Fate::Refused,
         };
         // For information only: whoever does not read must not make us remember.
         let _ = self.notices.try_send(refusal);

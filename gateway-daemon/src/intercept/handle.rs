@@ -1,11 +1,13 @@
 //! The handle: what the rest of the daemon sees of capture.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
 };
 
 use gateway_common::maps;
@@ -19,10 +21,11 @@ use super::{
     accept::{Arrival, Gate, Unattributed},
     capture::{Captured, Core, Origin, Told, raise_descriptor_limit},
     cgroups::Tree,
+    direct::{self, DirectFlow, Grant, Leave},
     error::{Doing, InterceptError},
     existing::Existing,
     guard::UnixSockets,
-    kernel::{Kernel, Succession, held},
+    kernel::{Kernel, MapFill, Succession, held},
     labels::{self, Change},
     namespaces::{Traveller, identity, open_listeners},
     passages::{self, DatagramFlow, Passage},
@@ -88,6 +91,8 @@ pub struct Streams {
     pub datagrams: mpsc::Receiver<DatagramFlow>,
     /// What was captured or let go without a command. Kept until read.
     pub changes: mpsc::UnboundedReceiver<Change>,
+    /// Connections that went direct. They wait to be read: when the kernel's buffer is full, nothing goes direct.
+    pub direct_flows: mpsc::Receiver<DirectFlow>,
 }
 
 /// Capture, running. Clones are the same one; when the last is dropped, the listeners close, and captured
@@ -106,6 +111,7 @@ struct Running {
     duties: Mutex<Vec<JoinHandle<()>>>,
     refusals: mpsc::Sender<KernelRefusal>,
     datagrams: mpsc::Sender<DatagramFlow>,
+    direct_flows: mpsc::Sender<DirectFlow>,
 }
 
 /// Holds everything still between letting go of the pins and what comes then.
@@ -115,6 +121,14 @@ pub struct LetGo {
 }
 
 impl Intercept {
+    /// Makes the calling thread, and those that it starts from then on, see all cgroups of the node: to be called before
+    /// the runtime is built. A daemon that cannot is no worse off outside a container.
+    pub fn see_all_cgroups() {
+        if let Err(error) = sys::join_first_cgroup_namespace() {
+            tracing::warn!(%error, "cannot leave this cgroup namespace: cgroups outside it cannot be told apart");
+        }
+    }
+
     /// Loads the kernel programs, takes over what a daemon before captured, and starts accepting.
     ///
     /// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN) and must be called on a tokio runtime.
@@ -130,6 +144,7 @@ impl Intercept {
         let (arrivals_in, arrivals) = mpsc::channel(ARRIVALS);
         let (unattributed_in, unattributed) = mpsc::channel(NOTICES);
         let (refusals_in, refusals) = mpsc::channel(NOTICES);
+        let (direct_in, direct_flows) = mpsc::channel(NOTICES);
         let (queries_in, queries) = mpsc::channel(QUERIES);
         let (datagrams_in, datagrams) = mpsc::channel(NOTICES);
         let (news, changes) = mpsc::unbounded_channel();
@@ -168,6 +183,7 @@ impl Intercept {
             duties: Mutex::default(),
             refusals: refusals_in,
             datagrams: datagrams_in,
+            direct_flows: direct_in,
             core,
         });
         running.take_up_duties()?;
@@ -178,7 +194,8 @@ impl Intercept {
         }
         running.core.clear_leftovers().await?;
         running.core.survey().await;
-        let streams = Streams { arrivals, unattributed, refusals, queries, datagrams, changes };
+        let streams =
+            Streams { arrivals, unattributed, refusals, queries, datagrams, changes, direct_flows };
         Ok((Self { running }, streams))
     }
 
@@ -364,6 +381,32 @@ impl Intercept {
         self.running.core.kernel.set_passages(cgroup, open)
     }
 
+    /// Lets these grants hold, and no others: what is not among them goes through the daemon from now on.
+    pub fn grant(&self, grants: &[Grant]) -> Result<(), InterceptError> {
+        self.running.core.kernel.set_direct(grants)
+    }
+
+    /// Says in which captured cgroups which refusals are only reported. In all others none is.
+    pub fn leave(&self, leaves: &HashMap<CgroupId, Leave>) -> Result<(), InterceptError> {
+        self.running.core.kernel.set_lenience(leaves)
+    }
+
+    /// Whether that is the daemon's own network namespace.
+    pub fn is_home(&self, netns: NetnsCookie) -> bool {
+        netns == self.running.core.namespaces.home
+    }
+
+    /// How long ago the kernel programs were told that the daemon is alive; `None` where they cannot be asked.
+    pub fn heartbeat_age(&self) -> Option<Duration> {
+        let heard = self.running.core.kernel.heartbeat()?;
+        Some(Duration::from_nanos(sys::boot_ns().ok()?.saturating_sub(heard)))
+    }
+
+    /// How full the maps of the kernel programs are that can be full.
+    pub fn map_entries(&self) -> Vec<MapFill> {
+        self.running.core.kernel.fills()
+    }
+
     /// How many records of connections the kernel holds that were not accepted yet.
     pub fn flow_records(&self) -> usize {
         self.running.core.kernel.flow_count()
@@ -375,6 +418,7 @@ impl Running {
         let core = || Arc::clone(&self.core);
         let refusals = self.core.kernel.feed(maps::REFUSALS)?;
         let datagrams = self.core.kernel.feed(maps::DATAGRAMS)?;
+        let direct_flows = self.core.kernel.feed(maps::DIRECT_FLOWS)?;
         let control_sockets = self.core.settings.unix_sockets.entries();
         let tell = teller(core(), self.refusals.clone());
         let duties = [
@@ -384,6 +428,7 @@ impl Running {
             tokio::spawn(watch::follow(core())),
             tokio::spawn(labels::follow(core())),
             tokio::spawn(passages::report_all(datagrams, self.datagrams.clone())),
+            tokio::spawn(direct::read_all(direct_flows, self.direct_flows.clone())),
             tokio::spawn(refusals::read_all(refusals, control_sockets, tell)),
         ];
         held(&self.duties).extend(duties);

@@ -26,6 +26,7 @@ use gateway_common::{
     LAYOUT_VERSION,
     address::{AF_INET, AF_INET6, Address},
     datagram::{Passage, Sender, Until, WayKey},
+    direct::{Direct, Grant},
     flow::{FlowKey, FlowRecord, SocketState},
     guard::{Offsets, PATH_BYTES},
     maps,
@@ -84,6 +85,8 @@ pub(super) struct Kernel {
     accepting: Mutex<SockHash<MapData, ListenerKey>>,
     captured: Mutex<HashMap<MapData, u64, u32>>,
     pub control_sockets: Mutex<LpmTrie<MapData, [u8; PATH_BYTES], u32>>,
+    pub lenience: Mutex<HashMap<MapData, u64, u32>>,
+    pub direct: Mutex<LpmTrie<MapData, Direct, Grant>>,
     daemon: Mutex<Array<MapData, DaemonState>>,
     way_numbers: Mutex<HashMap<MapData, WayKey, u32>>,
     ways: Mutex<HashMap<MapData, u32, FlowRecord>>,
@@ -91,6 +94,17 @@ pub(super) struct Kernel {
     pub(super) passages: Mutex<LpmTrie<MapData, Passage, Until>>,
     /// Held for as long as this daemon owns the pins.
     lock: Mutex<Option<Flock<File>>>,
+}
+
+/// How full a map is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapFill {
+    /// Its name.
+    pub name: &'static str,
+    /// Entries in it.
+    pub entries: u64,
+    /// Entries that fit.
+    pub capacity: u64,
 }
 
 /// Where the daemon before is.
@@ -151,6 +165,8 @@ impl Kernel {
             accepting: Mutex::new(take(&mut ebpf, maps::ACCEPTING)?),
             captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
             control_sockets: Mutex::new(take(&mut ebpf, maps::CONTROL_SOCKETS)?),
+            lenience: Mutex::new(take(&mut ebpf, maps::LENIENCE)?),
+            direct: Mutex::new(take(&mut ebpf, maps::DIRECT)?),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
             way_numbers: Mutex::new(take(&mut ebpf, maps::DNS_NUMBERS)?),
             ways: Mutex::new(take(&mut ebpf, maps::DNS_WAYS)?),
@@ -187,6 +203,11 @@ impl Kernel {
     /// Leaves the pins to a successor.
     pub fn let_go(&self) {
         held(&self.lock).take();
+    }
+
+    /// Whether the pins are this daemon's: a successor tells the kernel side what it likes.
+    pub fn is_ours(&self) -> bool {
+        held(&self.lock).is_some()
     }
 
     /// Takes the pins again.
@@ -370,6 +391,26 @@ impl Kernel {
         held(&self.flows).keys().flatten().count()
     }
 
+    /// When the kernel side last heard of a daemon, in nanoseconds since boot.
+    pub fn heartbeat(&self) -> Option<u64> {
+        held(&self.daemon).get(&0, 0).ok().map(|state| state.heartbeat)
+    }
+
+    /// How full the maps are that can be full.
+    pub fn fills(&self) -> Vec<MapFill> {
+        let fill = |name, entries: usize, capacity| MapFill {
+            name,
+            entries: u64::try_from(entries).unwrap_or(u64::MAX),
+            capacity,
+        };
+        vec![
+            fill("captured", held(&self.captured).keys().flatten().count(), maps::CAPTURED_ENTRIES),
+            fill("direct", held(&self.direct).keys().flatten().count(), maps::DIRECT_ENTRIES),
+            fill("flows", self.flow_count(), maps::FLOWS_ENTRIES),
+            fill("listeners", held(&self.listeners).keys().flatten().count(), maps::LISTENERS_ENTRIES),
+        ]
+    }
+
     /// Tells the kernel side that the daemon is alive.
     pub fn beat(&self) -> Result<(), InterceptError> {
         let state = DaemonState {
@@ -480,6 +521,8 @@ fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
         (maps::FLOWS, size_of::<FlowKey>(), size_of::<FlowRecord>()),
         (maps::CAPTURED, size_of::<u64>(), size_of::<u32>()),
         (maps::ACCEPTING, size_of::<ListenerKey>(), size_of::<u32>()),
+        (maps::LENIENCE, size_of::<u64>(), size_of::<u32>()),
+        (maps::DIRECT, size_of::<u32>() + size_of::<Direct>(), size_of::<Grant>()),
         (maps::SOCKETS, size_of::<i32>(), size_of::<SocketState>()),
         (maps::TOUCHED, size_of::<i32>(), size_of::<u32>()),
         (maps::CONTROL_SOCKETS, 4 + PATH_BYTES, size_of::<u32>()),

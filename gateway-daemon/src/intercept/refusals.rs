@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr};
 use aya::maps::{MapData, RingBuf};
 use gateway_common::{
     address::Address,
+    direct::WENT_ON,
     refusal::{Reason, Refusal},
 };
 
@@ -132,6 +133,17 @@ pub struct KernelRefusal {
     pub reason: RefusalReason,
     /// Nanoseconds since boot (CLOCK_BOOTTIME).
     pub at_boot_ns: u64,
+    /// What became of the call.
+    pub fate: Fate,
+}
+
+/// What became of a call that the kernel side found wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It failed.
+    Refused,
+    /// It went on, since nothing is enforced there.
+    WentOn,
 }
 
 impl KernelRefusal {
@@ -152,11 +164,9 @@ impl KernelRefusal {
             client: ClientAddr(nowhere),
         }
     }
-}
 
-impl KernelRefusal {
     fn new(refusal: &Refusal, control_sockets: &[String]) -> Self {
-        let reason = RefusalReason::from(refusal.reason);
+        let reason = RefusalReason::from(refusal.reason & !WENT_ON);
         let control_socket = (reason == RefusalReason::ControlSocket)
             .then(|| usize::from(refusal.port).checked_sub(1))
             .flatten()
@@ -178,6 +188,7 @@ impl KernelRefusal {
             control_socket,
             reason,
             at_boot_ns: refusal.at,
+            fate: if refusal.reason & WENT_ON == 0 { Fate::Refused } else { Fate::WentOn },
         }
     }
 }

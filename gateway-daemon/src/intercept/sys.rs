@@ -8,12 +8,13 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::Path,
 };
 
 use gateway_common::flow::{FlowKey, FlowRecord};
+use nix::sched::{CloneFlags, setns};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Commands of bpf(2) that aya does not offer.
@@ -230,6 +231,25 @@ pub(super) fn bpf_is_security_module() -> io::Result<bool> {
     let count = unsafe { libc::syscall(LIST_MODULES, modules.as_mut_ptr(), &raw mut bytes, 0_u32) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     Ok(modules.iter().take(count).any(|module| *module == BPF))
+}
+
+/// Sees cgroups as the whole node does. A container has a cgroup namespace of its own, from which the cgroups of others
+/// look as if they lay above its root. For the thread that calls it and those that it starts from then on.
+pub(super) fn join_first_cgroup_namespace() -> io::Result<()> {
+    /// `PROC_CGROUP_INIT_INO`: the inode of the namespace that the kernel starts with.
+    const FIRST: u64 = 0xefff_fffb;
+    let inode = |path: &str| std::fs::metadata(path).map(|metadata| metadata.ino());
+    if inode("/proc/thread-self/ns/cgroup")? == FIRST {
+        return Ok(());
+    }
+    // Process 1 may be one that nobody may look at; process 2 is the kernel's own.
+    let first = ["/proc/1/ns/cgroup", "/proc/2/ns/cgroup"]
+        .into_iter()
+        .find(|path| inode(path).is_ok_and(|found| found == FIRST))
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "no process of the node's own is to be seen")
+        })?;
+    setns(std::fs::File::open(first)?, CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from)
 }
 
 /// Reads an extended attribute; `None` where it is not set or the file system has none.

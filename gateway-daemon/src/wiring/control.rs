@@ -71,6 +71,7 @@ impl Control for DaemonControl {
     async fn start_run(&self, pid: u32, label: Option<String>) -> Result<Workload, ControlError> {
         let workload =
             self.gateway.intercept.start_run(pid, label.as_deref()).await.map_err(|error| failed(&error))?;
+        self.gateway.settle_ahead();
         self.captured("run in", &workload);
         Ok(workload)
     }
@@ -79,6 +80,7 @@ impl Control for DaemonControl {
         self.gateway.intercept.end_run(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
         self.gateway.dns.forget(cgroup);
+        self.gateway.settle_ahead();
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "run ended".to_owned());
         Ok(())
     }
@@ -86,6 +88,7 @@ impl Control for DaemonControl {
     async fn capture(&self, path: PathBuf, label: Option<String>) -> Result<Workload, ControlError> {
         let workload =
             self.gateway.intercept.capture(&path, label.as_deref()).await.map_err(|error| failed(&error))?;
+        self.gateway.settle_ahead();
         self.captured("captured", &workload);
         Ok(workload)
     }
@@ -94,6 +97,7 @@ impl Control for DaemonControl {
         self.gateway.intercept.release(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
         self.gateway.dns.forget(cgroup);
+        self.gateway.settle_ahead();
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "released".to_owned());
         Ok(())
     }
@@ -109,6 +113,7 @@ impl Control for DaemonControl {
     ) -> Result<Arc<Principal>, ControlError> {
         match self.gateway.identity.enrol(cgroup, token).await {
             Ok(principal) => {
+                self.gateway.settle_ahead();
                 let mut event = AuditEvent::new(EventKind::Identity, Outcome::Allowed);
                 event.cgroup = Some(cgroup);
                 event.identity = Some(principal.id());
@@ -172,6 +177,7 @@ impl DaemonControl {
         [
             ("flows_total", counters.flows_total.load(Ordering::Relaxed)),
             ("denials_total", counters.denials_total.load(Ordering::Relaxed)),
+            ("direct_total", counters.direct_total.load(Ordering::Relaxed)),
             ("unattributed_total", counters.unattributed_total.load(Ordering::Relaxed)),
             ("dns_queries_total", dns.queries_total.load(Ordering::Relaxed)),
             ("dns_refusals_total", dns.refusals_total.load(Ordering::Relaxed)),

@@ -91,6 +91,7 @@ impl Watched {
         match self.gateway.policies.reload() {
             Ok(reloaded) if reloaded.changed => {
                 self.gateway.open_all_datagrams();
+                self.gateway.settle_ahead();
                 info!(epoch = reloaded.epoch, policies = reloaded.policies, "policies reloaded");
                 for problem in reloaded.warnings {
                     warn!("policy: {problem}");
@@ -120,6 +121,7 @@ impl Watched {
                 Ok(targets) => {
                     self.gateway.dns.targets.store(Arc::new(targets.names()));
                     self.gateway.targets.store(Arc::new(targets));
+                    self.gateway.settle_ahead();
                     resolve_names(&self.gateway).await;
                     info!(targets = new.targets.len(), "targets reloaded");
                     self.note(Outcome::Noted, format!("targets reloaded: {}", new.targets.len()));
@@ -157,6 +159,7 @@ impl Watched {
         self.gateway.dns.modes.store(Arc::new(new.modes.clone()));
         self.gateway.modes.store(Arc::new(new.modes.clone()));
         self.gateway.open_all_datagrams();
+        self.gateway.settle_ahead();
         self.config.modes.clone_from(&new.modes);
         info!(mode = %new.modes.node, "modes reloaded");
         self.note(Outcome::Noted, format!("modes reloaded: the node's is {}", new.modes.node));

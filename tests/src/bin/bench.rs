@@ -91,6 +91,10 @@ fn main() -> ExitCode {
     if "dns".contains(&plan.only) {
         dns::compare(plan.seconds, plan.rounds);
     }
+    if "throughput".contains(&plan.only) {
+        println!();
+        nodegate_tests::throughput::print(plan.rounds.min(3), plan.seconds.min(4));
+    }
     ExitCode::SUCCESS
 }
 

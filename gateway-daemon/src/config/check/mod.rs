@@ -7,6 +7,7 @@ mod targets;
 
 use std::{
     fs, io,
+    net::SocketAddr,
     ops::Not as _,
     path::{Component, Path, PathBuf},
     time::Duration,
@@ -131,15 +132,20 @@ impl Checker {
     }
 
     fn admin(&mut self, admin: &raw::Admin) -> Option<checked::Admin> {
-        if let Some(listen) = &admin.listen {
-            self.note(
-                listen,
-                format!("`listen` {LATER}"),
-                Some("leave it out: the admin API is on the Unix socket"),
-            );
-        }
+        let listen = match &admin.listen {
+            None => None,
+            Some(at) => match at.value.parse::<SocketAddr>() {
+                Ok(address) if address.port() > 0 => Some(address),
+                _ => {
+                    let hint = "write an address and a port, such as `127.0.0.1:7070` or `[::1]:7070`";
+                    let what = format!("`{}` is nowhere to listen", at.value.escape_debug());
+                    self.note(at, what, Some(hint));
+                    return None;
+                }
+            },
+        };
         let Some(socket) = &admin.socket else {
-            return Some(checked::Admin { socket: PathBuf::from(checked::DEFAULT_SOCKET) });
+            return Some(checked::Admin { socket: PathBuf::from(checked::DEFAULT_SOCKET), listen });
         };
         let path = self.path(socket)?;
         // sockaddr_un holds 108 bytes with the NUL at the end.
@@ -151,7 +157,7 @@ impl Checker {
             );
             return None;
         }
-        Some(checked::Admin { socket: path })
+        Some(checked::Admin { socket: path, listen })
     }
 
     fn capture(&mut self, capture: &raw::Capture) -> Option<checked::Capture> {

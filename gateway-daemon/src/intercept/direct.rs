@@ -1,0 +1,167 @@
+//! What the daemon settles ahead of time: which connections go direct in the kernel, and which refusals are only
+//! reported. Grants are short: a daemon that no longer renews them has soon granted nothing.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    time::SystemTime,
+};
+
+use aya::maps::{MapData, RingBuf, lpm_trie::Key};
+use gateway_common::{
+    direct::{Direct, DirectFlow as Report, Grant as Entry, LENIENT, OPEN},
+    maps,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    accept::{address, comm, socket_addr},
+    error::{Doing, InterceptError},
+    kernel::{Kernel, absent_is_fine, held, map_error},
+    sys,
+};
+use crate::domain::{
+    address::OriginalDestination,
+    ids::{CgroupId, NetnsCookie},
+};
+
+/// A destination that a captured cgroup reaches directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The captured cgroup.
+    pub cgroup: CgroupId,
+    /// The network's address, or a single one.
+    pub address: IpAddr,
+    /// How many of its bits count: up to 32 of an IPv4 address, up to 128 of an IPv6 one.
+    pub prefix: u8,
+    /// The port.
+    pub port: u16,
+    /// Until when.
+    pub until: SystemTime,
+    /// Comes back with each flow that makes use of it.
+    pub number: u32,
+}
+
+/// Which refusals are only reported in a captured cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Those of datagrams and of sockets of other kinds.
+    Sockets,
+    /// Those, and those for want of a daemon.
+    Everything,
+}
+
+/// A connection that went direct.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectFlow {
+    /// [`Grant::number`].
+    pub grant: u32,
+    /// The captured cgroup.
+    pub captured_cgroup: CgroupId,
+    /// The socket's network namespace.
+    pub netns: NetnsCookie,
+    /// Thread-group id in the initial pid namespace.
+    pub pid: u32,
+    /// The task's name, for display only.
+    pub comm: String,
+    /// Where it went.
+    pub destination: OriginalDestination,
+}
+
+impl Grant {
+    fn key(&self) -> Key<Direct> {
+        let mapped = if self.address.is_ipv4() { 96 } else { 0 };
+        let bits = Direct::FIXED_BITS + mapped + u32::from(self.prefix);
+        let destination = Direct::new(self.cgroup.0, address(self.address), self.port);
+        Key::new(bits.min(Direct::BITS), destination)
+    }
+}
+
+impl Kernel {
+    /// Makes these grants hold, and no others.
+    pub fn set_direct(&self, grants: &[Grant]) -> Result<(), InterceptError> {
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let now = sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?;
+        let wall = SystemTime::now();
+        let wanted: HashSet<(u32, Direct)> =
+            grants.iter().map(|grant| (grant.key().prefix_len(), grant.key().data())).collect();
+        let mut map = held(&self.direct);
+        let stale: Vec<Key<Direct>> = map
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| !wanted.contains(&(key.prefix_len(), key.data())))
+            .collect();
+        for key in stale {
+            absent_is_fine(map.remove(&key)).map_err(map_error(maps::DIRECT))?;
+        }
+        for grant in grants {
+            let left = grant.until.duration_since(wall).unwrap_or_default();
+            let until = now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+            map.insert(&grant.key(), Entry::new(until, grant.number), 0).map_err(map_error(maps::DIRECT))?;
+        }
+        Ok(())
+    }
+
+    /// Makes these cgroups lenient, and no others.
+    pub fn set_lenience(&self, leaves: &HashMap<CgroupId, Leave>) -> Result<(), InterceptError> {
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let mut map = held(&self.lenience);
+        let known: HashMap<u64, u32> = map.iter().filter_map(Result::ok).collect();
+        for cgroup in known.keys().filter(|cgroup| !leaves.contains_key(&CgroupId(**cgroup))) {
+            absent_is_fine(map.remove(cgroup)).map_err(map_error(maps::LENIENCE))?;
+        }
+        for (cgroup, leave) in leaves {
+            let flags = match leave {
+                Leave::Sockets => LENIENT,
+                Leave::Everything => LENIENT | OPEN,
+            };
+            if known.get(&cgroup.0) != Some(&flags) {
+                map.insert(cgroup.0, flags, 0).map_err(map_error(maps::LENIENCE))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads reports and hands each on, until the buffer cannot be waited for. It waits for whoever takes them: when the
+/// kernel's buffer is full meanwhile, connections go through the daemon.
+pub(super) async fn read_all(mut buffer: RingBuf<MapData>, flows: mpsc::Sender<DirectFlow>) {
+    let bell = match sys::bell(&buffer) {
+        Ok(bell) => bell,
+        Err(error) => {
+            tracing::error!(%error, "cannot watch the buffer of direct connections");
+            return;
+        }
+    };
+    while let Ok(mut ready) = bell.readable().await {
+        ready.clear_ready();
+        while let Some(report) = buffer.next().map(|item| Report::from_bytes(&item)) {
+            let Some(report) = report else {
+                tracing::error!("an entry of unknown length in the buffer of direct connections");
+                continue;
+            };
+            if flows.send(DirectFlow::from(report)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl From<Report> for DirectFlow {
+    fn from(report: Report) -> Self {
+        // The kernel side filed a port's 16 bits.
+        let port = u16::try_from(report.port).unwrap_or_default();
+        Self {
+            grant: report.grant,
+            captured_cgroup: CgroupId(report.captured_cgroup),
+            netns: NetnsCookie(report.netns),
+            pid: report.tgid,
+            comm: comm(&report.comm),
+            destination: OriginalDestination::new(socket_addr(report.address, port)),
+        }
+    }
+}

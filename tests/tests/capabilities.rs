@@ -1,0 +1,105 @@
+//! The rights that the DaemonSet gives the daemon: exactly these are enough, and none of them can be left out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::Duration,
+};
+
+use nodegate_tests::{
+    daemon::{Daemon, Settings},
+    issuer::Issuer,
+    leftovers,
+    netns::Netns,
+    programs::said,
+};
+
+const POLICY: &str = r#"
+@id("agents-connect")
+permit (principal in Group::"agents", action == Action::"connect", resource);
+"#;
+
+/// A user that is not root, as agents mostly are.
+const AGENT: u32 = 65_534;
+
+/// The capabilities in the chart's DaemonSet.
+fn of_the_chart() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let chart = fs::read_to_string(root.join("deploy/helm/nodegate/templates/daemonset.yaml")).unwrap();
+    let line = chart.lines().find_map(|line| line.trim().strip_prefix("add: [")).expect("the capabilities");
+    line.trim_end_matches(']').split(", ").map(str::to_lowercase).collect()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Whether a daemon with these capabilities captures, identifies and admits an agent of another user in a network
+/// namespace of its own, whose token only that user may read.
+fn works(capabilities: &[String]) -> bool {
+    let folder = leftovers::folder(&leftovers::unique_name());
+    let netns = Netns::new();
+    let issuer = Issuer::start();
+    let token = folder.join("token");
+    fs::write(&token, issuer.token("agent-1")).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    chown(&token, Some(AGENT), Some(AGENT)).unwrap();
+    let mut settings = Settings::new(Vec::new());
+    POLICY.clone_into(&mut settings.policy);
+    settings.sources = vec![format!("{{ kind: file, path: \"{}\" }}", token.display())];
+    settings.more_targets.push("{ name: any, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [7] }".to_owned());
+    let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+    let bounding = format!("--bounding-set=-all{kept}");
+    settings.wrapper = words(&["setpriv", &bounding, "--inh-caps=-all", "--no-new-privs", "--"]);
+    let worked = catch_unwind(AssertUnwindSafe(|| {
+        let daemon = Daemon::start(&settings, &issuer);
+        let mut run = daemon.run(None);
+        run.arg("nsenter").arg(format!("--net=/run/netns/{}", netns.name()));
+        run.args(["setpriv", &format!("--reuid={AGENT}"), &format!("--regid={AGENT}"), "--clear-groups"]);
+        // The first connection in a namespace may be refused while the daemon begins to listen there.
+        let once = "(exec 3<>/dev/tcp/127.0.0.1/7 && echo hello >&3 && head -c 1 <&3)";
+        run.args(["bash", "-c", &format!("for try in 1 2 3 4 5 6 7 8; do {once}; sleep 0.1; done")]);
+        said(&mut run, "", Duration::from_secs(20));
+        let admitted = daemon.audit_search(&["--kind", "connect", "--outcome", "allowed", "--target", "any"]);
+        assert!(!admitted.is_empty(), "{:?}", daemon.audit_search(&[]));
+    }));
+    fs::remove_dir_all(&folder).unwrap();
+    worked.is_ok()
+}
+
+#[test]
+fn the_capabilities_of_the_daemonset_are_enough_and_none_can_be_left_out() {
+    let all = of_the_chart();
+    assert!(works(&all), "{all:?} are not enough");
+    for left_out in &all {
+        let fewer: Vec<String> = all.iter().filter(|name| *name != left_out).cloned().collect();
+        assert!(!works(&fewer), "{left_out} is not needed");
+    }
+}
+
+#[test]
+fn a_daemon_in_a_cgroup_namespace_of_its_own_knows_who_is_where() {
+    let own = leftovers::cgroup_mount().join(leftovers::unique_name());
+    fs::create_dir(&own).unwrap();
+    let issuer = Issuer::start();
+    let mut settings = Settings::new(Vec::new());
+    POLICY.clone_into(&mut settings.policy);
+    settings.more_targets.push("{ name: any, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [7] }".to_owned());
+    let script = format!("echo $$ > {}/cgroup.procs && exec unshare --cgroup \"$@\"", own.display());
+    settings.wrapper = words(&["sh", "-c", &script, "sh"]);
+    let daemon = Daemon::start(&settings, &issuer);
+    // It finds the cgroup of its callers, of a process that is named to it, and its own.
+    let mut run = daemon.run(Some(&issuer.token("agent-1")));
+    let mut whoami = vec![nodegate_tests::programs::nodegate().display().to_string()];
+    whoami.extend(words(&["identity", "show", "--socket", &daemon.socket().display().to_string()]));
+    let seen = said(run.args(&whoami), "", Duration::from_secs(20));
+    assert!(seen.ok().contains("agent-1"), "{seen:?}");
+    let mut add = daemon.nodegate(&["capture", "add", "--pid", &daemon.pid().to_string()]);
+    let refused = said(&mut add, "", Duration::from_secs(20));
+    assert!(refused.err.contains("daemon itself"), "{refused:?}");
+    drop(daemon);
+    leftovers::remove_cgroup(&own);
+}
