@@ -1,6 +1,6 @@
 //! One run of one way, and what came of it.
 
-use std::fmt;
+use std::{fmt, process::ExitStatus};
 
 use nix::errno::Errno;
 
@@ -25,7 +25,7 @@ pub enum Said {
 
 impl Said {
     /// From the one line that a way prints.
-    pub fn parse(out: &str, err: &str) -> Self {
+    pub fn parse(out: &str, err: &str, status: ExitStatus) -> Self {
         let line = out.lines().next().unwrap_or_default();
         let mut fields = line.splitn(3, '|');
         let what = fields.next().unwrap_or_default();
@@ -39,7 +39,7 @@ impl Said {
             "works" => Self::Works,
             "broken" => Self::Broken(detail),
             "setup" => Self::Trouble(format!("{detail}: {errno} {}", err.trim())),
-            _ => Self::Trouble(format!("never ended {}", err.trim())),
+            _ => Self::Trouble(format!("it said nothing ({status}) {}", err.trim())),
         }
     }
 }

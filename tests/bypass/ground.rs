@@ -39,6 +39,12 @@ const FAR_LOCAL: &str = "fe80::7:2";
 const PORTS: [&str; 7] = ["1", "22", "53", "80", "443", "853", "65535"];
 const MDNS: &str = "5353";
 
+/// Which targets are which.
+const HOST: usize = 0;
+const POD: usize = 1;
+const HOST_FAR: usize = 2;
+const POD_FAR: usize = 3;
+
 /// Where an attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -91,7 +97,7 @@ impl Ground {
         let mut open: Vec<&str> = PORTS.to_vec();
         open.extend([MDNS, "sniff"]);
         let targets = vec![
-            Targets::start(&ways, None, port, &["machine", near.to_str().unwrap()]),
+            Targets::start(&ways, None, port, &["machine", "node", near.to_str().unwrap()]),
             Targets::start(&ways, Some(&pod), port, &["node"]),
             Targets::start(&ways, Some(&far[0]), port, &open),
             Targets::start(&ways, Some(&far[1]), port, &open),
@@ -132,18 +138,21 @@ impl Ground {
     pub fn try_everywhere(&self, way: Way) -> Row {
         let places = Place::ALL.into_iter().filter(|place| *place == Place::Pod || !way.is(Flag::Private));
         let places: Vec<Place> = places.collect();
-        let controls: Vec<Attempt> = places.iter().map(|place| self.control(&way, *place)).collect();
+        let controls = at_once(&places, |place| self.control(&way, place));
         let absent = controls.iter().any(|control| matches!(control.said, Said::Absent(..)));
         let mut row = Row::new(way, controls);
         if absent {
             return row;
         }
-        for place in places {
+        let inside = at_once(&places, |place| {
             let inside = self.inside(&row.way, place, "");
-            if let (Some(privilege), Verdict::Open(_)) = (row.way.needs.clone(), inside.verdict()) {
-                row.without.push((place, self.inside(&row.way, place, &privilege)));
-            }
+            let privilege = row.way.needs.as_deref().filter(|_| matches!(inside.verdict(), Verdict::Open(_)));
+            let without = privilege.map(|privilege| self.inside(&row.way, place, privilege));
+            (inside, without)
+        });
+        for (place, (inside, without)) in places.into_iter().zip(inside) {
             row.inside.push((place, inside));
+            row.without.extend(without.map(|attempt| (place, attempt)));
         }
         row
     }
@@ -156,7 +165,7 @@ impl Ground {
             for _ in 0..100 {
                 thread::sleep(Duration::from_millis(20));
                 control.arrived = if way.is(Flag::First) {
-                    self.anonymous_since(&before)
+                    self.anonymous_since(&before, place)
                 } else {
                     self.arrived_since(&before, &control.token)
                 };
@@ -166,13 +175,13 @@ impl Ground {
             }
         }
         // What it left under way must not be taken for the next one's.
-        thread::sleep(Duration::from_millis(15));
+        thread::sleep(Duration::from_millis(5));
         control
     }
 
-    /// An attempt in a captured cgroup; in one of its own where the way takes a privilege to meddle with it.
+    /// An attempt in a captured cgroup; in one of its own where the way may take it apart.
     fn inside(&self, way: &Way, place: Place, without: &str) -> Attempt {
-        if way.needs.is_none() {
+        if !way.is(Flag::Meddles) {
             return self.attempt(way, place, Some(&self.captured.0), without);
         }
         let own = Cgroup::captured_by(&self.daemon, "meddler");
@@ -200,14 +209,14 @@ impl Ground {
         let pid = child.id();
         let output = child.wait_with_output().expect("what it says");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = Said::parse(&text(&output.stdout), &text(&output.stderr));
+        let said = Said::parse(&text(&output.stdout), &text(&output.stderr), output.status);
         if cgroup.is_some() {
             // Whoever is quick to arrive has arrived by then; the slow are looked for at the end.
-            thread::sleep(Duration::from_millis(30));
+            thread::sleep(Duration::from_millis(10));
         }
         let mut arrived = self.arrived_since(&before, &token);
         if cgroup.is_some() && !way.is(Flag::Keeps) && !way.is(Flag::Outside) {
-            arrived.extend(self.anonymous_since(&before));
+            arrived.extend(self.anonymous_since(&before, place));
         }
         Attempt { token, pid, said, arrived, judged: false }
     }
@@ -218,8 +227,9 @@ impl Ground {
     }
 
     /// First packets and connections without a token: inside capture, even these must not arrive.
-    fn anonymous_since(&self, before: &[usize]) -> Vec<String> {
-        let lines = self.targets.iter().zip(before).flat_map(|(targets, before)| targets.since(*before));
+    fn anonymous_since(&self, before: &[usize], place: Place) -> Vec<String> {
+        let here = if place == Place::Host { [HOST, HOST_FAR] } else { [POD, POD_FAR] };
+        let lines = here.into_iter().flat_map(|index| self.targets[index].since(before[index]));
         lines.filter(|line| line.starts_with("packet") || line.starts_with("accepted")).collect()
     }
 
@@ -301,6 +311,15 @@ impl Drop for Cgroup {
             leftovers::remove_cgroup(parent);
         }
     }
+}
+
+/// Does the same in all places at once: they share nothing but the daemon.
+fn at_once<T: Send>(places: &[Place], work: impl Fn(Place) -> T + Sync) -> Vec<T> {
+    let work = &work;
+    thread::scope(|scope| {
+        let running: Vec<_> = places.iter().map(|place| scope.spawn(move || work(*place))).collect();
+        running.into_iter().map(|thread| thread.join().expect("an attempt")).collect()
+    })
 }
 
 /// Lays a cable from a namespace (`None` is the host's) to the far one, with the same addresses every time.

@@ -1,8 +1,6 @@
 //! Ways that are open, each with its reason: a hole that is not closed yet, or a promise that `nodegate doctor` says
 //! this kernel cannot keep. A way that gets closed must leave the list: the suite fails until it does.
 
-use std::fs;
-
 /// An open way.
 #[derive(Debug)]
 pub struct Known {
@@ -10,22 +8,23 @@ pub struct Known {
     pub way: &'static str,
     /// The promise under which `nodegate doctor` names it.
     pub promise: Option<&'static str>,
-    /// The kernel that closed it, if one has.
-    pub until: Option<(u32, u32)>,
     /// Why it is open.
     pub why: &'static str,
 }
 
 /// All of them.
 const KNOWN: &[Known] = &[
-    // Promises that this kernel cannot keep.
+    // Promises that a kernel cannot keep.
+    promised("vsock", "socket-families", "no cgroup hook sees vsock sockets"),
     promised("vsock_made", "socket-families", "no cgroup hook sees vsock sockets"),
-    promised("packet_before", "af-packet", "no cgroup hook sees packet sockets"),
-    // Holes.
-    hole("opened_before", "connections from before are left alone"),
-    hole("udp_connected_before", "connections from before are left alone"),
-    hole("raw_made_before", "raw sockets from before are left alone"),
-    hole("inherited_connection", "connections of processes outside are left alone"),
+    promised("tipc", "socket-families", "no cgroup hook sees TIPC sockets"),
+    promised("other_families", "socket-families", "the hook at socket() sees the internet families alone"),
+    moved("packet_before"),
+    moved("opened_before"),
+    moved("udp_connected_before"),
+    moved("raw_made_before"),
+    moved("sctp_made_before"),
+    moved("inherited_connection"),
     promised("passed_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
     promised("passed_udp_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
     no_unix_hook("unix_docker"),
@@ -45,8 +44,12 @@ const KNOWN: &[Known] = &[
     promised("unix_docker_descriptor", "unix-aliases", "the hook sees the name that the caller gives"),
     promised("unix_docker_elsewhere", "unix-aliases", "the hook sees the name that the caller gives"),
     no_unix_hook("unix_docker_nonblocking"),
-    hole("unix_abstract", "only control sockets, and those of capture.deny_unix, are refused"),
-    // What does not keep working.
+    promised(
+        "unix_abstract",
+        "unix-aliases",
+        "only control sockets, and those of capture.deny_unix, are refused",
+    ),
+    // What does not keep working; `docs/configuration.md` says so.
     hole("own_name", "getsockname() shows the loopback address that leads to the daemon"),
     hole("probe_closed", "the daemon accepts before anybody knows whether the target does"),
     hole("own_server", "loopback is captured like everything else"),
@@ -54,27 +57,26 @@ const KNOWN: &[Known] = &[
 ];
 
 const fn promised(way: &'static str, promise: &'static str, why: &'static str) -> Known {
-    Known { way, promise: Some(promise), until: None, why }
+    Known { way, promise: Some(promise), why }
 }
 
-/// Open before Linux 6.7.
+/// What a process that moves in brings with it.
+const fn moved(way: &'static str) -> Known {
+    promised(way, "moved-processes", "nothing tells when a process moves in with its sockets")
+}
+
 const fn no_unix_hook(way: &'static str) -> Known {
-    let why = "no hook sees the connect() of Unix sockets";
-    Known { way, promise: Some("unix-connect"), until: Some((6, 7)), why }
+    promised(way, "unix-connect", "no hook sees the connect() of Unix sockets")
 }
 
 const fn hole(way: &'static str, why: &'static str) -> Known {
-    Known { way, promise: None, until: None, why }
+    Known { way, promise: None, why }
 }
 
-/// The entry of a way, where it counts on this kernel.
-pub fn of(way: &str) -> Option<&'static Known> {
-    let counts = |known: &&Known| known.way == way && known.until.is_none_or(|closed| kernel() < closed);
+/// The entry of a way. One under a promise counts where that promise is broken; where it is kept, the way is closed.
+pub fn of(way: &str, broken: &[String]) -> Option<&'static Known> {
+    let counts = |known: &&Known| {
+        known.way == way && known.promise.is_none_or(|promise| broken.iter().any(|name| name == promise))
+    };
     KNOWN.iter().find(counts)
-}
-
-fn kernel() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

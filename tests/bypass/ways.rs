@@ -35,6 +35,8 @@ pub enum Flag {
     Keeps = 8,
     /// It gets no further than a first packet.
     First = 16,
+    /// It may take the capture of its own cgroup apart.
+    Meddles = 32,
 }
 
 impl Way {

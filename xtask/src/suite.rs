@@ -1,7 +1,7 @@
 //! `test`, `ci` and `demo`: the tasks that are other tasks in a fixed order.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Command, Stdio},
@@ -31,7 +31,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     if !finished && totals.failed == 0 {
         bail!("the tests do not build");
     }
-    println!("\n{} passed, {} failed", totals.passed, totals.failed);
+    println!("\n{totals}");
     if totals.failed == 0 {
         return Ok(());
     }
@@ -72,13 +72,32 @@ pub fn prepare() -> Result<()> {
     shell::run(shell::cargo()?.args(["build", "--package", "gateway-daemon", "--bin", "nodegate"]))
 }
 
+/// What all runners said, added up.
 #[derive(Default)]
-struct Totals {
+pub struct Totals {
     passed: u64,
     failed: u64,
 }
 
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
 impl Totals {
+    /// Adds the counts of a line, if it is a runner's last one.
+    pub fn count(&mut self, line: &str) {
+        if let Some(counts) = counts_of(line) {
+            self.add(&counts);
+        }
+    }
+
+    /// Whether there were tests, and none failed.
+    pub const fn all_passed(&self) -> bool {
+        self.passed > 0 && self.failed == 0
+    }
+
     fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -107,9 +126,7 @@ fn counted(command: &mut Command, totals: &mut Totals) -> Result<bool> {
     let mut shown = std::io::stdout().lock();
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read the tests' output")?;
-        if let Some(counts) = counts_of(&line) {
-            totals.add(&counts);
-        }
+        totals.count(&line);
         writeln!(shown, "{line}").context("cannot write the tests' output")?;
     }
     Ok(child.wait().context("cannot wait for the tests")?.success())

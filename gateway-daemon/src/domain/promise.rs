@@ -18,6 +18,11 @@ pub const PROMISES: &[Promise] = &[
                capability from captured workloads",
     },
     Promise {
+        name: "moved-processes",
+        cost: "a process that moves into a captured cgroup brings the connections that it has, and raw, packet and SCTP \
+               sockets: start agents in their cgroup, as `nodegate run` and container runtimes do",
+    },
+    Promise {
         name: "received-sockets",
         cost: "a process outside of capture can pass a captured one a connection that it made: run nothing beside a \
                captured workload that would",
@@ -30,7 +35,8 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         name: "unix-aliases",
         cost: "a captured process that can make a symbolic link or a mount reaches a control socket under another \
-               name: mount none into captured workloads",
+               name, and every Unix socket that is no control socket under its own: mount none into captured \
+               workloads",
     },
     Promise {
         name: "unix-connect",

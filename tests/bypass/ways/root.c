@@ -16,8 +16,10 @@
 
 WAY(nft_flush, PRIVATE, "", "netfilter rules flushed, then connect()")
 {
-	if (!run("nft flush ruleset"))
-		setup("nft");
+	if (!run("nft flush ruleset")) {
+		errno = EPERM;
+		refused("nft");
+	}
 	stream_to(far4());
 }
 
@@ -130,7 +132,7 @@ static uint64_t own_cgroup(void)
 	return own && *own && stat(own, &facts) == 0 ? facts.st_ino : 0;
 }
 
-WAY(links_detached, PLAIN, "CAP_SYS_ADMIN", "bpf(): every link of the own cgroup detached by its id")
+WAY(links_detached, MEDDLES, "CAP_SYS_ADMIN", "bpf(): every link of the own cgroup detached by its id")
 {
 	uint64_t cgroup = own_cgroup();
 	for (uint32_t id = 0; cgroup;) {
@@ -157,7 +159,7 @@ WAY(links_detached, PLAIN, "CAP_SYS_ADMIN", "bpf(): every link of the own cgroup
 	stream_to(far4());
 }
 
-WAY(pins_removed, PLAIN, "root", "the pins of the own cgroup removed from bpffs")
+WAY(pins_removed, MEDDLES, "root", "the pins of the own cgroup removed from bpffs")
 {
 	char path[400];
 	snprintf(path, sizeof path, "%s/links/%llu", getenv("NG_PINS"), (unsigned long long)own_cgroup());
@@ -176,7 +178,7 @@ WAY(pins_removed, PLAIN, "root", "the pins of the own cgroup removed from bpffs"
 	stream_to(far4());
 }
 
-WAY(program_of_its_own, PLAIN, "CAP_BPF", "a connect program of its own behind the daemon's, which sets the target again")
+WAY(program_of_its_own, MEDDLES, "CAP_BPF", "a connect program of its own behind the daemon's, which sets the target again")
 {
 	const char *own = getenv("NG_CGROUP");
 	struct address to = far4();
@@ -223,7 +225,7 @@ WAY(bpffs_unmounted, PLAIN, "CAP_SYS_ADMIN", "bpffs and cgroupfs unmounted in a 
 	stream_to(far4());
 }
 
-WAY(label_removed, PLAIN, "root", "the label taken off the own cgroup's directory")
+WAY(label_removed, MEDDLES, "root", "the label taken off the own cgroup's directory")
 {
 	const char *own = getenv("NG_CGROUP");
 	if (own && *own && removexattr(own, "user.nodegate.identity") < 0 && errno != ENODATA)
@@ -232,7 +234,7 @@ WAY(label_removed, PLAIN, "root", "the label taken off the own cgroup's director
 	stream_to(far4());
 }
 
-WAY(label_changed, PLAIN, "root", "another label on the own cgroup's directory")
+WAY(label_changed, MEDDLES, "root", "another label on the own cgroup's directory")
 {
 	const char *own = getenv("NG_CGROUP");
 	if (own && *own && setxattr(own, "user.nodegate.identity", "innocent", 8, 0) < 0)

@@ -1,5 +1,5 @@
-/* Unix sockets of those who would do it for us. The suite's own sockets stand in for the real ones, mounted at the
- * real paths in a mount namespace of the way's own, as a pod sees them when its node's are mounted into it. */
+/* Unix sockets of those who would do it for us. A process outside stands in for the real one: it listens at the real
+ * path, in a mount namespace with fresh directories, and tells a target what it hears. */
 #include "way.h"
 #define ROW "Unix sockets: container runtimes, ssh-agent, relays, the daemon"
 
@@ -8,9 +8,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-
-/* Where a helper listens for tokens: <folder>/near.sock. */
-static void helper(char *path, size_t size) { snprintf(path, size, "%s/near.sock", folder); }
 
 static void parents(char *path)
 {
@@ -21,24 +18,37 @@ static void parents(char *path)
 	}
 }
 
-/* Makes the helper appear at `path`. Nobody else sees it. */
-static void mounted_at(const char *path)
+/* Lets a process outside listen at `path`, where only it and we can see it. */
+static void served_at(const char *path)
 {
-	char from[300], to[300];
-	helper(from, sizeof from);
-	snprintf(to, sizeof to, "%s", path);
+	struct sockaddr_un target = { .sun_family = AF_UNIX }, name = { .sun_family = AF_UNIX };
+	int out = socket(AF_UNIX, SOCK_STREAM, 0), server = socket(AF_UNIX, SOCK_STREAM, 0);
+	snprintf(target.sun_path, sizeof target.sun_path, "%s/near.sock", folder);
+	if (connect(out, (void *)&target, sizeof target) < 0)
+		setup("the target's socket");
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		setup("a mount namespace");
-	/* Fresh directories over those of the system, except where the helper itself lies. */
-	static const char *fresh[] = { "/run", "/var/lib" };
+	static const char *fresh[] = { "/run", "/var/lib", "/tmp" };
 	for (size_t i = 0; i < sizeof fresh / sizeof *fresh; i++)
 		if (mount("fresh", fresh[i], "tmpfs", 0, NULL) < 0)
 			setup("a fresh directory");
-	parents(to);
-	int file = open(to, O_CREAT | O_RDONLY, 0600);
-	if (file < 0 || mount(from, to, NULL, MS_BIND, NULL) < 0)
-		setup("mounting the socket");
-	close(file);
+	snprintf(name.sun_path, sizeof name.sun_path, "%s", path);
+	parents(name.sun_path);
+	if (bind(server, (void *)&name, sizeof name) < 0 || listen(server, 8) < 0)
+		setup("listening there");
+	if (spawn() == 0) {
+		char heard[64];
+		int fd = accept(server, NULL, NULL);
+		ssize_t length = read(fd, heard, sizeof heard);
+		if (length > 0 && send(out, heard, (size_t)length, MSG_NOSIGNAL) > 0)
+			shutdown(out, SHUT_WR);
+		/* The target hangs up when it has it. */
+		while (read(out, heard, sizeof heard) > 0)
+			;
+		_exit(0);
+	}
+	close(server);
+	close(out);
 }
 
 static _Noreturn void talk_to(const char *path)
@@ -52,35 +62,20 @@ static _Noreturn void talk_to(const char *path)
 }
 
 
-WAY(unix_docker, OUTSIDE, "", "/var/run/docker.sock") { mounted_at("/var/run/docker.sock"); enter(); talk_to("/var/run/docker.sock"); }
-WAY(unix_docker_run, OUTSIDE, "", "/run/docker.sock") { mounted_at("/run/docker.sock"); enter(); talk_to("/run/docker.sock"); }
-WAY(unix_containerd, OUTSIDE, "", "/run/containerd/containerd.sock") { mounted_at("/run/containerd/containerd.sock"); enter(); talk_to("/run/containerd/containerd.sock"); }
-WAY(unix_crio, OUTSIDE, "", "/run/crio/crio.sock") { mounted_at("/run/crio/crio.sock"); enter(); talk_to("/run/crio/crio.sock"); }
-WAY(unix_podman, OUTSIDE, "", "/run/podman/podman.sock") { mounted_at("/run/podman/podman.sock"); enter(); talk_to("/run/podman/podman.sock"); }
-WAY(unix_kubelet, OUTSIDE, "", "/var/lib/kubelet/pod-resources/kubelet.sock") { mounted_at("/var/lib/kubelet/pod-resources/kubelet.sock"); enter(); talk_to("/var/lib/kubelet/pod-resources/kubelet.sock"); }
-WAY(unix_dbus, OUTSIDE, "", "/run/dbus/system_bus_socket") { mounted_at("/run/dbus/system_bus_socket"); enter(); talk_to("/run/dbus/system_bus_socket"); }
-WAY(unix_nscd, OUTSIDE, "", "/var/run/nscd/socket (names resolved by another process)") { mounted_at("/var/run/nscd/socket"); enter(); talk_to("/var/run/nscd/socket"); }
-WAY(unix_resolved, OUTSIDE, "", "/run/systemd/resolve/io.systemd.Resolve (names, by varlink)") { mounted_at("/run/systemd/resolve/io.systemd.Resolve"); enter(); talk_to("/run/systemd/resolve/io.systemd.Resolve"); }
-WAY(unix_ssh_agent, OUTSIDE, "", "/tmp/ssh-…/agent.N, an ssh-agent")
-{
-	char from[300], to[300];
-	helper(from, sizeof from);
-	mounted_at("/run/unused");
-	if (mount("fresh", "/tmp", "tmpfs", 0, NULL) < 0)
-		setup("a fresh /tmp");
-	/* The helper is reached through the mount made before. */
-	snprintf(to, sizeof to, "/tmp/ssh-XXXXdb7f2a/agent.4711");
-	parents(to);
-	int file = open(to, O_CREAT | O_RDONLY, 0600);
-	if (file < 0 || mount("/run/unused", to, NULL, MS_BIND, NULL) < 0)
-		setup("mounting the socket");
-	enter();
-	talk_to(to);
-}
+WAY(unix_docker, OUTSIDE, "", "/var/run/docker.sock") { served_at("/var/run/docker.sock"); enter(); talk_to("/var/run/docker.sock"); }
+WAY(unix_docker_run, OUTSIDE, "", "/run/docker.sock") { served_at("/run/docker.sock"); enter(); talk_to("/run/docker.sock"); }
+WAY(unix_containerd, OUTSIDE, "", "/run/containerd/containerd.sock") { served_at("/run/containerd/containerd.sock"); enter(); talk_to("/run/containerd/containerd.sock"); }
+WAY(unix_crio, OUTSIDE, "", "/run/crio/crio.sock") { served_at("/run/crio/crio.sock"); enter(); talk_to("/run/crio/crio.sock"); }
+WAY(unix_podman, OUTSIDE, "", "/run/podman/podman.sock") { served_at("/run/podman/podman.sock"); enter(); talk_to("/run/podman/podman.sock"); }
+WAY(unix_kubelet, OUTSIDE, "", "/var/lib/kubelet/pod-resources/kubelet.sock") { served_at("/var/lib/kubelet/pod-resources/kubelet.sock"); enter(); talk_to("/var/lib/kubelet/pod-resources/kubelet.sock"); }
+WAY(unix_dbus, OUTSIDE, "", "/run/dbus/system_bus_socket") { served_at("/run/dbus/system_bus_socket"); enter(); talk_to("/run/dbus/system_bus_socket"); }
+WAY(unix_nscd, OUTSIDE, "", "/var/run/nscd/socket (names resolved by another process)") { served_at("/var/run/nscd/socket"); enter(); talk_to("/var/run/nscd/socket"); }
+WAY(unix_resolved, OUTSIDE, "", "/run/systemd/resolve/io.systemd.Resolve (names, by varlink)") { served_at("/run/systemd/resolve/io.systemd.Resolve"); enter(); talk_to("/run/systemd/resolve/io.systemd.Resolve"); }
+WAY(unix_ssh_agent, OUTSIDE, "", "/tmp/ssh-…/agent.N, an ssh-agent") { served_at("/tmp/ssh-XXXXdb7f2a/agent.4711"); enter(); talk_to("/tmp/ssh-XXXXdb7f2a/agent.4711"); }
 
 WAY(unix_docker_relative, OUTSIDE, "", "docker.sock by a relative path")
 {
-	mounted_at("/var/run/docker.sock");
+	served_at("/var/run/docker.sock");
 	enter();
 	if (chdir("/var/run") < 0)
 		setup("chdir");
@@ -89,21 +84,21 @@ WAY(unix_docker_relative, OUTSIDE, "", "docker.sock by a relative path")
 
 WAY(unix_docker_dots, OUTSIDE, "", "docker.sock by a path with dots and doubled slashes")
 {
-	mounted_at("/var/run/docker.sock");
+	served_at("/var/run/docker.sock");
 	enter();
 	talk_to("/var//run/../run/./docker.sock");
 }
 
 WAY(unix_docker_proc, OUTSIDE, "", "docker.sock by /proc/self/root")
 {
-	mounted_at("/var/run/docker.sock");
+	served_at("/var/run/docker.sock");
 	enter();
 	talk_to("/proc/self/root/var/run/docker.sock");
 }
 
 WAY(unix_docker_link, OUTSIDE, "", "docker.sock by a symbolic link of another name")
 {
-	mounted_at("/var/run/docker.sock");
+	served_at("/var/run/docker.sock");
 	enter();
 	if (mkdir("/run/mine", 0755) < 0 || symlink("/var/run/docker.sock", "/run/mine/harmless") < 0)
 		setup("a link");
@@ -113,7 +108,7 @@ WAY(unix_docker_link, OUTSIDE, "", "docker.sock by a symbolic link of another na
 WAY(unix_docker_descriptor, OUTSIDE, "", "docker.sock by /proc/self/fd of an O_PATH descriptor")
 {
 	char path[64];
-	mounted_at("/var/run/docker.sock");
+	served_at("/var/run/docker.sock");
 	enter();
 	int fd = open("/var/run/docker.sock", O_PATH);
 	if (fd < 0)
@@ -124,15 +119,20 @@ WAY(unix_docker_descriptor, OUTSIDE, "", "docker.sock by /proc/self/fd of an O_P
 
 WAY(unix_docker_elsewhere, OUTSIDE, "", "docker.sock mounted under a name that nobody knows")
 {
-	mounted_at("/run/some/other/name");
+	served_at("/var/run/docker.sock");
 	enter();
-	talk_to("/run/some/other/name");
+	if (mkdir("/run/mine", 0755) < 0)
+		setup("mkdir");
+	int file = open("/run/mine/harmless", O_CREAT | O_RDONLY, 0600);
+	if (file < 0 || mount("/var/run/docker.sock", "/run/mine/harmless", NULL, MS_BIND, NULL) < 0)
+		setup("mounting the socket");
+	talk_to("/run/mine/harmless");
 }
 
 WAY(unix_docker_nonblocking, OUTSIDE, "", "docker.sock by a non-blocking connect()")
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	mounted_at("/var/run/docker.sock");
+	served_at("/var/run/docker.sock");
 	enter();
 	int fd = make(AF_UNIX, SOCK_STREAM, 0, "a Unix socket");
 	snprintf(to.sun_path, sizeof to.sun_path, "/var/run/docker.sock");

@@ -31,6 +31,7 @@ enum flags {
 	PRIVATE = 4,  /* changes its network namespace: not to be run in the host's */
 	KEEPS = 8,    /* not a way out but something that must keep working */
 	FIRST = 16,   /* gets no further than a first packet: that one counts */
+	MEDDLES = 32, /* may take the capture of its own cgroup apart, and gets one for itself */
 };
 
 struct way {

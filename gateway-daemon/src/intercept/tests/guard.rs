@@ -136,8 +136,10 @@ async fn a_connection_that_is_passed_in_from_outside_does_not_arrive() {
     let mut agent = Agent::start(None);
     assert_eq!(pass(&mut agent, &connection), "taken", "the control");
     capture.intercept.start_run(agent.pid(), None).await.unwrap();
-    let expected = if is_guarded() { "nothing" } else { "taken" };
-    assert_eq!(pass(&mut agent, &connection), expected);
+    // Where the descriptor is withheld, older kernels also say that the message was cut (ENOBUFS).
+    let expected: &[&str] = if is_guarded() { &["nothing", "error 105"] } else { &["taken"] };
+    let outcome = pass(&mut agent, &connection);
+    assert!(expected.contains(&outcome.as_str()), "{outcome}");
     if is_guarded() {
         assert_eq!(capture.refusal().await.reason, RefusalReason::SocketReceived);
     }
