@@ -2,8 +2,8 @@
 //!
 //! Every way out of here but a session is a refusal, and is recorded before the client is told.
 
-pub mod datagrams;
 mod ahead;
+pub mod datagrams;
 mod observed;
 pub mod targets;
 
@@ -42,8 +42,8 @@ use crate::{
         tcp::{Tcp, TcpTarget, reset},
     },
 };
-use datagrams::Opened;
 pub use ahead::Ahead;
+use datagrams::Opened;
 use targets::{Target, Targets};
 
 /// DNS over TCP; whoever speaks it on another port speaks nothing that is known here.

@@ -40,9 +40,8 @@ use crate::{
     },
     identity::{Identity, IdentityError, IssuerSettings, KeySource, SourceSettings},
     intercept::{
-        self, Arrival, Change, DatagramFlow, Fate, Intercept, InterceptError, KernelRefusal, Query, RefusalReason,
-        Streams,
-        Succession, Successor, Unattributed, probe,
+        self, Arrival, Change, DatagramFlow, Fate, Intercept, InterceptError, KernelRefusal, Query,
+        RefusalReason, Streams, Succession, Successor, Unattributed, probe,
     },
     kubernetes,
     mask::{HashKey, Masker},

@@ -51,8 +51,7 @@ fn works(capabilities: &[String]) -> bool {
     POLICY.clone_into(&mut settings.policy);
     settings.sources = vec![format!("{{ kind: file, path: \"{}\" }}", token.display())];
     settings.more_targets.push("{ name: any, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [7] }".to_owned());
-    let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
-    let bounding = format!("--bounding-set=-all{kept}");
+    let bounding = format!("--bounding-set=-all,+{}", capabilities.join(",+"));
     settings.wrapper = words(&["setpriv", &bounding, "--inh-caps=-all", "--no-new-privs", "--"]);
     let worked = catch_unwind(AssertUnwindSafe(|| {
         let daemon = Daemon::start(&settings, &issuer);

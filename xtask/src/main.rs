@@ -6,11 +6,8 @@
 mod bench;
 mod chart;
 mod ebpf;
-<<<<<<< HEAD
 mod kubernetes;
-=======
 mod machine;
->>>>>>> d5f4d9a (xtask: the conformance suite on another kernel, in a virtual machine)
 mod places;
 mod rooms;
 mod setup;
@@ -41,17 +38,14 @@ enum Task {
         /// Only the prober, through so many restarts, kills, stops and upgrades of the daemon
         #[arg(long, value_name = "COUNT", conflicts_with = "filter")]
         restarts: Option<u32>,
-<<<<<<< HEAD
         /// Instead, a real node: builds an API server and a kubelet from Debian's source, once, which takes ten
         /// minutes and more
         #[arg(long, conflicts_with = "filter")]
         kubernetes: bool,
-=======
         /// On a Debian kernel of this release instead (6.1), in a virtual machine: the conformance suite, and the
         /// daemon's own tests of its kernel side
         #[arg(long, value_name = "RELEASE", conflicts_with = "filter")]
         kernel: Option<String>,
->>>>>>> d5f4d9a (xtask: the conformance suite on another kernel, in a virtual machine)
     },
     /// Try every way out of a captured cgroup, or those whose names contain FILTER, and print the table
     Bypass {
@@ -93,11 +87,8 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Setup => setup::install_missing(),
         Task::Test { restarts: Some(count), .. } => suite::prober(count),
-<<<<<<< HEAD
         Task::Test { kubernetes: true, .. } => suite::kubernetes(),
-=======
         Task::Test { kernel: Some(release), .. } => machine::test(&release),
->>>>>>> d5f4d9a (xtask: the conformance suite on another kernel, in a virtual machine)
         Task::Test { filter, .. } => suite::test(filter.as_deref()),
         Task::Bypass { filter } => suite::bypass(filter.as_deref()),
         Task::Ci { advisories } => {

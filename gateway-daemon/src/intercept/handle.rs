@@ -194,8 +194,7 @@ impl Intercept {
         }
         running.core.clear_leftovers().await?;
         running.core.survey().await;
-        let streams =
-            Streams { arrivals, unattributed, refusals, queries, datagrams, changes, direct_flows };
+        let streams = Streams { arrivals, unattributed, refusals, queries, datagrams, changes, direct_flows };
         Ok((Self { running }, streams))
     }
 
