@@ -557,12 +557,16 @@ async fn note_changes(gateway: Arc<Gateway>, mut changes: mpsc::UnboundedReceive
     while let Some(change) = changes.recv().await {
         let (workload, reason) = match change {
             Change::Captured(workload) => {
+                gateway.open_datagrams(&workload);
                 let reason = format!("captured {} ({})", workload.path, named(workload.label.as_deref()));
                 (workload, reason)
             }
             Change::Relabelled { workload, before } => {
                 // Who it was as another workload, it is not as this one.
                 gateway.identity.forget(workload.cgroup);
+                gateway.dns.forget(workload.cgroup);
+                gateway.open_datagrams(&workload);
+                gateway.settle_ahead();
                 let (before, now) = (named(before.as_deref()), named(workload.label.as_deref()));
                 let reason =
                     format!("relabelled {}: {before} is now {now}; its identity is dropped", workload.path);

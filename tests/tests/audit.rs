@@ -236,6 +236,8 @@ fn while_the_disk_stands_still_nothing_is_seen_and_nothing_is_kept() {
     assert_eq!(committing.until_ready().tags, ["COMMIT"]);
     assert_eq!(undoing.until_ready().tags, ["ROLLBACK", "INSERT 0 1"]);
     assert_ne!(products(), before);
+    // The disk is unmounted when the daemon has let go of it, which waits for sessions to end.
+    drop((reading, writing, committing, undoing));
     daemon.terminate();
 }
 

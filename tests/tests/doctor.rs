@@ -50,7 +50,7 @@ fn the_doctor_tells_a_user_without_rights_what_they_lack() {
     let told = said(command.args(["doctor", "--json"]), "", Duration::from_secs(20));
     let checks = checks(&told);
     assert_eq!(told.status, 1);
-    assert!(find(&checks, "capabilities")["found"].as_str().unwrap().contains("CAP_BPF"));
+    assert!(find(&checks, "capabilities")["found"].as_str().unwrap().contains("CAP_SYS_ADMIN"));
     assert_eq!(find(&checks, "connect4")["state"], "missing");
 }
 

@@ -190,7 +190,7 @@ fn datagrams_and_other_sockets_go_on_where_nothing_is_enforced_and_are_recorded(
     let script = format!("echo out > /dev/udp/127.0.0.1/{port}");
     said(run.args(["bash", "-c", &script]), "", Duration::from_secs(20)).ok();
     assert_eq!(socket.recv(&mut [0; 16]).expect("the datagram arrives"), 4);
-    let would = recorded(&stage, &["--kind", "kernel_refusal", "--outcome", "would_deny"]);
+    let would = recorded(&stage, &["--kind", "connect", "--outcome", "would_deny"]);
     assert_eq!(would[0]["destination"], format!("127.0.0.1:{port}"), "{would:?}");
     assert_eq!(would[0]["mode"], "observe");
 }

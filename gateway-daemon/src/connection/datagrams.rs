@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,7 +29,15 @@ const UNENFORCED: Duration = Duration::from_mins(10);
 
 /// What was last opened to whom, so that the kernel is only told of changes.
 #[derive(Debug, Default)]
-pub struct Opened(Mutex<HashMap<CgroupId, Vec<Passage>>>);
+pub struct Opened(Mutex<HashMap<CgroupId, Open>>);
+
+/// What is open to a cgroup, and who was behind it: the kernel's word of what was sent may come when the cgroup is gone.
+#[derive(Debug)]
+struct Open {
+    passages: Vec<Passage>,
+    workload: Workload,
+    principal: Option<Arc<Principal>>,
+}
 
 impl Gateway {
     /// Opens anew, to every captured cgroup, what it may send datagrams to.
@@ -46,11 +54,15 @@ impl Gateway {
     pub fn open_datagrams(&self, workload: &Workload) {
         let open = self.passages_of(workload);
         let mut opened = self.opened.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if opened.get(&workload.cgroup).is_some_and(|before| *before == open) {
+        if opened.get(&workload.cgroup).is_some_and(|before| before.passages == open) {
             return;
         }
         match self.intercept.set_passages(workload.cgroup, &open) {
-            Ok(()) => drop(opened.insert(workload.cgroup, open)),
+            Ok(()) => {
+                let principal = self.identity.known(workload.cgroup);
+                let open = Open { passages: open, workload: workload.clone(), principal };
+                drop(opened.insert(workload.cgroup, open));
+            }
             Err(error) => {
                 // Told again at the next occasion.
                 opened.remove(&workload.cgroup);
@@ -136,8 +148,15 @@ impl Gateway {
 
     /// Records a flow of datagrams that the kernel let pass. What cannot be recorded is closed.
     pub async fn record_datagram(&self, flow: DatagramFlow) {
-        let workload = self.intercept.workload(flow.captured_cgroup);
-        let principal = self.identity.known(flow.captured_cgroup);
+        let (mut workload, mut principal) =
+            (self.intercept.workload(flow.captured_cgroup), self.identity.known(flow.captured_cgroup));
+        if workload.is_none() || principal.is_none() {
+            let opened = self.opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(open) = opened.get(&flow.captured_cgroup) {
+                workload = workload.or_else(|| Some(open.workload.clone()));
+                principal = principal.or_else(|| open.principal.clone());
+            }
+        }
         let asked = self.dns.names.of(flow.captured_cgroup, flow.destination.ip(), Instant::now());
         let targets = self.targets.load();
         let target = targets.find_datagrams(flow.destination, &asked);

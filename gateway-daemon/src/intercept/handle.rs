@@ -131,7 +131,7 @@ impl Intercept {
 
     /// Loads the kernel programs, takes over what a daemon before captured, and starts accepting.
     ///
-    /// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN) and must be called on a tokio runtime.
+    /// Needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN) and must be called on a tokio runtime.
     pub async fn start(
         settings: Settings,
         succession: Succession,

@@ -12,7 +12,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use gateway_common::state::Standing;
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// Notes a cgroup of the kubelet's tree and gives it its standing.
-    pub async fn judge_pod(&self, cgroup: &Cgroup) {
+    pub async fn judge_pod(self: &Arc<Self>, cgroup: &Cgroup) {
         if self.settings.pods.is_none() {
             return;
         }
@@ -128,7 +128,7 @@ impl Core {
     }
 
     /// Takes in what is known of this node's pods now.
-    pub async fn know_pods(&self, pods: &Pods) -> Result<(), InterceptError> {
+    pub async fn know_pods(self: &Arc<Self>, pods: &Pods) -> Result<(), InterceptError> {
         let (cgroups, roots) = {
             let mut known = held(&self.pods.0);
             known.pods = Some(pods.clone());
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Captures a pod, or lets it pass, or leaves it as it is while nothing is known of it.
-    async fn decide(&self, uid: &PodUid, cgroup: &Cgroup) -> Result<(), InterceptError> {
+    async fn decide(self: &Arc<Self>, uid: &PodUid, cgroup: &Cgroup) -> Result<(), InterceptError> {
         let (wish, label) = {
             let known = held(&self.pods.0);
             match known.pods.as_ref().and_then(|pods| pods.get(uid)) {
@@ -183,7 +183,7 @@ impl Core {
         }
     }
 
-    async fn take_in_pod(&self, cgroup: &Cgroup, label: &str) -> Result<(), InterceptError> {
+    async fn take_in_pod(self: &Arc<Self>, cgroup: &Cgroup, label: &str) -> Result<(), InterceptError> {
         if self.captured().contains_key(&cgroup.id) {
             return Ok(());
         }
@@ -193,6 +193,8 @@ impl Core {
         }
         held(&self.pods.0).passing.remove(&cgroup.id);
         self.take_in(cgroup.clone(), Some(label), Origin::Pod).await?;
+        // Its sandbox may have moved into the cgroup already, and not yet into its namespace.
+        self.serve_newcomers(cgroup.id);
         tracing::info!(cgroup = %cgroup.path, label, "a pod is captured");
         if let Some(captured) = self.captured().get(&cgroup.id) {
             self.announce(Change::Captured(captured.workload()));

@@ -17,12 +17,11 @@ use super::Check;
 
 /// The capabilities that the daemon uses, by bit, each with what for. `docs/deploy.md` repeats them.
 pub(super) const CAPABILITIES: &[(u32, &str)] = &[
-    (39, "CAP_BPF"),
     (12, "CAP_NET_ADMIN"),
-    (38, "CAP_PERFMON"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
     (21, "CAP_SYS_ADMIN"),
     (19, "CAP_SYS_PTRACE"),
-    (2, "CAP_DAC_READ_SEARCH"),
 ];
 
 /// Everything that can be read without loading a program.
