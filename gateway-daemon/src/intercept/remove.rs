@@ -70,11 +70,13 @@ pub fn remove_all(pins: &Path) -> Result<Vec<String>, InterceptError> {
 
 /// Detaches a link of a cgroup at once; others, and what is no link, go with their pin.
 fn take_off(pin: &Path) -> Result<(), InterceptError> {
-    let detached = match unlink(pin) {
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => fs::remove_file(pin),
-        other => other,
-    };
-    detached.doing(|| format!("remove {}", pin.display()))
+    // A note is a symbolic link that leads nowhere: to whoever follows it, there is nothing to detach.
+    let detached = unlink(pin);
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => detached,
+        removed => removed,
+    }
+    .doing(|| format!("remove {}", pin.display()))
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, InterceptError> {
