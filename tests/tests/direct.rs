@@ -134,6 +134,8 @@ fn a_grant_ends_with_its_policy_its_identity_and_its_daemon() {
     wait_for("the policy to be in force", Duration::from_secs(10), || {
         cache.daemon.log().contains("policies reloaded").then_some(())
     });
+    // The kernel is told right behind.
+    std::thread::sleep(Duration::from_millis(500));
     assert!(is_refused(&mut agent, cache.address()), "policy forbids it now");
     cache.hears_nothing();
     cache.daemon.set_policy(POLICY);

@@ -271,7 +271,7 @@ fn a_watch_goes_on_over_bookmarks_and_breaks_and_lists_anew_when_history_is_forg
     ground.api.come_back();
     ground.daemon.wait_for_label(&kubelet.shown(), Some("ci/during/agent"));
     assert_eq!(ground.api.lists(), 1, "the watch went on where it was");
-    assert!(ground.api.watches() >= 2);
+    wait_for("the watch", Duration::from_secs(10), || (ground.api.watches() >= 2).then_some(()));
 
     ground.api.go_away();
     let lost = Pod::captured("lost", NODE);

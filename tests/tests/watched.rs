@@ -97,6 +97,11 @@ fn a_daemon_that_stops_answering_is_seen_by_its_probes() {
     let (stage, address) = watched("enforce");
     assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
     stage.daemon.signal(Signal::SIGSTOP);
+    wait_for("it to stop", Duration::from_secs(10), || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", stage.daemon.pid())).unwrap();
+        status.contains("State:\tT").then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(200));
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();

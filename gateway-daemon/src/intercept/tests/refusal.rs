@@ -248,8 +248,8 @@ async fn what_a_cgroup_had_open_before_it_was_captured_is_ended_but_for_what_cam
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let sink = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let (target, datagrams) = (server.local_addr().unwrap(), sink.local_addr().unwrap());
-    assert!(agent.ask("serve 127.0.0.1:40322").starts_with("ok"));
-    let mut visitor = std::net::TcpStream::connect("127.0.0.1:40322").unwrap();
+    assert!(agent.ask("serve 127.0.0.77:20322").starts_with("ok"));
+    let mut visitor = std::net::TcpStream::connect("127.0.0.77:20322").unwrap();
     assert_eq!(agent.ask("accept"), "ok");
     assert_eq!(agent.ask(&format!("udp-keep {datagrams}")), "ok");
     agent.connect(&format!("tcp {target}"));
