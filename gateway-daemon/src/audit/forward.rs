@@ -12,10 +12,11 @@ use std::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
+    entry::{Awaited, Entry},
     error::AuditError,
     layout::Marker,
     log::AuditLog,
-    queue::{Awaited, Entry, Shared},
+    queue::Shared,
     record::Digest,
 };
 

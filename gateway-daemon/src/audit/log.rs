@@ -12,10 +12,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    entry::Awaited,
     error::AuditError,
     forward::{self, Successor},
     layout::{Layout, Marker},
-    queue::{Awaited, Shared},
+    queue::Shared,
     receipt::Receipt,
     recover::{Recovered, recover},
     tally::Tally,

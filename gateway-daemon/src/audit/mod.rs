@@ -47,6 +47,8 @@ pub mod record;
 pub mod search;
 pub mod verify;
 
+mod askers;
+mod entry;
 mod forward;
 mod index;
 mod layout;

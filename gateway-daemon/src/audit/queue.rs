@@ -3,7 +3,6 @@
 //! Room in the queue is counted in events, a large one as several, so that the queue bounds memory too.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::{
-    error::AuditError, layout::Marker, receipt::Written, segment::MAX_EVENT_BYTES, tally::Tally, writer::Hand,
+    askers::Askers,
+    entry::{Awaited, Entry},
+    error::AuditError,
+    layout::Marker,
+    receipt::Written,
+    segment::MAX_EVENT_BYTES,
+    tally::Tally,
+    writer::Hand,
 };
 use crate::domain::event::AuditEvent;
 
@@ -33,43 +39,6 @@ const NOTES_AT_ONCE: usize = 1024;
 const GATHER: Duration = Duration::from_micros(400);
 /// Where commits take less, a submitter may do one himself, though others of his thread wait meanwhile.
 const QUICK: Duration = Duration::from_millis(1);
-/// Who has asked for a commit within this time counts as asking.
-const ASKING: Duration = Duration::from_millis(4);
-/// More askers than this change nothing.
-const MOST_ASKERS: usize = 128;
-
-/// The answer to an append: the last sequence number, once durable.
-pub(super) type Reply = oneshot::Sender<Result<u64, Arc<str>>>;
-
-/// Events on their way to the writer, serialised.
-pub(super) struct Entry {
-    /// JSON objects, each with a line feed behind it. JSON strings never hold a raw line feed.
-    pub(super) events: Vec<u8>,
-    pub(super) awaited: Awaited,
-    /// Counts up in the order of the queue.
-    pub(super) number: u64,
-    places: u32,
-}
-
-impl Entry {
-    /// It will never be written.
-    pub(super) fn fail(self, cause: &Arc<str>) {
-        if let Awaited::Reply(reply) = self.awaited {
-            // The one who waited may have gone.
-            let _ = reply.send(Err(Arc::clone(cause)));
-        }
-    }
-}
-
-/// Who waits for an entry to be on disk.
-pub(super) enum Awaited {
-    /// Nobody.
-    No,
-    /// Somebody who is told the last sequence number.
-    Reply(Reply),
-    /// The holder of a receipt, who looks for himself. Of a number of his own.
-    Receipt(u64),
-}
 
 /// Shared by the handles, the writer and the upkeep thread.
 pub(super) struct Shared {
@@ -141,25 +110,6 @@ impl Queue {
     /// Whether the writer should not leave the entries any longer, with so many of them awaited.
     fn is_due(&self, enough: usize) -> bool {
         self.awaited >= enough || self.entries.len() >= NOTES_AT_ONCE
-    }
-}
-
-/// Who asks for commits.
-#[derive(Default)]
-struct Askers(HashMap<u64, Instant>);
-
-impl Askers {
-    /// Notes who waits for these entries, and answers how many waiting ones are enough for the next commit.
-    fn note(&mut self, entries: &[Entry], now: Instant) -> usize {
-        self.0.retain(|_, last| now.duration_since(*last) < ASKING);
-        for entry in entries {
-            if let Awaited::Receipt(who) = entry.awaited
-                && (self.0.len() < MOST_ASKERS || self.0.contains_key(&who))
-            {
-                self.0.insert(who, now);
-            }
-        }
-        (self.0.len() / 4).max(1)
     }
 }
 

@@ -7,9 +7,10 @@ use std::{fs, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
+    entry::Awaited,
     error::AuditError,
     layout::{Layout, Marker, SegmentFile, read_marker, sync_dir, write_marker},
-    queue::{Awaited, Shared},
+    queue::Shared,
     record::Line,
     segment::{first_time, last_line},
     writer::unix_micros,

@@ -14,11 +14,12 @@ use std::{
 };
 
 use super::{
+    entry::{Awaited, Entry},
     error::AuditError,
     forward::Successor,
     layout::{FILE_MODE, Layout, Marker, SegmentFile, sync_dir},
     priority::set_niceness,
-    queue::{Awaited, Entry, Shared},
+    queue::Shared,
     record::{Link, encode},
 };
 
