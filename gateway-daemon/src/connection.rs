@@ -250,7 +250,8 @@ impl Gateway {
                     self.ahead.ring();
                 }
                 let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
-                let route = Route { netns: flow.netns, address: flow.original_destination.socket_addr() };
+                let netns = self.intercept.dialled_from(target.from, flow.netns);
+                let route = Route { netns, address: flow.original_destination.socket_addr() };
                 self.tcp.serve(&about, &principal, route, policies, stream).await;
             }
             Err(Refused { denial, principal }) => {

@@ -38,6 +38,8 @@ pub struct Target {
     pub names: Vec<String>,
     /// Column tags.
     pub tags: Vec<(String, Vec<String>)>,
+    /// More lines of its own, each with its indent of four.
+    pub more: String,
 }
 
 impl Target {
@@ -52,6 +54,7 @@ impl Target {
             names: Vec::new(),
             role: super::postgres::ROLE.to_owned(),
             tls: "disable".to_owned(),
+            more: String::new(),
             tags: vec![tag("email", &["pii"]), tag("phone", &["pii"]), tag("ssn", &["pii", "secret"])],
         }
     }
@@ -220,7 +223,8 @@ impl Daemon {
                 text,
                 "  - name: {name}\n    protocol: postgres\n    hosts: [{hosts}]\n    ports: [{port}]\n    \
                  tls: {{ client: plaintext, upstream: {tls} }}\n    \
-                 credential: {{ username: {role}, password: {{ file: password }} }}\n    tags: {{ {tags} }}\n",
+                 credential: {{ username: {role}, password: {{ file: password }} }}\n    tags: {{ {tags} }}\n{more}",
+                more = target.more,
                 name = target.name,
                 hosts = if target.names.is_empty() {
                     format!("\"{}\"", target.address.ip())

@@ -9,8 +9,13 @@ use std::{
 
 use super::Cidr;
 use crate::domain::{
-    action::TargetFacts, address::OriginalDestination, credential::PasswordSource, ids::TargetName,
-    mode::Modes, promise::Promise, way::Way,
+    action::TargetFacts,
+    address::OriginalDestination,
+    credential::PasswordSource,
+    ids::TargetName,
+    mode::Modes,
+    promise::Promise,
+    way::{UpstreamFrom, Way},
 };
 
 /// Where the admin API is unless the configuration or the command line says otherwise.
@@ -115,6 +120,8 @@ pub struct Target {
     pub cidrs: Vec<Cidr>,
     /// At least one; sorted, without doubles.
     pub ports: Vec<u16>,
+    /// Where the daemon's connections to it are made.
+    pub upstream_from: UpstreamFrom,
 }
 
 /// What is spoken at a target, and what that takes.

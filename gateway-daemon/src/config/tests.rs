@@ -126,6 +126,9 @@ fn a_target_without_inspection_needs_no_credential() {
     assert_eq!(tcp(""), Ok(checked::Protocol::Tcp(Way::Relayed)));
     assert_eq!(tcp(", inspect: none"), Ok(checked::Protocol::Tcp(Way::Direct)));
     assert!(tcp(", inspect: some").is_err());
+    assert!(tcp(", inspect: relay, upstream_from: node").is_ok());
+    let error = tcp(", inspect: none, upstream_from: node").unwrap_err().to_string();
+    assert!(error.contains("`upstream_from` has no meaning"), "{error}");
 }
 
 #[test]
@@ -165,6 +168,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "with `protocol: tcp` nothing is looked into, so `credential` has no",
     ),
     ("protocol: postgres", "protocol: postgres\n    inspect: none", "`inspect` has no meaning"),
+    ("protocol: postgres", "protocol: postgres\n    upstream_from: pod", "unknown upstream_from `pod`"),
     ("protocol: postgres", "protocol: postgres\n    mode: watch", "unknown mode `watch`"),
     (
         "policy: {",

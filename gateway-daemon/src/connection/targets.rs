@@ -41,12 +41,13 @@ impl Target {
 
     /// `None` for one that takes datagrams.
     fn new(target: &checked::Target) -> Result<Option<Self>, TlsError> {
-        let facts = target.facts.clone();
+        let (facts, from) = (target.facts.clone(), target.upstream_from);
         Ok(Some(match &target.protocol {
             checked::Protocol::Udp => return Ok(None),
-            checked::Protocol::Tcp(way) => Self::Tcp(Arc::new(TcpTarget { facts, way: *way })),
+            checked::Protocol::Tcp(way) => Self::Tcp(Arc::new(TcpTarget { facts, way: *way, from })),
             checked::Protocol::Postgres(postgres) => Self::Postgres(Arc::new(PostgresTarget {
                 facts,
+                from,
                 database: postgres.database.clone(),
                 tls: upstream_tls(target, &postgres.tls)?,
                 username: postgres.credential.username.clone(),

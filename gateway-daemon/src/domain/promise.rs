@@ -14,8 +14,9 @@ pub struct Promise {
 pub const PROMISES: &[Promise] = &[
     Promise {
         name: "af-packet",
-        cost: "a captured process that holds CAP_NET_RAW can send and read whole frames past every hook: drop that \
-               capability from captured workloads",
+        cost: "a captured process that holds CAP_NET_RAW can send and read whole frames past every hook, and with them \
+               what the daemon itself sends without TLS from the same network namespace: drop that capability from \
+               captured workloads",
     },
     Promise {
         name: "moved-processes",

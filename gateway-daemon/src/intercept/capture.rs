@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     accept::{Gate, Place},
-    cgroups::{Cgroup, Tree, path_of_process},
+    cgroups::{Cgroup, Places, Tree, path_of_process},
     error::{Doing, InterceptError},
     handle::Settings,
     kernel::{Kernel, held},
@@ -113,6 +113,7 @@ pub(super) struct Told {
 pub(super) struct Core {
     pub settings: Settings,
     pub tree: Tree,
+    pub places: Places,
     pub kernel: Arc<Kernel>,
     pub gate: Arc<Gate>,
     pub counter: Arc<Counter>,
@@ -150,6 +151,7 @@ impl Core {
         Ok(Self {
             settings,
             tree,
+            places: Places::default(),
             kernel: Arc::clone(&gate.kernel),
             gate,
             counter,

@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Component, Path, PathBuf},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -14,12 +15,16 @@ use nix::sched::{CloneFlags, setns};
 
 use super::{
     error::{Doing, InterceptError},
+    kernel::held,
     sys,
 };
 use crate::domain::{flow::is_label, ids::CgroupId};
 
 /// The extended attribute that labels a cgroup.
 const LABEL: &str = "user.nodegate.identity";
+
+/// How many places of cgroups are remembered: those of servers on this node.
+const PLACES: usize = 1024;
 
 /// One cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +208,33 @@ impl Cgroup {
     }
 }
 
+/// Where cgroups were found: which one an id stands for never changes.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<HashMap<CgroupId, PathBuf>>);
+
+impl Places {
+    /// The path below the mount of a cgroup that is there. Walks the whole tree for one that was not asked for before.
+    pub fn find(&self, tree: &Tree, id: CgroupId) -> Option<String> {
+        let is = |dir: &Path| fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.ino() == id.0);
+        if is(tree.root()) {
+            return Some("/".to_owned());
+        }
+        let known = held(&self.0).get(&id).cloned();
+        let dir = match known.filter(|dir| is(dir)) {
+            Some(dir) => dir,
+            None => {
+                let dir = tree.index().remove(&id)?;
+                let mut places = held(&self.0);
+                if places.len() >= PLACES {
+                    places.clear();
+                }
+                places.entry(id).or_insert(dir).clone()
+            }
+        };
+        Some(format!("/{}", dir.strip_prefix(tree.root()).ok()?.to_str()?))
+    }
+}
+
 /// The best cgroup2 mount (proc_pid_mountinfo(5)): its root is that of the tree, or else the first there is.
 fn mount_of(mountinfo: &str) -> Option<PathBuf> {
     let mounts: Vec<(&str, &str)> = mountinfo
@@ -264,7 +296,9 @@ pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{Cgroup, CgroupId, PathBuf, Tree, mount_of};
+    use std::{fs, os::unix::fs::MetadataExt};
+
+    use super::{Cgroup, CgroupId, PathBuf, Places, Tree, mount_of};
 
     #[test]
     fn the_mount_that_shows_the_whole_tree_is_taken() {
@@ -283,6 +317,22 @@ mod tests {
         let cgroup = Cgroup { id: CgroupId(1), path: "/a/b".to_owned(), dir: PathBuf::new() };
         assert!(cgroup.contains("/a/b") && cgroup.contains("/a/b/c"));
         assert!(!cgroup.contains("/a/bc") && !cgroup.contains("/a") && !cgroup.contains("/"));
+    }
+
+    #[test]
+    fn a_cgroup_is_found_by_its_id_while_it_is_there() {
+        let tree = Tree::find().unwrap();
+        let places = Places::default();
+        let root = fs::metadata(tree.root()).unwrap().ino();
+        assert_eq!(places.find(&tree, CgroupId(root)), Some("/".to_owned()));
+        let name = format!("nodegate-places-{}", std::process::id());
+        let dir = tree.join(&name);
+        fs::create_dir(&dir).unwrap();
+        let id = CgroupId(fs::metadata(&dir).unwrap().ino());
+        let found = places.find(&tree, id);
+        fs::remove_dir(&dir).unwrap();
+        assert_eq!(found, Some(format!("/{name}")));
+        assert_eq!(places.find(&tree, id), None, "it is gone, and was remembered");
     }
 
     #[test]

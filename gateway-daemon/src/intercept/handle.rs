@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
@@ -12,7 +11,6 @@ use std::{
 
 use gateway_common::maps;
 use tokio::{
-    net::{TcpSocket, TcpStream, UdpSocket},
     sync::{OwnedMutexGuard, mpsc},
     task::{AbortHandle, JoinHandle},
 };
@@ -27,18 +25,14 @@ use super::{
     guard::UnixSockets,
     kernel::{Kernel, MapFill, Succession, held},
     labels::{self, Change},
-    namespaces::{Traveller, identity, open_listeners},
+    namespaces::{Traveller, open_listeners},
     passages::{self, DatagramFlow, Passage},
     pods::UnknownPods,
     queries::{Counter, Query},
     refusals::{self, KernelRefusal, RefusalReason},
     sys, upkeep, watch,
 };
-use crate::domain::{
-    flow::Workload,
-    ids::{CgroupId, NetnsCookie},
-    pod::Pods,
-};
+use crate::domain::{flow::Workload, ids::CgroupId, pod::Pods};
 
 /// How many arrivals wait for their session; then connections wait in the listener's queue.
 const ARRIVALS: usize = 1024;
@@ -99,12 +93,12 @@ pub struct Streams {
 /// cgroups stay captured: their connections are refused until the next start.
 #[derive(Debug, Clone)]
 pub struct Intercept {
-    running: Arc<Running>,
+    pub(super) running: Arc<Running>,
 }
 
 #[derive(Debug)]
-struct Running {
-    core: Arc<Core>,
+pub(super) struct Running {
+    pub core: Arc<Core>,
     /// The heartbeat and the programs' log: for as long as there is anything to accept.
     pulse: Vec<AbortHandle>,
     /// What only the owner of the pins does.
@@ -316,65 +310,6 @@ impl Intercept {
         self.running.core.captured().values().map(Captured::workload).collect()
     }
 
-    /// Connects from an agent's own network namespace, uncaptured, with TCP_NODELAY. Dropping the future gives
-    /// the attempt up.
-    pub async fn connect_upstream(&self, netns: NetnsCookie, to: SocketAddr) -> io::Result<TcpStream> {
-        let socket = move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let stream = self.within(netns, socket).await?.connect(to).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    /// A datagram socket in an agent's own network namespace, uncaptured, on a port of the kernel's choice, that
-    /// talks to this peer alone.
-    pub async fn datagram_upstream(&self, netns: NetnsCookie, to: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = move || {
-            let any: IpAddr =
-                if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            let socket = std::net::UdpSocket::bind((any, 0))?;
-            socket.connect(to)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        UdpSocket::from_std(self.within(netns, socket).await?)
-    }
-
-    /// Makes a socket inside a network namespace. `make` must not block.
-    async fn within<T: Send + 'static>(
-        &self,
-        netns: NetnsCookie,
-        make: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let core = &self.running.core;
-        if netns == core.namespaces.home {
-            return make();
-        }
-        let namespace = core.namespaces.file(netns).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, format!("network namespace {netns} is gone"))
-        })?;
-        core.traveller.within(namespace, make).await
-    }
-
-    /// The daemon's own network namespace.
-    pub fn home(&self) -> NetnsCookie {
-        self.running.core.namespaces.home
-    }
-
-    /// Whether a network namespace is ruled from the daemon's own user namespace. Whoever makes a user namespace is root
-    /// in the network namespaces that he makes from there: their addresses lead wherever he likes.
-    pub fn is_node_ruled(&self, netns: NetnsCookie) -> bool {
-        let Some(namespace) = self.running.core.namespaces.file(netns) else { return false };
-        let ruled = sys::ruling_user_namespace(&*namespace).and_then(|ruler| identity(&ruler));
-        let own = File::open("/proc/self/ns/user").and_then(|own| identity(&own));
-        match (ruled, own) {
-            (Ok(ruled), Ok(own)) => ruled == own,
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::debug!(%netns, %error, "cannot tell who rules a network namespace");
-                false
-            }
-        }
-    }
-
     /// Sets where a captured cgroup may send datagrams to, in place of what was open to it before.
     pub fn set_passages(&self, cgroup: CgroupId, open: &[Passage]) -> Result<(), InterceptError> {
         self.running.core.kernel.set_passages(cgroup, open)
@@ -388,11 +323,6 @@ impl Intercept {
     /// Says in which captured cgroups which refusals are only reported. In all others none is.
     pub fn leave(&self, leaves: &HashMap<CgroupId, Leave>) -> Result<(), InterceptError> {
         self.running.core.kernel.set_lenience(leaves)
-    }
-
-    /// Whether that is the daemon's own network namespace.
-    pub fn is_home(&self, netns: NetnsCookie) -> bool {
-        netns == self.running.core.namespaces.home
     }
 
     /// How long ago the kernel programs were told that the daemon is alive; `None` where they cannot be asked.

@@ -8,6 +8,7 @@ mod accept;
 mod btf;
 mod capture;
 mod cgroups;
+mod diag;
 mod direct;
 mod error;
 mod existing;
@@ -30,6 +31,7 @@ mod runs;
 mod sys;
 mod unix;
 mod upkeep;
+mod upstream;
 mod watch;
 
 #[cfg(test)]
@@ -49,3 +51,4 @@ pub use pods::UnknownPods;
 pub use queries::{Query, Reply};
 pub use refusals::{Fate, KernelRefusal, RefusalReason};
 pub use remove::remove_all;
+pub use upstream::{Doubt, NoUpstream};

@@ -153,6 +153,12 @@ impl Namespaces {
         held(&self.known).served.get(&cookie).map(|served| Arc::clone(&served.file))
     }
 
+    /// The captured cgroups that have processes in a namespace, as far as is known.
+    pub fn users(&self, cookie: NetnsCookie) -> Vec<CgroupId> {
+        let known = held(&self.known);
+        known.served.get(&cookie).map(|served| served.users.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// Forgets a user. Returns the namespaces that nobody uses any more: they are out of service.
     pub fn leave(&self, user: CgroupId) -> Vec<NetnsCookie> {
         let mut known = held(&self.known);

@@ -1,5 +1,5 @@
 //! Whether processes could have written an attribute of a cgroup's directory themselves. A label that they can take
-//! off must not be what holds them.
+//! off must not be what holds them. And whether they could lead a network namespace's addresses elsewhere.
 
 use std::{
     fs, io,
@@ -7,8 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bits of a capability set (capabilities(7)): past permissions; mounting, so past what is mounted read-only.
+/// Bits of a capability set (capabilities(7)): past permissions; over routes and addresses; mounting, so past what is
+/// mounted read-only.
 const CAP_DAC_OVERRIDE: u32 = 1;
+const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Whether the attributes of `directory` are in reach of one of `processes`, or of anybody but root. What cannot be
@@ -26,25 +28,40 @@ fn is_mighty(pid: u32) -> bool {
         let might = Might::parse(&fs::read_to_string(process.join("status"))?);
         let same_users = fs::read_link(process.join("ns/user"))? == fs::read_link("/proc/self/ns/user")?;
         // Capabilities of another user namespace count for nothing here, and its root is somebody else.
-        if same_users && might.mounts {
+        if same_users && might.has(CAP_SYS_ADMIN) {
             return Ok(true);
         }
-        let writes = might.is_root || (same_users && might.overrides);
+        let writes = might.is_root || (same_users && might.has(CAP_DAC_OVERRIDE));
         Ok(writes && sees_writable_tree(&fs::read_to_string(process.join("mountinfo"))?))
     };
-    match read() {
-        Ok(answer) => answer,
-        // It ended meanwhile.
-        Err(error) => !(error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)),
-    }
+    yes_unless_it_ended(read())
+}
+
+/// Whether a process may lead the addresses of its network namespace, one that the node's user namespace rules, wherever
+/// it likes. One that may enter the daemon's own namespace as well does not count: nothing could be kept from it.
+pub(super) fn rules_addresses(pid: u32) -> bool {
+    let process = PathBuf::from("/proc").join(pid.to_string());
+    let read = || -> io::Result<bool> {
+        let might = Might::parse(&fs::read_to_string(process.join("status"))?);
+        let same_users = fs::read_link(process.join("ns/user"))? == fs::read_link("/proc/self/ns/user")?;
+        Ok(same_users && might.has(CAP_NET_ADMIN) && !might.has(CAP_SYS_ADMIN))
+    };
+    yes_unless_it_ended(read())
+}
+
+/// What cannot be found out of a process counts as yes, unless it ended meanwhile.
+fn yes_unless_it_ended(read: io::Result<bool>) -> bool {
+    read.unwrap_or_else(|error| {
+        !(error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH))
+    })
 }
 
 /// What `/proc/<pid>/status` says of a process's rights.
 #[derive(Debug, PartialEq, Eq)]
 struct Might {
     is_root: bool,
-    overrides: bool,
-    mounts: bool,
+    /// Permitted, not effective: it may raise what it is permitted.
+    permitted: u64,
 }
 
 impl Might {
@@ -52,14 +69,12 @@ impl Might {
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         // Any of the four ids: it may return to a saved one.
         let is_root = field("Uid").is_none_or(|ids| ids.split_whitespace().any(|id| id == "0"));
-        // Permitted, not effective: it may raise what it is permitted.
-        let permitted =
-            field("CapPrm").and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(u64::MAX);
-        Self {
-            is_root,
-            overrides: permitted & (1 << CAP_DAC_OVERRIDE) != 0,
-            mounts: permitted & (1 << CAP_SYS_ADMIN) != 0,
-        }
+        let permitted = field("CapPrm").and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        Self { is_root, permitted: permitted.unwrap_or(u64::MAX) }
+    }
+
+    fn has(&self, capability: u32) -> bool {
+        self.permitted & (1 << capability) != 0
     }
 }
 
@@ -75,18 +90,20 @@ fn sees_writable_tree(mountinfo: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{Might, sees_writable_tree};
+    use super::{CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_SYS_ADMIN, Might, sees_writable_tree};
 
     #[test]
     fn rights_that_can_be_taken_up_count() {
         let might =
             |uids: &str, permitted: &str| Might::parse(&format!("Uid:\t{uids}\nCapPrm:\t{permitted}\n"));
-        let none = Might { is_root: false, overrides: false, mounts: false };
+        let none = Might { is_root: false, permitted: 0 };
         assert_eq!(might("1000\t1000\t1000\t1000", "0000000000000000"), none);
         assert!(might("1000\t1000\t0\t1000", "0000000000000000").is_root);
-        assert!(might("1000\t1000\t1000\t1000", "0000000000000002").overrides);
-        assert!(might("1000\t1000\t1000\t1000", "0000000000200000").mounts);
-        assert_eq!(Might::parse("nothing"), Might { is_root: true, overrides: true, mounts: true });
+        assert!(might("1000\t1000\t1000\t1000", "0000000000000002").has(CAP_DAC_OVERRIDE));
+        assert!(might("1000\t1000\t1000\t1000", "0000000000001000").has(CAP_NET_ADMIN));
+        assert!(might("1000\t1000\t1000\t1000", "0000000000200000").has(CAP_SYS_ADMIN));
+        assert!(!might("1000\t1000\t1000\t1000", "0000000000200000").has(CAP_NET_ADMIN));
+        assert_eq!(Might::parse("nothing"), Might { is_root: true, permitted: u64::MAX });
     }
 
     #[test]

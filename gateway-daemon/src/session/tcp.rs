@@ -20,7 +20,7 @@ use crate::{
         event::{EventKind, Outcome},
         ids::PolicyId,
         principal::Principal,
-        way::Way,
+        way::{UpstreamFrom, Way},
     },
     identity::Identity,
     intercept::Intercept,
@@ -34,6 +34,8 @@ pub struct TcpTarget {
     pub facts: TargetFacts,
     /// How its bytes go.
     pub way: Way,
+    /// Where connections to it are made.
+    pub from: UpstreamFrom,
 }
 
 /// What all such sessions share.

@@ -11,7 +11,7 @@
 use std::{
     env,
     io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     path::Path,
     process::ExitCode,
@@ -45,16 +45,42 @@ fn main() -> ExitCode {
                 Duration::from_millis(number(patience_ms) as u64),
             );
         }
+        ["impostor", address, heard] => impostor(addresses(&[address])[0], Path::new(heard)),
         ["connect-cost", count, target] => connect_cost(number(count), &addresses(&[target])),
         _ => {
             eprintln!(
                 "usage: agent serve SOCKET | probe MARKER ADDRESS RATE PATIENCE_MS | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS | \
-                 questions SECONDS THREADS ADDRESS NAME | ask NAME ADDRESS… | datagrams ADDRESS"
+                 questions SECONDS THREADS ADDRESS NAME | ask NAME ADDRESS… | datagrams ADDRESS | impostor ADDRESS FILE"
             );
             return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Pretends to be a PostgreSQL server that wants a password in clear text, and writes all that it hears to a file, which
+/// is there as soon as it listens.
+fn impostor(address: SocketAddr, heard: &Path) {
+    let listener = TcpListener::bind(address).expect("an address to listen at");
+    let file = std::fs::File::create(heard).expect("a file for what is heard");
+    for stream in listener.incoming() {
+        let (Ok(mut stream), mut file) = (stream, file.try_clone().expect("the file")) else { continue };
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                file.write_all(&bytes[..count]).expect("to write down what is heard");
+                let answer: &[u8] = match bytes[..count] {
+                    // SSLRequest: no. Whatever else begins without a letter is a startup message.
+                    [0, 0, 0, 8, 4, 210, 22, 47] => b"N",
+                    [0, ..] => b"R\0\0\0\x08\0\0\0\x03",
+                    _ => return,
+                };
+                if stream.write_all(answer).is_err() {
+                    return;
+                }
+            }
+        });
+    }
 }
 
 fn number(word: &str) -> usize {

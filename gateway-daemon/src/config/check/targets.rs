@@ -13,7 +13,11 @@ use crate::{
         error::missing_hint,
         raw::{self, At},
     },
-    domain::{action::TargetFacts, credential::PasswordSource, way::Way},
+    domain::{
+        action::TargetFacts,
+        credential::PasswordSource,
+        way::{UpstreamFrom, Way},
+    },
 };
 
 impl Checker {
@@ -68,6 +72,7 @@ impl Checker {
         }
         let ports = self.ports(&raw.ports);
         let tags = self.tags(&raw.tags);
+        let upstream_from = self.upstream_from(raw.upstream_from.as_ref());
         let protocol = match protocol? {
             "tcp" => self.tcp(raw).map(checked::Protocol::Tcp),
             "udp" => self.udp(raw),
@@ -79,7 +84,14 @@ impl Checker {
             hosts: hosts.into_iter().collect::<Option<_>>()?,
             cidrs: cidrs.into_iter().collect::<Option<_>>()?,
             ports: ports?,
+            upstream_from: upstream_from?,
         })
+    }
+
+    fn upstream_from(&mut self, raw: Option<&At<String>>) -> Option<UpstreamFrom> {
+        let Some(raw) = raw else { return Some(UpstreamFrom::default()) };
+        let known: Vec<&'static str> = UpstreamFrom::ALL.iter().map(|from| from.name()).collect();
+        self.word(raw, "upstream_from", &known, &[]).and_then(UpstreamFrom::named)
     }
 
     fn postgres(&mut self, entry: &At<raw::Target>) -> Option<checked::Postgres> {
@@ -99,19 +111,26 @@ impl Checker {
     /// A target whose bytes nobody looks into: what would look into them has no meaning.
     fn tcp(&mut self, raw: &raw::Target) -> Option<Way> {
         self.unused_all(raw, "tcp");
-        match &raw.inspect {
-            None => Some(Way::Relayed),
+        let way = match &raw.inspect {
+            None => Way::Relayed,
             Some(inspect) => {
                 let known: Vec<&'static str> = Way::ALL.iter().map(|way| way.name()).collect();
-                self.word(inspect, "inspect", &known, &[]).and_then(Way::named)
+                self.word(inspect, "inspect", &known, &[]).and_then(Way::named)?
             }
+        };
+        if let (Way::Direct, Some(from)) = (way, &raw.upstream_from) {
+            let what = "with `inspect: none` the kernel connects where the agent is, so `upstream_from` has no \
+                        meaning";
+            self.note(from, what.to_owned(), Some("leave it out, or leave `inspect` out"));
         }
+        Some(way)
     }
 
     /// A target for datagrams: the kernel lets them pass, so not even a relay has a meaning.
     fn udp(&mut self, raw: &raw::Target) -> Option<checked::Protocol> {
         self.unused_all(raw, "udp");
         self.unused(raw.inspect.as_ref(), "inspect", "udp");
+        self.unused(raw.upstream_from.as_ref(), "upstream_from", "udp");
         if let Some(dns) = raw.ports.value.iter().find(|port| port.value == 53) {
             let what = "port 53 is where names are asked for, and policy judges each of them".to_owned();
             self.note(dns, what, Some("write permits for `dns:resolve` instead"));

@@ -134,6 +134,7 @@ mod tests {
             owner: CgroupId(owner),
             target: Arc::new(PostgresTarget {
                 facts: TargetFacts::default(),
+                from: crate::domain::way::UpstreamFrom::default(),
                 database: None,
                 tls: super::super::target::UpstreamTls::Disable,
                 username: "u".to_owned(),

@@ -146,6 +146,9 @@ impl Postgres {
             }
             Admission::Refused(denial) => return self.refuse(about, denial).await,
         };
+        if let Some(denial) = target.doubt(&self.intercept, route) {
+            return self.refuse(about, denial).await;
+        }
         let parameters = match admit(&wanted, &target) {
             Ok(parameters) => parameters,
             Err(denial) => return self.refuse(about, denial).await,
@@ -160,6 +163,9 @@ impl Postgres {
         let login = timeout(self.limits.startup, login).await.unwrap_or(Err(LoginError::Timeout));
         let upstream = match login {
             Ok(upstream) => upstream,
+            Err(LoginError::Doubtful { doubt, .. }) => {
+                return self.refuse(about, target.denial(&doubt)).await;
+            }
             Err(error) => {
                 tracing::error!(target = %target.facts.name, %error, "cannot log in to the target");
                 return Ending::Login(error);

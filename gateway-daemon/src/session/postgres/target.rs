@@ -17,8 +17,11 @@ use tokio_rustls::TlsConnector;
 use super::transport::{Side, Transport};
 use crate::{
     credential::{CredentialError, Provider},
-    domain::{action::TargetFacts, credential::PasswordSource, ids::NetnsCookie, sensitive::Sensitive},
-    intercept::Intercept,
+    domain::{
+        action::TargetFacts, credential::PasswordSource, decision::Denial, ids::NetnsCookie,
+        sensitive::Sensitive, way::UpstreamFrom,
+    },
+    intercept::{Doubt, Intercept, NoUpstream},
     protocol::{
         postgres::{
             Frame, auth,
@@ -51,6 +54,8 @@ pub enum UpstreamTls {
 pub struct PostgresTarget {
     /// Name and tags, as policies see them.
     pub facts: TargetFacts,
+    /// Where connections to it are made.
+    pub from: UpstreamFrom,
     /// The only database that sessions may open, when the configuration names one.
     pub database: Option<String>,
     /// Towards the target.
@@ -88,6 +93,14 @@ pub enum LoginError {
         address: SocketAddr,
         /// Why not.
         source: std::io::Error,
+    },
+    /// Whoever answers could be the workload itself.
+    #[error("{address} proves nothing of itself, and {doubt}")]
+    Doubtful {
+        /// Where to.
+        address: SocketAddr,
+        /// Why.
+        doubt: Doubt,
     },
     /// The server does not speak TLS, and the configuration asks for it.
     #[error("{0} refuses TLS, and the target asks for verify-full")]
@@ -188,14 +201,39 @@ impl PostgresTarget {
         Ok(upstream)
     }
 
+    /// Why this target cannot be reached from where the agent is: its server proves nothing of itself, and the agent
+    /// could have put one of its own in its place.
+    pub fn doubt(&self, intercept: &Intercept, route: Route) -> Option<Denial> {
+        if matches!(self.tls, UpstreamTls::VerifyFull { .. }) {
+            return None;
+        }
+        let doubt = intercept.doubt(intercept.dialled_from(self.from, route.netns))?;
+        Some(self.denial(&doubt))
+    }
+
+    /// What is said where the workload itself could be at the other end.
+    pub fn denial(&self, doubt: &Doubt) -> Denial {
+        Denial::builtin(
+            format!("target {} is reached without TLS, and {doubt}", self.facts.name),
+            "Connect from a network namespace of the node's own; or ask the operator for `tls.upstream: \
+             verify-full` or `upstream_from: node`.",
+            "upstream-in-doubt",
+        )
+    }
+
     /// Opens a connection, with TLS where the target asks for it.
     pub(super) async fn connect(&self, intercept: &Intercept, route: Route) -> Result<Transport, LoginError> {
         let address = route.address;
+        let netns = intercept.dialled_from(self.from, route.netns);
         let failed = |source| LoginError::Connect { address, source };
-        let mut stream = intercept.connect_upstream(route.netns, address).await.map_err(failed)?;
         let UpstreamTls::VerifyFull { config, server_name } = &self.tls else {
+            let stream = intercept.connect_unproven(netns, address).await.map_err(|error| match error {
+                NoUpstream::Io(source) => failed(source),
+                NoUpstream::Doubt(doubt) => LoginError::Doubtful { address, doubt },
+            })?;
             return Ok(Transport::Plain(stream));
         };
+        let mut stream = intercept.connect_upstream(netns, address).await.map_err(failed)?;
         request_tls(&mut stream, address).await?;
         let name = server_name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(failed)?;
