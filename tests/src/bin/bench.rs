@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: pgbench direct, through pgbouncer and through nodegate, round by round in one run, so that
-//! whatever else the machine does falls on all three; and what `connect()` costs when it is captured.
+//! whatever else the machine does falls on all three; what `connect()` costs when it is captured, and
+//! what open sessions take of memory.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,7 +12,7 @@
 
 use std::{
     env, fs,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     thread,
@@ -26,6 +27,7 @@ use nodegate_tests::{
     leftovers,
     postgres::{self, Options, Postgres},
     programs::{self, said, succeed, wait_for},
+    wire::Client,
 };
 use serde_json::Value;
 
@@ -83,9 +85,14 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("\nworst ratio to pgbouncer: {worst_ratio:.2} (aim: at least 0.80)\n");
+    if worst_ratio.is_finite() {
+        println!("\nworst ratio to pgbouncer: {worst_ratio:.2} (aim: at least 0.80)\n");
+    }
     if "connect".contains(&plan.only) {
         course.connect_cost(&plan);
+    }
+    if "memory".contains(&plan.only) {
+        course.memory();
     }
     drop(course);
     if "dns".contains(&plan.only) {
@@ -235,6 +242,32 @@ impl Course {
         }
     }
 
+    /// What so many sessions cost the daemon and pgbouncer while they are open and have asked something.
+    fn memory(&self) {
+        let grown = |pid: u32, connect: &mut dyn FnMut() -> TcpStream| {
+            let before = programs::resident_kib(pid);
+            let clients: Vec<Client> = (0..SESSIONS)
+                .map(|_| {
+                    let mut client = Client::start(connect()).expect("a session");
+                    client.query("SELECT * FROM pgbench_accounts WHERE aid <= 100").texts();
+                    client
+                })
+                .collect();
+            let kib = programs::resident_kib(pid).saturating_sub(before);
+            drop(clients);
+            kib as f64 / 1024.0
+        };
+        let mut agent = self.daemon.agent(&self.issuer.token("bench"));
+        let server = self.postgres.address();
+        let captured = grown(self.daemon.pid(), &mut || agent.connect(server).expect("a connection"));
+        let place = SocketAddr::from(([127, 0, 0, 1], self.bouncer.port));
+        let bouncer =
+            grown(self.bouncer.child.id(), &mut || TcpStream::connect(place).expect("a connection"));
+        println!("{SESSIONS} open sessions          memory");
+        println!("  pgbouncer             {bouncer:>9.1} MiB");
+        println!("  nodegate              {captured:>9.1} MiB   (aim: under 40)");
+    }
+
     /// `connect()` alone, to a listener that does nothing, captured and not; and the hook's own time.
     fn connect_cost(&self, plan: &Plan) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -260,6 +293,9 @@ impl Course {
         hooks.print(plan.connects);
     }
 }
+
+/// Sessions whose memory is measured.
+const SESSIONS: usize = 100;
 
 /// Median time of one `fdatasync` of a short append, into space that is already there, as the audit log does it:
 /// what a single client waits for at least, since its request is on disk before it is forwarded.
@@ -352,7 +388,7 @@ impl Bouncer {
         let settings = format!(
             "[databases]\n{database} = host=127.0.0.1 port={server_port} user={role} password='{password}'\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = session\ndefault_pool_size = 64\nmax_client_conn = 200\nlogfile = {log}\n\
+             pool_mode = session\ndefault_pool_size = 128\nmax_client_conn = 200\nlogfile = {log}\n\
              ignore_startup_parameters = extra_float_digits\n",
             database = postgres::DATABASE,
             server_port = server.port(),
