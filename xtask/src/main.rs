@@ -5,6 +5,7 @@
 
 mod bench;
 mod chart;
+mod dist;
 mod ebpf;
 mod kubernetes;
 mod machine;
@@ -58,8 +59,14 @@ enum Task {
         #[arg(long)]
         advisories: bool,
     },
-    /// Check the Helm chart against the Kubernetes schemas, and the container's libraries against the binary
+    /// Check the Helm chart against the Kubernetes schemas, and build and start the container image
     Chart,
+    /// Build the release: a tree with all that it needs, below `dist/` in the target directory
+    Dist {
+        /// A container image as well, as an OCI archive
+        #[arg(long)]
+        image: bool,
+    },
     /// Check which room of the daemon imports which, against the table in ARCHITECTURE.md
     Rooms,
     /// Show nodegate at work: a captured psql beside a direct one
@@ -94,7 +101,8 @@ fn main() -> ExitCode {
         Task::Ci { advisories } => {
             suite::ci(if advisories { suite::Advisories::Checked } else { suite::Advisories::Left })
         }
-        Task::Chart => chart::check(),
+        Task::Chart => chart::check().and_then(|()| dist::check()),
+        Task::Dist { image } => dist::build(image),
         Task::Rooms => rooms::check(),
         Task::Demo { keep } => suite::demo(keep),
         Task::Bench { quick, only, functions: false } => bench::servers(quick, only.as_deref()),

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{chart, ebpf, places, rooms, setup, shell};
+use super::{chart, dist, ebpf, places, rooms, setup, shell};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -171,6 +171,7 @@ pub fn ci(advisories: Advisories) -> Result<()> {
     shell::run(docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))?;
     dependencies(advisories)?;
     chart::check()?;
+    dist::check()?;
     test(None)?;
     eprintln!("ci: {} s", started.elapsed().as_secs());
     Ok(())
