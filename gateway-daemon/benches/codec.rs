@@ -7,8 +7,8 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gateway_daemon::{
-    domain::decision::Transform,
-    mask::{Format, HashKey, Masker, mask_data_row},
+    domain::{catalogue::Catalogue, decision::Transform},
+    mask::{ColumnMask, Format, HashKey, Masker, Shape, mask_data_row},
     protocol::postgres::{Frame, backend, frontend, split_frame},
 };
 
@@ -103,9 +103,13 @@ fn rows(criterion: &mut Criterion) {
         ("mask 2: redact, null", Transform::Redact, Transform::Null),
         ("mask 2: hash, hash", Transform::Hash, Transform::Hash),
     ] {
-        let mut plan = [None; 10];
-        plan[2] = Some((first, TEXT, Format::Text));
-        plan[3] = Some((second, TEXT, Format::Text));
+        let text = |transform| {
+            let shape = Shape::of(TEXT, &Catalogue::default());
+            Some(ColumnMask { transform, shape, format: Format::Text })
+        };
+        let mut plan = [const { None }; 10];
+        plan[2] = text(first);
+        plan[3] = text(second);
         let mut out = BytesMut::with_capacity(1 << 16);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -48,6 +48,25 @@ pub struct Relation {
     pub columns: Vec<Column>,
 }
 
+/// What a type is made of that is not PostgreSQL's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeKind {
+    /// An enum, with its first label.
+    Enum(String),
+    /// A domain over this type.
+    Domain(u32),
+    /// An array of this type.
+    Array(u32),
+    /// A composite type, with the types of its fields in order.
+    Composite(Vec<u32>),
+    /// A range over this type.
+    Range(u32),
+    /// A multirange over this type.
+    Multirange(u32),
+    /// A base type, such as an extension brings, by its name.
+    Base(String),
+}
+
 /// A snapshot of one database.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
@@ -59,6 +78,8 @@ pub struct Catalogue {
     pub relations: HashMap<u32, Relation>,
     /// The same, by name.
     pub by_name: HashMap<RelationName, u32>,
+    /// Types outside `pg_catalog`, by oid.
+    pub types: HashMap<u32, TypeKind>,
     /// Functions of `pg_catalog` that are immutable or stable, by name.
     pub stable_builtin_functions: BTreeSet<String>,
     /// Every function of `pg_catalog`, by name.

@@ -8,9 +8,20 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     masker::{Masker, Outcome},
-    types::Format,
+    types::{Format, Shape},
 };
 use crate::domain::decision::Transform;
+
+/// How the values of one result column are transformed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnMask {
+    /// What happens to them.
+    pub transform: Transform,
+    /// What they look like.
+    pub shape: Shape,
+    /// How they are written.
+    pub format: Format,
+}
 
 /// Why a row was not rewritten. Nothing of it may reach the client: the session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +49,7 @@ pub enum MaskError {
 /// has one entry for each column. On an error `out` is as it was.
 pub fn mask_data_row<F: AsRef<[u8]> + ?Sized>(
     frame: &F,
-    plan: &[Option<(Transform, u32, Format)>],
+    plan: &[Option<ColumnMask>],
     masker: &Masker,
     out: &mut BytesMut,
 ) -> Result<(), MaskError> {
@@ -52,7 +63,7 @@ pub fn mask_data_row<F: AsRef<[u8]> + ?Sized>(
 
 fn rewrite(
     message: &[u8],
-    plan: &[Option<(Transform, u32, Format)>],
+    plan: &[Option<ColumnMask>],
     masker: &Masker,
     out: &mut BytesMut,
 ) -> Result<(), MaskError> {
@@ -79,9 +90,9 @@ fn rewrite(
     for mask in plan {
         let before = rest;
         let value = next_value(&mut rest)?;
-        let (Some((transform, type_oid, format)), Some(value)) = (mask, value) else { continue };
+        let (Some(mask), Some(value)) = (mask, value) else { continue };
         out.put_slice(run(unmasked, before));
-        put_masked(masker, (*transform, *type_oid, *format), value, out)?;
+        put_masked(masker, mask, value, out)?;
         unmasked = rest;
     }
     if !rest.is_empty() {
@@ -92,15 +103,10 @@ fn rewrite(
 }
 
 /// One value with its length in front, or NULL.
-fn put_masked(
-    masker: &Masker,
-    (transform, type_oid, format): (Transform, u32, Format),
-    value: &[u8],
-    out: &mut BytesMut,
-) -> Result<(), MaskError> {
+fn put_masked(masker: &Masker, mask: &ColumnMask, value: &[u8], out: &mut BytesMut) -> Result<(), MaskError> {
     let length_at = out.len();
     out.put_i32(-1);
-    match masker.write(transform, type_oid, format, value, out) {
+    match masker.write(mask.transform, &mask.shape.0, mask.format, value, out) {
         Outcome::Null => {
             out.truncate(length_at.saturating_add(4));
             Ok(())

@@ -1,11 +1,12 @@
-//! Applies one transform to one value, by the value's type.
+//! Applies one transform to one value, by the value's shape.
 
 use aws_lc_rs::hmac;
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 
 use super::{
+    nested, scalars,
     transform::{REDACTED, REDACTED_JSON, last4, partial},
-    types::{Format, Shape},
+    types::{Format, Kind, Shape},
 };
 use crate::domain::decision::Transform;
 
@@ -42,6 +43,12 @@ pub(super) enum Outcome {
     Written,
 }
 
+impl From<Option<()>> for Outcome {
+    fn from(written: Option<()>) -> Self {
+        if written.is_some() { Self::Written } else { Self::Null }
+    }
+}
+
 /// Transforms values. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Masker {
@@ -54,43 +61,102 @@ impl Masker {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 
-    /// The value that stands for `value`, of the type `type_oid`. Types that cannot bear the transform and
-    /// values that are not what their type says become NULL.
-    pub fn apply(&self, transform: Transform, type_oid: u32, format: Format, value: &[u8]) -> Masked {
-        let mut out = Vec::new();
-        match self.write(transform, type_oid, format, value, &mut out) {
+    /// The value that stands for `value`. Types that cannot bear the transform and values that are not what their type
+    /// says become NULL.
+    pub fn apply(&self, transform: Transform, shape: &Shape, format: Format, value: &[u8]) -> Masked {
+        let mut out = BytesMut::new();
+        match self.write(transform, &shape.0, format, value, &mut out) {
             Outcome::Null => Masked::Null,
-            Outcome::Written => Masked::Value(out),
+            Outcome::Written => Masked::Value(out.to_vec()),
         }
     }
 
-    /// The same, appended to `out`. Writes nothing when the outcome is `Null`.
+    /// The same, appended to `out`. When the outcome is `Null`, what was appended means nothing.
     pub(super) fn write(
         &self,
         transform: Transform,
-        type_oid: u32,
+        kind: &Kind,
         format: Format,
         value: &[u8],
-        out: &mut impl BufMut,
+        out: &mut BytesMut,
     ) -> Outcome {
-        let shape = Shape::of(type_oid);
-        match shape {
-            Shape::Opaque => Outcome::Null,
-            Shape::Uuid => self.write_uuid(transform, format, value, out),
-            Shape::Text | Shape::PaddedText | Shape::Xml => {
+        use scalars::{Length, Network, Zone};
+        if transform == Transform::Null {
+            return Outcome::Null;
+        }
+        match kind {
+            Kind::Opaque => Outcome::Null,
+            Kind::Text | Kind::PaddedText | Kind::Xml => {
                 let Ok(text) = std::str::from_utf8(value) else { return Outcome::Null };
-                let text = if shape == Shape::PaddedText { text.trim_end_matches(' ') } else { text };
-                self.write_text(transform, shape, text, out)
+                let text = if *kind == Kind::PaddedText { text.trim_end_matches(' ') } else { text };
+                self.write_text(transform, kind, text, out)
             }
-            Shape::Json | Shape::Jsonb => self.write_json(transform, shape, format, value, out),
+            Kind::Char => {
+                out.put_u8(b'*');
+                Outcome::Written
+            }
+            Kind::Json | Kind::Jsonb => self.write_json(transform, kind, format, value, out),
+            Kind::Uuid => scalars::uuid(self, transform, format, value, out),
+            Kind::Bool => scalars::boolean(format, out),
+            Kind::Integer(width) => scalars::integer(self, transform, *width, format, value, out),
+            Kind::Real => scalars::real(self, transform, format, value, out),
+            Kind::Double => scalars::double(self, transform, format, value, out),
+            Kind::Numeric => scalars::numeric(self, transform, format, value, out),
+            Kind::Money => scalars::money(self, transform, format, value, out),
+            Kind::Date => scalars::date(self, transform, format, value, out),
+            Kind::Time => scalars::time_of_day(self, transform, Zone::Without, format, value, out),
+            Kind::TimeTz => scalars::time_of_day(self, transform, Zone::With, format, value, out),
+            Kind::Timestamp => scalars::timestamp(self, transform, Zone::Without, format, value, out),
+            Kind::TimestampTz => scalars::timestamp(self, transform, Zone::With, format, value, out),
+            Kind::Interval => scalars::interval(self, transform, format, value, out),
+            Kind::Inet => scalars::network_address(self, transform, Network::Host, format, value, out),
+            Kind::Cidr => scalars::network_address(self, transform, Network::Net, format, value, out),
+            Kind::HardwareAddress(length) => {
+                scalars::hardware_address(self, transform, *length, format, value, out)
+            }
+            Kind::Bytes => scalars::byte_string(self, transform, format, value, out),
+            Kind::Bits => scalars::bit_string(self, transform, Length::Fixed, format, value, out),
+            Kind::VaryingBits => scalars::bit_string(self, transform, Length::Varying, format, value, out),
+            // Labels are few: a hash of one would be guessed, and a label that is not the value's would be a lie.
+            Kind::Enum(first) => {
+                out.put_slice(first.as_bytes());
+                Outcome::Written
+            }
+            Kind::Array(element) => {
+                let write =
+                    |value: &[u8], out: &mut BytesMut| self.write(transform, element, format, value, out);
+                match format {
+                    Format::Text => nested::text_array(value, out, write).into(),
+                    Format::Binary => nested::binary_array(value, out, write).into(),
+                }
+            }
+            Kind::Composite(fields) => {
+                let write = |index: usize, value: &[u8], out: &mut BytesMut| match fields.get(index) {
+                    Some(field) => self.write(transform, field, format, value, out),
+                    None => Outcome::Null,
+                };
+                match format {
+                    Format::Text => nested::text_composite(value, fields.len(), out, write).into(),
+                    Format::Binary => nested::binary_composite(value, fields.len(), out, write).into(),
+                }
+            }
+            // Bounds that are masked one by one may be in the wrong order, which is no range.
+            Kind::Range => {
+                out.put_slice(if format == Format::Text { b"empty" } else { b"\x01" });
+                Outcome::Written
+            }
+            Kind::Multirange => {
+                out.put_slice(if format == Format::Text { b"{}" } else { b"\0\0\0\0" });
+                Outcome::Written
+            }
+            Kind::Hstore => self.write_hstore(transform, format, value, out).into(),
         }
     }
 
-    fn write_text(&self, transform: Transform, shape: Shape, text: &str, out: &mut impl BufMut) -> Outcome {
-        match (transform, shape) {
-            (Transform::Null, _) => return Outcome::Null,
-            (Transform::Hash, _) => out.put_slice(&self.hash(text.as_bytes())),
-            (Transform::Redact, _) | (Transform::Partial | Transform::Last4, Shape::Xml) => {
+    fn write_text(&self, transform: Transform, kind: &Kind, text: &str, out: &mut BytesMut) -> Outcome {
+        match (transform, kind) {
+            (Transform::Hash, _) => self.put_hash(text.as_bytes(), out),
+            (Transform::Redact | Transform::Null, _) | (Transform::Partial | Transform::Last4, Kind::Xml) => {
                 out.put_slice(REDACTED);
             }
             (Transform::Partial, _) => partial(text, out),
@@ -103,29 +169,20 @@ impl Masker {
     fn write_json(
         &self,
         transform: Transform,
-        shape: Shape,
+        kind: &Kind,
         format: Format,
         value: &[u8],
-        out: &mut impl BufMut,
+        out: &mut BytesMut,
     ) -> Outcome {
-        const JSONB_VERSION: u8 = 1;
-        let (version, document) = match (shape, format) {
-            (Shape::Jsonb, Format::Binary) => match value.split_first() {
-                Some((&JSONB_VERSION, document)) => (Some(JSONB_VERSION), document),
-                _ => return Outcome::Null,
-            },
-            _ => (None, value),
-        };
-        if transform == Transform::Null || std::str::from_utf8(document).is_err() {
+        let Some((version, document)) = json_document(kind, format, value) else { return Outcome::Null };
+        if std::str::from_utf8(document).is_err() {
             return Outcome::Null;
         }
-        if let Some(version) = version {
-            out.put_u8(version);
-        }
+        out.put_slice(version);
         match transform {
             Transform::Hash => {
                 out.put_u8(b'"');
-                out.put_slice(&self.hash(document));
+                self.put_hash(document, out);
                 out.put_u8(b'"');
             }
             _ => out.put_slice(REDACTED_JSON),
@@ -133,81 +190,61 @@ impl Masker {
         Outcome::Written
     }
 
-    /// `hash` gives another UUID (version 8, RFC 9562), every other transform NULL.
-    fn write_uuid(
+    /// None of its keys stays: they are data as well. A hash is a single pair.
+    fn write_hstore(
         &self,
         transform: Transform,
         format: Format,
         value: &[u8],
-        out: &mut impl BufMut,
-    ) -> Outcome {
-        if transform != Transform::Hash {
-            return Outcome::Null;
-        }
-        let Some(uuid) = read_uuid(format, value) else { return Outcome::Null };
-        let tag = hmac::sign(&self.key, &uuid);
-        let Some(mut hashed) = tag.as_ref().first_chunk::<16>().copied() else { return Outcome::Null };
-        let [_, _, _, _, _, _, version, _, variant, ..] = &mut hashed;
-        *version = (*version & 0x0f) | 0x80;
-        *variant = (*variant & 0x3f) | 0x80;
+        out: &mut BytesMut,
+    ) -> Option<()> {
+        let pairs = match format {
+            Format::Text => nested::read_text_hstore(value),
+            Format::Binary => nested::read_binary_hstore(value),
+        }?;
+        let masked = if transform == Transform::Hash {
+            let mut canonical = BytesMut::new();
+            nested::put_binary_hstore(&pairs, &mut canonical)?;
+            let mut hash = BytesMut::new();
+            self.put_hash(&canonical, &mut hash);
+            vec![(b"hash".to_vec(), Some(hash.to_vec()))]
+        } else {
+            Vec::new()
+        };
         match format {
-            Format::Binary => out.put_slice(&hashed),
-            Format::Text => {
-                for (index, byte) in hashed.iter().enumerate() {
-                    if matches!(index, 4 | 6 | 8 | 10) {
-                        out.put_u8(b'-');
-                    }
-                    out.put_slice(&hex_digits(*byte));
-                }
-            }
+            Format::Text => nested::put_text_hstore(&masked, out),
+            Format::Binary => nested::put_binary_hstore(&masked, out)?,
         }
-        Outcome::Written
+        Some(())
+    }
+
+    /// The keyed hash of a value.
+    pub(super) fn tag(&self, value: &[u8]) -> [u8; 32] {
+        hmac::sign(&self.key, value).as_ref().first_chunk().copied().unwrap_or_default()
+    }
+
+    /// 64 bits of the keyed hash as a number.
+    pub(super) fn number(&self, value: &[u8]) -> u64 {
+        u64::from_be_bytes(self.tag(value).first_chunk().copied().unwrap_or_default())
     }
 
     /// 64 bits of the keyed hash in hexadecimal.
-    fn hash(&self, value: &[u8]) -> [u8; 16] {
-        let tag = hmac::sign(&self.key, value);
-        let mut text = [b'0'; 16];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(tag.as_ref()) {
-            pair.copy_from_slice(&hex_digits(*byte));
+    pub(super) fn put_hash(&self, value: &[u8], out: &mut impl BufMut) {
+        scalars::put_hex(&self.number(value).to_be_bytes(), out);
+    }
+}
+
+/// What stands before a document in binary form, and the document.
+pub(super) fn json_document<'a>(
+    kind: &Kind,
+    format: Format,
+    value: &'a [u8],
+) -> Option<(&'a [u8], &'a [u8])> {
+    const JSONB_VERSION: u8 = 1;
+    match (kind, format) {
+        (Kind::Jsonb, Format::Binary) => {
+            value.split_at_checked(1).filter(|(version, _)| *version == [JSONB_VERSION])
         }
-        text
+        _ => Some((&[], value)),
     }
-}
-
-/// The sixteen bytes of a UUID; text as PostgreSQL writes it, in either case.
-fn read_uuid(format: Format, value: &[u8]) -> Option<[u8; 16]> {
-    match format {
-        Format::Binary => value.try_into().ok(),
-        Format::Text => {
-            let mut uuid = [0; 16];
-            let mut digits = value.iter().enumerate().filter(|(index, _)| !matches!(index, 8 | 13 | 18 | 23));
-            let hyphens = [8, 13, 18, 23].iter().all(|index| value.get(*index) == Some(&b'-'));
-            if value.len() != 36 || !hyphens {
-                return None;
-            }
-            for byte in &mut uuid {
-                let high = hex_value(*digits.next()?.1)?;
-                let low = hex_value(*digits.next()?.1)?;
-                *byte = (high << 4) | low;
-            }
-            Some(uuid)
-        }
-    }
-}
-
-const fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
-const fn hex_digits(byte: u8) -> [u8; 2] {
-    const fn digit(value: u8) -> u8 {
-        if value < 10 { b'0' + value } else { b'a' + value - 10 }
-    }
-    [digit(byte >> 4), digit(byte & 0x0f)]
 }

@@ -2,12 +2,14 @@
 
 mod data_row;
 mod masker;
+mod nested;
+mod scalars;
 mod transform;
 mod types;
 
-pub use data_row::{MaskError, mask_data_row};
+pub use data_row::{ColumnMask, MaskError, mask_data_row};
 pub use masker::{HashKey, Masked, Masker};
-pub use types::Format;
+pub use types::{Format, Shape};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]

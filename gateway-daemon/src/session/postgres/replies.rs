@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::decision::Transform,
-    mask::{Format, mask_data_row},
+    mask::{ColumnMask, Format, Shape, mask_data_row},
     protocol::postgres::{
         Frame, HEADER_BYTES,
         backend::{self, Field, Fields, Message, TransactionStatus},
@@ -34,7 +34,7 @@ pub(super) enum RowHandling {
     /// They may show masked columns, and no description has come yet: a row now ends the session.
     Undescribed,
     /// Each column has its mask or none.
-    Masked(Vec<Option<(Transform, u32, Format)>>),
+    Masked(Vec<Option<ColumnMask>>),
 }
 
 /// What the relay must know of a reply that passes unchanged.
@@ -390,7 +390,8 @@ fn trace(verdict: &Verdict, fields: &[Field<'_>]) -> RowHandling {
         .iter()
         .map(|field| {
             let format = if field.format == 1 { Format::Binary } else { Format::Text };
-            Some((transform(verdict, field)?, field.type_oid, format))
+            let transform = transform(verdict, field)?;
+            Some(ColumnMask { transform, shape: Shape::of(field.type_oid, &verdict.catalogue), format })
         })
         .collect();
     if plan.iter().all(Option::is_none) { RowHandling::Clear } else { RowHandling::Masked(plan) }

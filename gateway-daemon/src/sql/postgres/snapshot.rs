@@ -7,7 +7,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 
-use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind};
+use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind, TypeKind};
 use crate::domain::statement::{ColumnName, RelationName};
 
 use super::reader::view_columns;
@@ -81,6 +81,18 @@ pub const QUERIES: &[&str] = &[
      JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
      WHERE r.ev_type = '1' AND p.oid >= 16384 \
      AND (l.lanname NOT IN ('internal', 'c') OR p.provolatile = 'v')",
+    // 12: what types are made of; PostgreSQL 12 and 13 know no multiranges
+    "SELECT t.oid, t.typtype, t.typname, \
+     CASE WHEN t.typtype = 'b' AND t.typcategory = 'A' THEN t.typelem WHEN t.typtype = 'd' THEN t.typbasetype \
+     WHEN t.typtype IN ('r', 'm') THEN COALESCE(r.rngsubtype, 0) ELSE 0 END, \
+     COALESCE((SELECT e.enumlabel FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid \
+     ORDER BY e.enumsortorder LIMIT 1), ''), \
+     COALESCE((SELECT pg_catalog.string_agg(a.atttypid::pg_catalog.text, ' ' ORDER BY a.attnum) \
+     FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 \
+     AND NOT a.attisdropped), '') \
+     FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_range r ON t.oid = r.rngtypid \
+     OR t.oid = (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid \
+     WHERE t.oid >= 16384",
 ];
 
 /// Rows that are not what the queries ask for.
@@ -134,6 +146,7 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
             catalogue.opaque_relations.insert(relation.name.clone());
         }
     }
+    types(&rows, &mut catalogue)?;
     generated_columns(&rows, &mut catalogue)?;
     inherited_columns(&rows, &mut catalogue, &partitions)?;
     views(&rows, &mut catalogue)?;
@@ -209,6 +222,28 @@ fn relations(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<BTreeSet<u32>
         catalogue.insert(Relation { oid, name, kind, columns });
     }
     Ok(partitions)
+}
+
+fn types(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
+    for [oid, kind, name, inner, label, fields] in rows.of(12)? {
+        let inner: u32 = number(12, inner)?;
+        let kind = match (kind, inner) {
+            ("b", 0) => TypeKind::Base(name.to_owned()),
+            ("b", element) => TypeKind::Array(element),
+            ("d", base) => TypeKind::Domain(base),
+            ("r", subtype) => TypeKind::Range(subtype),
+            ("m", subtype) => TypeKind::Multirange(subtype),
+            ("e", _) => TypeKind::Enum(label.to_owned()),
+            ("c", _) => {
+                let fields = fields.split_ascii_whitespace().map(|field| number(12, field));
+                TypeKind::Composite(fields.collect::<Result<_, _>>()?)
+            }
+            // A pseudo-type is no column's.
+            _ => continue,
+        };
+        catalogue.types.insert(number(12, oid)?, kind);
+    }
+    Ok(())
 }
 
 /// A generated column shows what it is made of.
