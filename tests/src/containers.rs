@@ -32,6 +32,10 @@ impl Bundle {
         fs::create_dir_all(&bin).expect("a root file system");
         fs::copy("/bin/busybox", bin.join("busybox")).expect("Debian's busybox-static");
         fs::set_permissions(bin.join("busybox"), fs::Permissions::from_mode(0o755)).expect("its mode");
+        // Where runtimes mount things: they do not make these in a root that is read-only.
+        for mount in ["proc", "dev", "sys", "run"] {
+            fs::create_dir(folder.join("rootfs").join(mount)).expect("a place to mount at");
+        }
         Self { folder }
     }
 
@@ -55,7 +59,7 @@ impl Bundle {
                 "args": words, "env": ["PATH=/bin"],
                 "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
             },
-            "root": { "path": self.folder.join("rootfs"), "readonly": true },
+            "root": { "path": self.root(), "readonly": true },
             "hostname": "agent",
             "mounts": [
                 { "destination": "/proc", "type": "proc", "source": "proc" },
@@ -68,6 +72,11 @@ impl Bundle {
         });
         fs::write(folder.join("config.json"), config.to_string()).expect("the container's description");
         Container { bundle: self, id, cgroup: cgroup.to_owned() }
+    }
+
+    /// Its root file system.
+    pub(super) fn root(&self) -> PathBuf {
+        self.folder.join("rootfs")
     }
 
     fn runc(&self, words: &[&str]) -> Command {
@@ -126,16 +135,20 @@ impl Container<'_> {
 impl Drop for Container<'_> {
     fn drop(&mut self) {
         let _ = self.bundle.runc(&["delete", "--force"]).arg(&self.id).output();
-        // On a hybrid system runc leaves the way to the cgroup behind in every hierarchy.
-        let Some(first) = self.cgroup.trim_matches('/').split('/').next() else { return };
-        if !first.starts_with("nodegate-test-") {
-            return;
-        }
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok) {
-            let tree = hierarchy.path().join(first);
-            if tree.is_dir() && hierarchy.path() != leftovers::cgroup_mount() {
-                remove_empty(&tree);
-            }
+        tidy_hierarchies(&self.cgroup);
+    }
+}
+
+/// On a hybrid system runc leaves the way to the cgroup behind in every hierarchy.
+pub(super) fn tidy_hierarchies(cgroup: &str) {
+    let Some(first) = cgroup.trim_matches('/').split('/').next() else { return };
+    if !first.starts_with("nodegate-test-") {
+        return;
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok) {
+        let tree = hierarchy.path().join(first);
+        if tree.is_dir() && hierarchy.path() != leftovers::cgroup_mount() {
+            remove_empty(&tree);
         }
     }
 }

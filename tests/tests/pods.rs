@@ -6,6 +6,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use nodegate_tests::{
     cgroups::Cgroup,
+    containerd::Containerd,
     containers::Bundle,
     daemon::{Daemon, Settings, Target as Configured},
     issuer::Issuer,
@@ -130,6 +131,30 @@ fn a_labelled_pod_is_captured_from_its_first_instruction_under_every_driver_and_
         assert_eq!(ground.target.reached(), 0, "{form:?}: {run:?}");
         ground.daemon.wait_for_label(&place, Some(&format!("ci/runner-{number}/agent")));
     }
+}
+
+#[test]
+fn containerd_starts_a_labelled_pod_captured_and_one_without_the_label_free() {
+    let ground = Ground::new();
+    let containerd = Containerd::start();
+    let eager = eager(ground.target.address());
+    let captured = Pod::captured("runner", NODE);
+    ground.api.put(&captured);
+    let place = ground.place(&captured, Form::Burstable);
+    let run = containerd.run(&format!("{place}/4f1c"), None, &words(&eager));
+    assert_eq!(run.status, 0, "{run:?}");
+    assert_eq!(ground.target.reached(), 0, "{run:?}");
+    ground.daemon.wait_for_label(&place, Some("ci/runner/agent"));
+
+    let free = Pod::free("plain", NODE);
+    ground.api.put(&free);
+    ground.heard();
+    let before = ground.target.reached();
+    // The kubelet makes the pod's cgroup some time before its first container.
+    let _kubelet = ground.cgroup(&free, Form::Burstable);
+    std::thread::sleep(Duration::from_millis(100));
+    let run = containerd.run(&format!("{}/4f1d", ground.place(&free, Form::Burstable)), None, &words(&eager));
+    assert!(ground.target.reached() > before, "the way is open for it: {run:?}");
 }
 
 #[test]

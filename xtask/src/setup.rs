@@ -46,6 +46,11 @@ const NEEDS: &[Need] = &[
     Need { package: "dnsmasq-base", what_for: "the DNS server of the tests", present: || has("dnsmasq") },
     Need { package: "bind9-dnsutils", what_for: "dig, the resolver of the tests", present: || has("dig") },
     Need { package: "e2fsprogs", what_for: "a disk that can stand still", present: || has("mkfs.ext4") },
+    Need {
+        package: "containerd",
+        what_for: "containers of the tests",
+        present: || has("containerd") && has("ctr"),
+    },
     Need { package: "runc", what_for: "containers of the tests", present: || has("runc") },
     Need {
         package: "busybox-static",
