@@ -211,6 +211,7 @@ fn while_the_disk_stands_still_nothing_is_seen_and_nothing_is_kept() {
     };
     let (mut reading, mut writing, mut committing, mut undoing) =
         (session(), session(), session(), session());
+    let mut opening = session();
     let insert = |name: &str| format!("INSERT INTO products (name, price, stock) VALUES ('{name}', 1, 1)");
     assert_eq!(committing.query("BEGIN").status, 'T');
     assert_eq!(committing.query(&insert("Committed")).tags, ["INSERT 0 1"]);
@@ -229,6 +230,10 @@ fn while_the_disk_stands_still_nothing_is_seen_and_nothing_is_kept() {
     assert!(silent(&mut reading), "a row was shown that no record tells of");
     assert!(silent(&mut writing) && silent(&mut committing) && silent(&mut undoing));
     assert_eq!(products(), before, "a change that no record tells of");
+    // A transaction that begins shows nothing; the first look into it does.
+    assert_eq!(opening.query("BEGIN").status, 'T');
+    send(&mut opening, "SELECT name FROM customers WHERE id = 7");
+    assert!(silent(&mut opening), "a row was shown that no record tells of");
 
     drop(frozen);
     assert_eq!(reading.until_ready().rows.len(), 1);
@@ -236,8 +241,9 @@ fn while_the_disk_stands_still_nothing_is_seen_and_nothing_is_kept() {
     assert_eq!(committing.until_ready().tags, ["COMMIT"]);
     assert_eq!(undoing.until_ready().tags, ["ROLLBACK", "INSERT 0 1"]);
     assert_ne!(products(), before);
+    assert_eq!(opening.until_ready().rows.len(), 1);
     // The disk is unmounted when the daemon has let go of it, which waits for sessions to end.
-    drop((reading, writing, committing, undoing));
+    drop((reading, writing, committing, undoing, opening));
     daemon.terminate();
 }
 

@@ -56,9 +56,13 @@ pub struct Verdict {
     pub forwarding: Forwarding,
 }
 
-/// When a request may leave for the target. Either way nobody sees anything of it before its record is on disk.
+/// When a request may leave for the target. However that is, nobody sees anything of what the database holds, and nothing
+/// is kept there, before its record is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Forwarding {
+    /// At once, and its reply as it comes: it opens a transaction or takes one back, and its reply is the same whatever
+    /// the database holds.
+    Unseen,
     /// While its record is being written: it only reads, so all there is to see of it is the reply, which is kept back.
     AtOnce,
     /// The same inside a transaction block: a connection that breaks takes back what it changed.
@@ -136,7 +140,8 @@ impl Verdict {
         let each = statement.effects.iter().map(|effect| {
             let here = effect.relation.as_ref().is_none_or(|name| self.is_local(name));
             match effect.verb {
-                Verb::Explain | Verb::Transaction => Forwarding::AtOnce,
+                Verb::Transaction => Forwarding::Unseen,
+                Verb::Explain => Forwarding::AtOnce,
                 Verb::Select if here => Forwarding::AtOnce,
                 // Triggers, rules and defaults run along; none of them can do more than the transaction.
                 Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge

@@ -57,7 +57,7 @@ pub(super) struct Batched {
 
 impl Batched {
     fn new(settled: bool) -> Self {
-        Self { staged: BytesMut::new(), events: Vec::new(), forwarding: Forwarding::AtOnce, settled }
+        Self { staged: BytesMut::new(), events: Vec::new(), forwarding: Forwarding::Unseen, settled }
     }
 
     /// Adds what a verdict lets through.
@@ -73,6 +73,7 @@ impl Batched {
     /// Adds what is refused: what leaves in its place changes nothing.
     fn record_refusal(&mut self, event: AuditEvent) {
         self.events.push(event);
+        self.forwarding = self.forwarding.max(Forwarding::AtOnce);
     }
 }
 
@@ -114,7 +115,7 @@ impl Relay<'_> {
             // With answers owed, the block may have ended by the time that the statements run.
             let in_block = self.transaction != TransactionStatus::Idle && batched.settled;
             match batched.forwarding {
-                Forwarding::AtOnce => {}
+                Forwarding::Unseen | Forwarding::AtOnce => {}
                 Forwarding::InBlock if in_block => {}
                 Forwarding::InBlock | Forwarding::Recorded => {
                     receipt.press();
@@ -122,7 +123,9 @@ impl Relay<'_> {
                 }
             }
             // Records are written in order: with the newest all before it are on disk.
-            self.unwritten = Some(receipt);
+            if batched.forwarding > Forwarding::Unseen {
+                self.unwritten = Some(receipt);
+            }
         }
         if self.upstream.output.is_empty() {
             self.upstream.output = batched.staged;
