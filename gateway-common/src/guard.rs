@@ -9,6 +9,9 @@ pub const PATH_BYTES: usize = 108;
 /// without them.
 pub const QUIETLY: u32 = 1 << 16;
 
+/// The number that stands for every abstract name which no entry knows, of a server that is not captured.
+pub const ABSTRACT: u16 = u16::MAX;
+
 /// Where fields lie in structures of the running kernel, in bytes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,7 +14,7 @@ use aya_ebpf::{
 use gateway_common::{
     MAX_CGROUP_DEPTH,
     address::{AF_INET, AF_INET6, Address},
-    guard::{Offsets, PATH_BYTES, QUIETLY},
+    guard::{ABSTRACT, Offsets, PATH_BYTES, QUIETLY},
     refusal::Reason,
 };
 
@@ -112,7 +112,13 @@ fn reach(ctx: &LsmContext, other: u64, kind: u32) -> i32 {
     if read.is_err() {
         return PASS;
     }
-    let Some(entry) = CONTROL_SOCKETS.get(&key).copied() else { return PASS };
+    let entry = match CONTROL_SOCKETS.get(&key).copied() {
+        Some(entry) => entry,
+        // No file permission and no mount keeps anybody from an abstract name; some container runtimes are driven by
+        // such.
+        None if key.data[0] == 0 => u32::from(ABSTRACT),
+        None => return PASS,
+    };
     if belongs_to_captured(other) {
         return PASS;
     }

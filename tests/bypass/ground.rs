@@ -60,7 +60,7 @@ impl Place {
 }
 
 /// A cgroup of the suite's own that the daemon captures.
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
 /// Everything that the ways need. Taken down in the order of the fields.
 pub struct Ground {
@@ -190,26 +190,12 @@ impl Ground {
 
     /// One run of a way, in that cgroup if there is one, without that privilege if it is named.
     pub fn attempt(&self, way: &Way, place: Place, cgroup: Option<&Path>, without: &str) -> Attempt {
-        let token = format!("ngt-{:011x}", self.tokens.fetch_add(1, Ordering::Relaxed) & 0xfff_ffff_ffff);
+        let token = self.token();
         let before = self.targets.iter().map(Targets::count).collect::<Vec<_>>();
-        let netns = |netns: &Netns| format!("/run/netns/{}", netns.name());
-        let (device, own_netns, far_netns) = match place {
-            Place::Host => (self.device.as_str(), String::new(), netns(&self.far[0])),
-            Place::Pod => ("eth0", netns(&self.pod), netns(&self.far[1])),
-        };
-        let mut command = Command::new(&self.ways);
-        command.args(["try", &way.name]).env("NG_TOKEN", &token).env("NG_PORT", self.port.to_string());
-        command.env("NG_DEVICE", device).env("NG_FOLDER", &self.folder).env("NG_FAR_NETNS", far_netns);
-        command.env("NG_FAR4", FAR4).env("NG_FAR6", FAR6).env("NG_LOCAL", FAR_LOCAL).env("NG_OWN4", OWN4);
-        command.env("NG_NETNS", own_netns).env("NG_DROP", without);
-        command.env("NG_CGROUP", cgroup.unwrap_or(Path::new("")));
-        command.env("NG_PINS", self.daemon.pins()).env("NG_ADMIN", self.daemon.socket());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let child = child.expect("the way to start");
+        let mut command = self.command(way, place, cgroup, without, &token);
+        let child = command.spawn().expect("the way to start");
         let pid = child.id();
-        let output = child.wait_with_output().expect("what it says");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = Said::parse(&text(&output.stdout), &text(&output.stderr), output.status);
+        let said = heard(child);
         if cgroup.is_some() {
             // Whoever is quick to arrive has arrived by then; the slow are looked for at the end.
             thread::sleep(Duration::from_millis(10));
@@ -219,6 +205,41 @@ impl Ground {
             arrived.extend(self.anonymous_since(&before, place));
         }
         Attempt { token, pid, said, arrived, judged: false }
+    }
+
+    /// A mark that nobody else has.
+    pub fn token(&self) -> String {
+        format!("ngt-{:011x}", self.tokens.fetch_add(1, Ordering::Relaxed) & 0xfff_ffff_ffff)
+    }
+
+    /// The command of one run of a way.
+    pub fn command(
+        &self,
+        way: &Way,
+        place: Place,
+        cgroup: Option<&Path>,
+        without: &str,
+        token: &str,
+    ) -> Command {
+        let netns = |netns: &Netns| format!("/run/netns/{}", netns.name());
+        let (device, own_netns, far_netns) = match place {
+            Place::Host => (self.device.as_str(), String::new(), netns(&self.far[0])),
+            Place::Pod => ("eth0", netns(&self.pod), netns(&self.far[1])),
+        };
+        let mut command = Command::new(&self.ways);
+        command.args(["try", &way.name]).env("NG_TOKEN", token).env("NG_PORT", self.port.to_string());
+        command.env("NG_DEVICE", device).env("NG_FOLDER", &self.folder).env("NG_FAR_NETNS", far_netns);
+        command.env("NG_FAR4", FAR4).env("NG_FAR6", FAR6).env("NG_LOCAL", FAR_LOCAL).env("NG_OWN4", OWN4);
+        command.env("NG_NETNS", own_netns).env("NG_DROP", without);
+        command.env("NG_CGROUP", cgroup.unwrap_or(Path::new("")));
+        command.env("NG_PINS", self.daemon.pins()).env("NG_ADMIN", self.daemon.socket());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Everything that has arrived anywhere with this token.
+    pub fn arrived(&self, token: &str) -> Vec<String> {
+        self.arrived_since(&vec![0; self.targets.len()], token)
     }
 
     fn arrived_since(&self, before: &[usize], token: &str) -> Vec<String> {
@@ -236,10 +257,9 @@ impl Ground {
     /// Looks for tokens that arrived after their attempt had been given up.
     pub fn late_arrivals(&self, rows: &mut [Row]) {
         thread::sleep(Duration::from_millis(500));
-        let none = vec![0; self.targets.len()];
         for attempt in rows.iter_mut().flat_map(Row::attempts_inside) {
             if attempt.arrived.is_empty() {
-                attempt.arrived = self.arrived_since(&none, &attempt.token);
+                attempt.arrived = self.arrived(&attempt.token);
             }
         }
     }
@@ -281,6 +301,11 @@ impl Ground {
         command
     }
 
+    /// The suite's own directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The shared captured cgroup.
     pub fn cgroup(&self) -> &Path {
         &self.captured.0
@@ -295,13 +320,28 @@ impl Drop for Ground {
 }
 
 impl Cgroup {
-    fn captured_by(daemon: &Daemon, label: &str) -> Self {
+    /// One that nobody has captured.
+    pub fn free() -> Self {
         let path = leftovers::cgroup_mount().join(leftovers::unique_name()).join("agents");
         fs::create_dir_all(&path).expect("a cgroup");
-        let cgroup = Self(path);
-        let mut capture = daemon.nodegate(&["capture", "add", "--label", label]);
-        said(capture.arg(&cgroup.0), "", Duration::from_secs(20)).ok();
+        Self(path)
+    }
+
+    fn captured_by(daemon: &Daemon, label: &str) -> Self {
+        let cgroup = Self::free();
+        cgroup.capture(daemon, label);
         cgroup
+    }
+
+    /// Has it captured.
+    pub fn capture(&self, daemon: &Daemon, label: &str) {
+        let mut capture = daemon.nodegate(&["capture", "add", "--label", label]);
+        said(capture.arg(&self.0), "", Duration::from_secs(20)).ok();
+    }
+
+    /// The file that takes processes in.
+    pub fn procs(&self) -> PathBuf {
+        self.0.join("cgroup.procs")
     }
 }
 
@@ -311,6 +351,13 @@ impl Drop for Cgroup {
             leftovers::remove_cgroup(parent);
         }
     }
+}
+
+/// What a way says in the end.
+pub fn heard(child: Child) -> Said {
+    let output = child.wait_with_output().expect("what it says");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said::parse(&text(&output.stdout), &text(&output.stderr), output.status)
 }
 
 /// Does the same in all places at once: they share nothing but the daemon.

@@ -47,7 +47,7 @@ const KNOWN: &[Known] = &[
     promised(
         "unix_abstract",
         "unix-aliases",
-        "only control sockets, and those of capture.deny_unix, are refused",
+        "by the caller's name alone nobody can tell a server outside from one of the workload's own",
     ),
     // What does not keep working; `docs/configuration.md` says so.
     hole("own_name", "getsockname() shows the loopback address that leads to the daemon"),

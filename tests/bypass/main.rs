@@ -17,10 +17,12 @@
 )]
 
 mod attempt;
+mod circumstances;
 mod ground;
 mod known;
 mod outage;
 mod report;
+mod table;
 mod targets;
 mod ways;
 
@@ -35,15 +37,22 @@ fn main() -> ExitCode {
     let program = words.program.unwrap_or_else(ways::compile);
     let wanted: Vec<Way> =
         ways::list(&program).into_iter().filter(|way| way.matches(&words.filter)).collect();
-    let outages = outage::NAMES.iter().filter(|name| ways::names_match(name, &words.filter));
-    let outages: Vec<&str> = outages.copied().collect();
+    let named = |names: &[&'static str]| -> Vec<&'static str> {
+        names.iter().filter(|name| ways::names_match(name, &words.filter)).copied().collect()
+    };
+    let (circumstances, outages) = (named(&circumstances::NAMES), named(&outage::NAMES));
     if words.only_list {
-        for name in wanted.iter().map(|way| way.name.as_str()).chain(outages.iter().copied()) {
+        for name in wanted
+            .iter()
+            .map(|way| way.name.as_str())
+            .chain(named(&circumstances::NAMES))
+            .chain(named(&outage::NAMES))
+        {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
     }
-    if wanted.is_empty() && outages.is_empty() {
+    if wanted.is_empty() && circumstances.is_empty() && outages.is_empty() {
         println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
         return ExitCode::SUCCESS;
     }
@@ -54,7 +63,8 @@ fn main() -> ExitCode {
     ground.look_up_captures(&mut rows);
     let promises = Ground::broken_promises();
     let mut report = Report::new(&rows, &promises);
-    report.add(outage::all(&mut ground, &outages));
+    report.add(circumstances::HEADING, circumstances::all(&ground, &circumstances));
+    report.add(outage::HEADING, outage::all(&mut ground, &outages));
     drop(ground);
     report.print();
     if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -11,6 +11,9 @@ use crate::{
     ground::{Ground, Place},
 };
 
+/// The heading of the table's part.
+pub const HEADING: &str = "daemon killed, stopped, replaced";
+
 /// What is tried, in this order.
 pub const NAMES: [&str; 4] = ["daemon_killed", "daemon_stopped", "daemon_back", "port_taken_over"];
 
@@ -49,7 +52,7 @@ pub fn all(ground: &mut Ground, wanted: &[&str]) -> Vec<Outage> {
 }
 
 /// Tries the ways in both places; how they ended, or which one arrived.
-fn nothing_arrives(ground: &Ground) -> Result<String, String> {
+pub fn nothing_arrives(ground: &Ground) -> Result<String, String> {
     let mut ends = Vec::new();
     for way in WAYS {
         for place in Place::ALL {
@@ -106,15 +109,25 @@ fn taken_over(ground: &mut Ground) -> Result<String, String> {
 
 impl Ground {
     /// The port of the daemon's listener in the other namespace.
-    fn listener_port(&self) -> u16 {
-        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.resident())).expect("its sockets");
-        let listener = |line: &str| {
-            let mut fields = line.split_whitespace().skip(1);
-            let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
-            let port = local.strip_prefix("0100007F:").filter(|_| state == "0A")?;
-            u16::from_str_radix(port, 16).ok()
+    pub fn listener_port(&self) -> u16 {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.daemon.pid())).expect("the daemon's descriptors");
+        let sockets: Vec<String> = fds
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+            .collect();
+        let port = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+            let is_its = *state == "0A" && sockets.iter().any(|socket| socket == inode);
+            u16::from_str_radix(local.rsplit(':').next().filter(|_| is_its)?, 16).ok()
         };
-        table.lines().find_map(listener).expect("the daemon's listener")
+        self.listening().lines().find_map(port).expect("the daemon's listener")
+    }
+
+    /// The kernel's tables of TCP sockets in the other namespace.
+    fn listening(&self) -> String {
+        let table = |name: &str| fs::read_to_string(format!("/proc/{}/net/{name}", self.resident()));
+        table("tcp").unwrap_or_default() + &table("tcp6").unwrap_or_default()
     }
 
     /// Targets on that port, run by a captured process in the other namespace.
@@ -128,7 +141,10 @@ impl Ground {
     }
 
     fn listens(&self, port: u16) -> bool {
-        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.resident())).unwrap_or_default();
-        table.contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
+        let place = format!(":{port:04X}");
+        self.listening().lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.get(1).is_some_and(|local| local.ends_with(&place)) && fields.get(3) == Some(&"0A")
+        })
     }
 }

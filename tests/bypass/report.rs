@@ -148,10 +148,10 @@ impl Report {
         report
     }
 
-    /// Adds what happened while the daemon was away.
-    pub fn add(&mut self, outages: Vec<Outage>) {
+    /// Adds what was tried with more than one attempt.
+    pub fn add(&mut self, heading: &str, outages: Vec<Outage>) {
         if !outages.is_empty() {
-            self.text.push_str("\ndaemon killed, stopped, replaced\n");
+            let _ = writeln!(self.text, "\n{heading}");
         }
         for outage in outages {
             let verdict = match outage.result {

@@ -19,8 +19,8 @@ use nodegate_tests::{
 };
 
 const CGROUPS: usize = 200;
-/// For IPv4 and for IPv6 a listener and a socket for questions to the DNS, and the namespace's own handle.
-const DESCRIPTORS_EACH: usize = 5;
+/// A listener, and a socket for questions to the DNS.
+const DESCRIPTORS_EACH: usize = 2;
 /// A megabyte for twenty.
 const KIB_EACH: u64 = 1024 / 20;
 

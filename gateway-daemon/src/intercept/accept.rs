@@ -68,7 +68,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Accepts until the listener is dropped with the task, or nobody takes arrivals any more.
-    pub async fn accept_all(self: Arc<Self>, listener: TcpListener, place: Place) {
+    pub async fn accept_all(self: Arc<Self>, listener: Arc<TcpListener>, place: Place) {
         let netns = place.netns;
         loop {
             match listener.accept().await {
@@ -95,6 +95,8 @@ impl Gate {
     /// connection must be seen alive *after* the record was taken.
     fn admit(&self, stream: TcpStream, client: SocketAddr, place: Place) -> Option<Arrival> {
         let Place { netns, port } = place;
+        // A listener for both versions of IP shows IPv4 addresses as mapped ones.
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let key = FlowKey::new(netns.0, address(client.ip()), client.port(), port);
         if sys::is_closed(&stream).unwrap_or(true) {
             self.clear_away(&key);

@@ -327,36 +327,25 @@ impl Core {
         if self.namespaces.use_known(&file, Some(user)).doing(|| format!("look at {}", path.display()))? {
             return Ok(());
         }
-        let file = Arc::new(file);
-        let opened = open_listeners(&self.traveller, Arc::clone(&file), self.settings.listen_backlog)
+        let opened = open_listeners(&self.traveller, Arc::new(file), self.settings.listen_backlog)
             .await
             .doing(|| format!("listen in {}", path.display()))?;
         tracing::info!(netns = %opened.cookie, ports = ?opened.ports, "listening in another network namespace");
-        self.put_into_service(opened, file, Some(user))
+        self.put_into_service(opened, Some(user))
     }
 
     /// Starts accepting on listeners and tells the kernel side of them.
-    pub fn put_into_service(
-        &self,
-        opened: Opened,
-        file: Arc<File>,
-        user: Option<CgroupId>,
-    ) -> Result<(), InterceptError> {
-        let Opened { cookie, ports, listeners, datagrams } = opened;
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            self.kernel.show_listener(cookie, &listener)?;
-            let port = listener.local_addr().doing(|| "ask a listener for its address".to_owned())?.port();
-            let gate = Arc::clone(&self.gate);
-            let place = Place { netns: cookie, port };
-            accepting.push(tokio::spawn(gate.accept_all(listener, place)).abort_handle());
-        }
-        for socket in datagrams {
-            let counter = Arc::clone(&self.counter);
-            accepting.push(tokio::spawn(counter.receive_all(socket, cookie)).abort_handle());
-        }
+    pub fn put_into_service(&self, opened: Opened, user: Option<CgroupId>) -> Result<(), InterceptError> {
+        let Opened { cookie, ports, listener, datagrams } = opened;
+        self.kernel.show_listener(cookie, ports, &listener)?;
+        let (gate, counter) = (Arc::clone(&self.gate), Arc::clone(&self.counter));
+        let place = Place { netns: cookie, port: ports.port_v4 };
+        let accepting = vec![
+            tokio::spawn(gate.accept_all(Arc::clone(&listener), place)).abort_handle(),
+            tokio::spawn(counter.receive_all(datagrams, cookie)).abort_handle(),
+        ];
         self.namespaces
-            .insert(cookie, ports, file, user, accepting)
+            .insert(cookie, ports, &listener, user, accepting)
             .doing(|| "look at a namespace".to_owned())?;
         self.kernel.publish_listener(cookie, ports)
     }

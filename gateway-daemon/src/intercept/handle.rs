@@ -154,7 +154,7 @@ impl Intercept {
         let traveller = Traveller::start().doing(|| "start the thread for network namespaces".to_owned())?;
         let home = "/proc/thread-self/ns/net";
         let home = Arc::new(File::open(home).doing(|| format!("open {home}"))?);
-        let opened = open_listeners(&traveller, Arc::clone(&home), settings.listen_backlog)
+        let opened = open_listeners(&traveller, home, settings.listen_backlog)
             .await
             .doing(|| "listen on the loopback addresses".to_owned())?;
         gate.kernel.deny_unix(&settings.unix_sockets)?;
@@ -167,7 +167,7 @@ impl Intercept {
             opened.cookie,
             Told { notices: refusals_in.clone(), news },
         )?);
-        core.put_into_service(opened, home, None)?;
+        core.put_into_service(opened, None)?;
         core.kernel.beat()?;
         let running = Arc::new(Running {
             pulse: vec![

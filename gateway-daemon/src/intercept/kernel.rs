@@ -252,11 +252,21 @@ impl Kernel {
 
     /// Shows the kernel side that a socket listens. It forgets it by itself when the socket is closed, be it because
     /// this process died.
-    pub fn show_listener(&self, netns: NetnsCookie, listener: &TcpListener) -> Result<(), InterceptError> {
-        let address = listener.local_addr().doing(|| "ask a listener for its address".to_owned())?;
-        let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-        let key = ListenerKey { netns: netns.0, port: address.port().into(), family: family.into() };
-        held(&self.accepting).insert(key, listener.as_raw_fd(), 0).map_err(map_error(maps::ACCEPTING))
+    pub fn show_listener(
+        &self,
+        netns: NetnsCookie,
+        ports: Listener,
+        listener: &TcpListener,
+    ) -> Result<(), InterceptError> {
+        for (port, family) in [(ports.port_v4, AF_INET), (ports.port_v6, AF_INET6)] {
+            if port != 0 {
+                let key = ListenerKey { netns: netns.0, port: port.into(), family: family.into() };
+                held(&self.accepting)
+                    .insert(key, listener.as_raw_fd(), 0)
+                    .map_err(map_error(maps::ACCEPTING))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends the connections of a network namespace to these ports.

@@ -1,8 +1,12 @@
-//! Network namespaces: one listener pair in each that captured processes live in, and sockets made inside them.
+//! Network namespaces: one listener in each that captured processes live in, and sockets made inside them.
 //!
 //! A socket belongs to the namespace in which its thread was when it was made, and goes on serving it from
 //! anywhere. So one thread of its own goes into a namespace, makes the socket and comes back; everything else
-//! happens on the runtime.
+//! happens on the runtime. The listener also keeps the namespace: whoever wants to go there again asks it for the way.
+//!
+//! One socket serves both versions of IP, so that a namespace costs two descriptors: a listener, and one for datagrams.
+//! Such a socket has no address of its own, and is out of the network's reach because it is bound to the loopback
+//! device before it has a port.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,19 +14,22 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::MetadataExt,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, Weak, mpsc},
     thread,
 };
 
 use gateway_common::state::Listener;
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{setsockopt, sockopt},
+};
 use tokio::{
     net::{TcpListener, TcpSocket, UdpSocket},
     sync::oneshot,
     task::AbortHandle,
 };
 
-use super::{kernel::held, queries::Sockets, sys};
+use super::{kernel::held, queries, sys};
 use crate::domain::ids::{CgroupId, NetnsCookie};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -93,24 +100,48 @@ pub(super) struct Namespaces {
 #[derive(Debug, Default)]
 struct Known {
     served: HashMap<NetnsCookie, Served>,
-    /// By device and inode of the namespace's file. Valid while we hold the file.
+    /// By device and inode of the namespace's file. Valid while a socket or the file holds the namespace.
     by_file: HashMap<(u64, u64), NetnsCookie>,
 }
 
 #[derive(Debug)]
 struct Served {
-    file: Arc<File>,
+    door: Door,
     ports: Listener,
     users: HashSet<CgroupId>,
     accepting: Vec<AbortHandle>,
 }
 
-/// Listeners that were just opened, not accepting yet, and sockets that do not receive yet.
+/// The way into a namespace that is served.
+#[derive(Debug)]
+enum Door {
+    /// The listener, while its task accepts.
+    Listener(Weak<TcpListener>),
+    /// What was kept of it when it closed, for the sessions that are left.
+    Kept(Arc<File>),
+}
+
+impl Door {
+    fn file(&self) -> Option<Arc<File>> {
+        match self {
+            Self::Listener(listener) => match sys::namespace_of(&*listener.upgrade()?) {
+                Ok(file) => Some(Arc::new(file)),
+                Err(error) => {
+                    tracing::error!(%error, "a listener does not tell its network namespace");
+                    None
+                }
+            },
+            Self::Kept(file) => Some(Arc::clone(file)),
+        }
+    }
+}
+
+/// A listener that was just opened, not accepting yet, and a socket that does not receive yet.
 pub(super) struct Opened {
     pub cookie: NetnsCookie,
     pub ports: Listener,
-    pub listeners: Vec<TcpListener>,
-    pub datagrams: Vec<UdpSocket>,
+    pub listener: Arc<TcpListener>,
+    pub datagrams: UdpSocket,
 }
 
 impl Namespaces {
@@ -134,23 +165,24 @@ impl Namespaces {
         &self,
         cookie: NetnsCookie,
         ports: Listener,
-        file: Arc<File>,
+        listener: &Arc<TcpListener>,
         user: Option<CgroupId>,
         accepting: Vec<AbortHandle>,
     ) -> io::Result<()> {
-        let identity = identity(&file)?;
+        let identity = identity(&sys::namespace_of(&**listener)?)?;
         let mut known = held(&self.known);
         known.by_file.insert(identity, cookie);
-        let served = Served { file, ports, users: user.into_iter().collect(), accepting };
+        let door = Door::Listener(Arc::downgrade(listener));
+        let served = Served { door, ports, users: user.into_iter().collect(), accepting };
         if let Some(replaced) = known.served.insert(cookie, served) {
             replaced.accepting.iter().for_each(AbortHandle::abort);
         }
         Ok(())
     }
 
-    /// The file of a namespace that is served.
+    /// The way into a namespace that is served.
     pub fn file(&self, cookie: NetnsCookie) -> Option<Arc<File>> {
-        held(&self.known).served.get(&cookie).map(|served| Arc::clone(&served.file))
+        held(&self.known).served.get(&cookie)?.door.file()
     }
 
     /// The captured cgroups that have processes in a namespace, as far as is known.
@@ -186,9 +218,12 @@ impl Namespaces {
         held(&self.known).served.iter().map(|(cookie, served)| (*cookie, served.ports)).collect()
     }
 
-    /// Stops all listeners.
+    /// Stops all listeners. The ways into their namespaces stay.
     pub fn close_all(&self) {
-        for served in held(&self.known).served.values() {
+        for served in held(&self.known).served.values_mut() {
+            if let Some(file) = served.door.file() {
+                served.door = Door::Kept(file);
+            }
             served.accepting.iter().for_each(AbortHandle::abort);
         }
     }
@@ -218,37 +253,50 @@ pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Opens the listeners in a namespace. Where IPv6 is switched off there is only one.
+/// Which versions of IP a namespace's loopback device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// Both.
+    Both,
+    /// IPv4 alone.
+    V4,
+}
+
+/// Opens the sockets of a namespace. Where IPv6 is switched off, IPv4 is all that they serve.
 pub(super) async fn open_listeners(
     traveller: &Traveller,
     namespace: Arc<File>,
     backlog: u32,
 ) -> io::Result<Opened> {
-    let (v4, v6, datagrams) = traveller
+    let (socket, datagrams, versions) = traveller
         .within(namespace, || {
-            let v4 = TcpSocket::new_v4()?;
-            bind(&v4, (Ipv4Addr::LOCALHOST, 0).into())?;
-            let v6 = TcpSocket::new_v6().and_then(|socket| {
-                bind(&socket, (Ipv6Addr::LOCALHOST, 0).into())?;
-                Ok(socket)
-            });
-            Ok((v4, v6.ok(), Sockets::open()?))
+            // Only an address that is there can be bound.
+            let versions = match std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) {
+                Ok(_) => Versions::Both,
+                Err(_) => Versions::V4,
+            };
+            Ok((loopback_listener(versions)?, queries::open(versions)?, versions))
         })
         .await?;
-    let v4 = v4.listen(backlog)?;
-    let v6 = v6.map(|socket| socket.listen(backlog)).transpose()?;
-    let cookie = NetnsCookie(sys::netns_cookie(&v4)?);
-    let port_v6 = match &v6 {
-        Some(listener) => listener.local_addr()?.port(),
-        None => 0,
-    };
-    let (dns_v4, dns_v6) = datagrams.ports()?;
-    let ports = Listener { port_v4: v4.local_addr()?.port(), port_v6, dns_v4, dns_v6 };
-    let listeners = std::iter::once(v4).chain(v6).collect();
-    Ok(Opened { cookie, ports, listeners, datagrams: datagrams.into_tokio()? })
+    let listener = socket.listen(backlog)?;
+    let cookie = NetnsCookie(sys::netns_cookie(&listener)?);
+    let (tcp, dns) = (listener.local_addr()?.port(), datagrams.local_addr()?.port());
+    let v6 = |port| if versions == Versions::Both { port } else { 0 };
+    let ports = Listener { port_v4: tcp, port_v6: v6(tcp), dns_v4: dns, dns_v6: v6(dns) };
+    Ok(Opened { cookie, ports, listener: Arc::new(listener), datagrams: UdpSocket::from_std(datagrams)? })
 }
 
-fn bind(socket: &TcpSocket, address: SocketAddr) -> io::Result<()> {
+/// A listener on the loopback device, for both versions of IP or for IPv4 alone.
+fn loopback_listener(versions: Versions) -> io::Result<TcpSocket> {
+    let (socket, address): (_, SocketAddr) = match versions {
+        Versions::Both => (TcpSocket::new_v6()?, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        Versions::V4 => (TcpSocket::new_v4()?, (Ipv4Addr::LOCALHOST, 0).into()),
+    };
+    socket.bind_device(Some(b"lo"))?;
     socket.set_reuseaddr(true)?;
-    socket.bind(address)
+    if versions == Versions::Both {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    }
+    socket.bind(address)?;
+    Ok(socket)
 }

@@ -1,4 +1,4 @@
-//! DNS over UDP: one socket pair in each network namespace, whose datagrams the kernel side has turned away from
+//! DNS over UDP: one socket in each network namespace, whose datagrams the kernel side has turned away from
 //! their servers. The address that a query came in on says whose it is (see `gateway_common::datagram`).
 
 use std::{
@@ -17,18 +17,16 @@ use gateway_common::{
     datagram::way_number,
     flow::{FlowKey, FlowRecord},
 };
-use nix::{
-    errno::Errno,
-    sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn,
-        SockaddrIn6, SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
-    },
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn,
+    SockaddrIn6, SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use tokio::{io::Interest, net::UdpSocket, sync::mpsc, time::sleep};
 
 use super::{
     accept::{address, flow},
     kernel::Kernel,
+    namespaces::Versions,
 };
 use crate::domain::{
     flow::Flow,
@@ -55,6 +53,7 @@ pub struct Query {
 #[derive(Debug)]
 pub struct Reply {
     socket: Arc<UdpSocket>,
+    /// As the socket has it: an IPv4 address may be a mapped one.
     client: SocketAddr,
     /// The address that the query came in on.
     way: Option<Ipv4Addr>,
@@ -72,12 +71,18 @@ impl Reply {
     fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
         let parts = [IoSlice::new(bytes)];
         let client = SockaddrStorage::from(self.client);
-        let from = self.way.map(|way| libc::in_pktinfo {
+        // To the address as it came, mapped or not: so it says in which of the two words the kernel is spoken to.
+        let v4 = self.way.filter(|_| self.client.is_ipv4()).map(|way| libc::in_pktinfo {
             ipi_ifindex: 0,
             ipi_spec_dst: libc::in_addr { s_addr: u32::from(way).to_be() },
             ipi_addr: libc::in_addr { s_addr: 0 },
         });
-        let controls = from.as_ref().map(ControlMessage::Ipv4PacketInfo);
+        let mapped = self.way.filter(|_| self.client.is_ipv6()).map(|way| libc::in6_pktinfo {
+            ipi6_addr: libc::in6_addr { s6_addr: way.to_ipv6_mapped().octets() },
+            ipi6_ifindex: 0,
+        });
+        let v4 = v4.as_ref().map(ControlMessage::Ipv4PacketInfo);
+        let controls = mapped.as_ref().map(ControlMessage::Ipv6PacketInfo).or(v4);
         sendmsg(self.socket.as_raw_fd(), &parts, controls.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&client))?;
         Ok(())
     }
@@ -118,14 +123,15 @@ impl Counter {
     }
 
     fn attribute(&self, datagram: Received, socket: &Arc<UdpSocket>, netns: NetnsCookie) -> Option<Query> {
-        let Received { bytes, client, to } = datagram;
+        let Received { bytes, client: asked_from, to } = datagram;
+        let client = SocketAddr::new(asked_from.ip().to_canonical(), asked_from.port());
         let record = self.record(client, to, netns).filter(|record| record.netns == netns.0);
         let Some(record) = record else {
             tracing::debug!(%netns, %client, "a query of nobody's was dropped");
             return None;
         };
         let id = FlowId(self.next_flow.fetch_add(1, Ordering::Relaxed));
-        let reply = Reply { socket: Arc::clone(socket), client, way: to };
+        let reply = Reply { socket: Arc::clone(socket), client: asked_from, way: to };
         Some(Query { flow: flow(id, &record, client), bytes, reply })
     }
 
@@ -150,11 +156,12 @@ struct Received {
 fn receive(socket: &UdpSocket) -> io::Result<Option<Received>> {
     let mut bytes = vec![0; LONGEST_QUERY_BYTES];
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let mut space = nix::cmsg_space!(libc::in_pktinfo);
+    let mut space = nix::cmsg_space!(libc::in6_pktinfo);
     let received =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
     let to = received.cmsgs()?.find_map(|control| match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))),
+        ControlMessageOwned::Ipv6PacketInfo(info) => Ipv6Addr::from(info.ipi6_addr.s6_addr).to_ipv4_mapped(),
         _ => None,
     });
     let client = received.address.as_ref().and_then(|client| {
@@ -166,48 +173,27 @@ fn receive(socket: &UdpSocket) -> io::Result<Option<Received>> {
     Ok(client.map(|client| Received { bytes, client, to }))
 }
 
-/// The sockets of one network namespace, made inside it. Where IPv6 is switched off there is only one.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    pub v4: std::net::UdpSocket,
-    pub v6: Option<std::net::UdpSocket>,
-}
-
-impl Sockets {
-    /// Makes them in the namespace of the calling thread.
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { v4: open_v4()?, v6: open_v6().ok() })
-    }
-
-    /// Their ports; 0 where there is none.
-    pub fn ports(&self) -> io::Result<(u16, u16)> {
-        let v6 = self.v6.as_ref().map(std::net::UdpSocket::local_addr).transpose()?;
-        Ok((self.v4.local_addr()?.port(), v6.map_or(0, |v6| v6.port())))
-    }
-
-    /// Hands them to the runtime.
-    pub fn into_tokio(self) -> io::Result<Vec<UdpSocket>> {
-        std::iter::once(self.v4).chain(self.v6).map(UdpSocket::from_std).collect()
-    }
-}
-
-/// A socket for all of 127.0.0.0/8, which therefore names no address; bound to the loopback device *before* it has a
-/// port, it is out of the network's reach at every moment.
-fn open_v4() -> io::Result<std::net::UdpSocket> {
-    let made = unconnected(AddressFamily::Inet)?;
+/// The socket of one network namespace, made in that of the calling thread. It is for all of 127.0.0.0/8, and so names
+/// no address; bound to the loopback device *before* it has a port, it is out of the network's reach at every moment.
+pub(super) fn open(versions: Versions) -> io::Result<std::net::UdpSocket> {
+    let family = match versions {
+        Versions::Both => AddressFamily::Inet6,
+        Versions::V4 => AddressFamily::Inet,
+    };
+    let made = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     setsockopt(&made, sockopt::BindToDevice, &OsString::from("lo"))?;
-    setsockopt(&made, sockopt::Ipv4PacketInfo, &true)?;
-    bind(made.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)))?;
+    match versions {
+        Versions::Both => {
+            setsockopt(&made, sockopt::Ipv6V6Only, &false)?;
+            setsockopt(&made, sockopt::Ipv6RecvPacketInfo, &true)?;
+            let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0);
+            bind(made.as_raw_fd(), &SockaddrIn6::from(any))?;
+        }
+        Versions::V4 => {
+            setsockopt(&made, sockopt::Ipv4PacketInfo, &true)?;
+            let any = std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+            bind(made.as_raw_fd(), &SockaddrIn::from(any))?;
+        }
+    }
     Ok(made.into())
-}
-
-fn open_v6() -> io::Result<std::net::UdpSocket> {
-    let made = unconnected(AddressFamily::Inet6)?;
-    setsockopt(&made, sockopt::Ipv6V6Only, &true)?;
-    bind(made.as_raw_fd(), &SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0)))?;
-    Ok(made.into())
-}
-
-fn unconnected(family: AddressFamily) -> Result<std::os::fd::OwnedFd, Errno> {
-    socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
 }

@@ -6,6 +6,7 @@ use aya::maps::{MapData, RingBuf};
 use gateway_common::{
     address::Address,
     direct::WENT_ON,
+    guard::ABSTRACT,
     refusal::{Reason, Refusal},
 };
 
@@ -170,7 +171,8 @@ impl KernelRefusal {
         let control_socket = (reason == RefusalReason::ControlSocket)
             .then(|| usize::from(refusal.port).checked_sub(1))
             .flatten()
-            .and_then(|number| control_sockets.get(number).cloned());
+            .and_then(|number| control_sockets.get(number).cloned())
+            .or_else(|| (refusal.port == ABSTRACT).then(|| "@*".to_owned()));
         let destination = (refusal.address != Address::default()
             || (refusal.port != 0 && reason != RefusalReason::ControlSocket))
             .then(|| socket_addr(refusal.address, refusal.port));

@@ -206,6 +206,19 @@ pub(super) fn boot_ns() -> io::Result<u64> {
     Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
 
+/// The network namespace that a socket belongs to, as an open file.
+pub(super) fn namespace_of(socket: impl AsFd) -> io::Result<std::fs::File> {
+    /// `SIOCGSKNS`; see linux/sockios.h.
+    const GET_NAMESPACE: libc::c_ulong = 0x894c;
+    // SAFETY: this request takes no argument and answers with a descriptor.
+    let fd = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), GET_NAMESPACE) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
+
 /// The user namespace that rules over another namespace, as an open file.
 pub(super) fn ruling_user_namespace(namespace: impl AsFd) -> io::Result<std::fs::File> {
     /// `NS_GET_USERNS`, `_IO(0xb7, 0x1)`; see ioctl_ns(2).

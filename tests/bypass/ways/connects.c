@@ -164,6 +164,34 @@ WAY(reuse_port, PLAIN, "", "two sockets on one port (SO_REUSEPORT), both connect
 	deliver(fds[0]);
 }
 
+WAY(time_wait, PLAIN, "", "the very port of a connection that is in TIME_WAIT, for the next one")
+{
+	struct address own = at("0.0.0.0", 0);
+	int on = 1;
+	for (int i = 0; i < 2; i++) {
+		int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+		if (bind(fd, &own.any, own.length) < 0)
+			refused("bind");
+		own.length = sizeof own.v4;
+		getsockname(fd, &own.any, &own.length);
+		struct address to = far4();
+		/* The kernel gives an end of its own away again after a second. */
+		for (int tries = 0; connect(fd, &to.any, to.length) < 0; tries++) {
+			if (errno != EADDRNOTAVAIL || tries == 30)
+				refused("connect");
+			usleep(100000);
+		}
+		if (i == 1)
+			deliver(fd);
+		/* Whoever closes first keeps the end in TIME_WAIT. */
+		shutdown(fd, SHUT_WR);
+		struct pollfd wait = { .fd = fd, .events = POLLIN };
+		poll(&wait, 1, PATIENCE_MS);
+		close(fd);
+	}
+}
+
 WAY(repair, PLAIN, "CAP_NET_ADMIN", "TCP_REPAIR: a connection that is established without a SYN")
 {
 	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket"), on = TCP_REPAIR_ON;

@@ -62,6 +62,8 @@ async fn a_connection_to_the_listener_that_was_not_captured_is_turned_away() {
     let (mut agent, _) = capture.run(None, "ci").await;
     agent.connect(&format!("tcp {NOWHERE}"));
     let listener = capture.arrival().await.stream.local_addr().unwrap();
+    // It shows IPv4 addresses as mapped ones.
+    let listener = std::net::SocketAddr::new(listener.ip().to_canonical(), listener.port());
 
     let mut outsider = Agent::start(None);
     let own = "127.0.0.1:40321";
