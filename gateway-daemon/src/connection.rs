@@ -38,9 +38,10 @@ use crate::{
     policy::Policies,
     session::{
         dns::Dns,
-        postgres::{About, Admission, Postgres, PostgresTarget, Route},
+        postgres::{About, Admission, ClientTls, Encryption, Postgres, PostgresTarget, Route},
         tcp::{Tcp, TcpTarget, reset},
     },
+    tls::terminate::Terminator,
 };
 pub use ahead::Ahead;
 use datagrams::Opened;
@@ -65,6 +66,8 @@ pub struct Gateway {
     pub targets: ArcSwap<Targets>,
     /// What is done with what is refused.
     pub modes: ArcSwap<Modes>,
+    /// Certificates for PostgreSQL's clients.
+    pub terminator: Arc<Terminator>,
     /// PostgreSQL sessions.
     pub postgres: Postgres,
     /// Sessions that nobody looks into.
@@ -183,8 +186,19 @@ impl Gateway {
             Ok(None) => return,
             Err(_) => Detected::Unknown,
         };
-        if detected != Detected::Postgres {
+        let speaks = match (detected, &target) {
+            (Detected::Postgres, _) => true,
+            // TLS at once; that PostgreSQL is in it the handshake must show.
+            (Detected::Tls, Some(target)) => target.client_tls != ClientTls::Plaintext,
+            _ => false,
+        };
+        if !speaks {
             let denial = match target {
+                Some(target) if detected == Detected::Tls => Denial::builtin(
+                    format!("target {} takes no TLS from clients", target.facts.name),
+                    "Connect with sslmode=disable, or ask the operator for `tls: { client: terminate }`.",
+                    "protocol",
+                ),
                 Some(target) => Denial::builtin(
                     format!("target {} speaks PostgreSQL, and this connection does not", target.facts.name),
                     "Use a PostgreSQL client.",
@@ -270,6 +284,7 @@ impl Gateway {
         stream: TcpStream,
     ) {
         about.target = target.as_ref().map(|target| target.facts.id());
+        let encryption = self.encryption(&flow, target.as_deref());
         let admitted = self.admit(&flow, &workload, target.as_ref().map(|target| &target.facts)).await;
         let admission = match (admitted, target) {
             (Ok((principal, policies)), Some(target)) => {
@@ -281,7 +296,23 @@ impl Gateway {
             (Err(Refused { denial, principal }), _) => self.refused(&mut about, denial, principal.as_deref()),
         };
         let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
-        self.postgres.serve(about, workload, admission, stream).await;
+        self.postgres.serve(about, workload, admission, encryption, stream).await;
+    }
+
+    /// What a client that asks for TLS is answered. One that means no target gets it as well, so that one that insists
+    /// on TLS hears why it is refused.
+    fn encryption(&self, flow: &Flow, target: Option<&PostgresTarget>) -> Encryption {
+        let address = flow.original_destination.ip();
+        let names = match target.map(|target| &target.client_tls) {
+            Some(ClientTls::Plaintext) => return Encryption::Refused,
+            Some(ClientTls::Terminate(names)) => {
+                // And what trusted servers called this address when the agent asked.
+                let asked = self.dns.names.of(flow.captured_cgroup, address, Instant::now());
+                names.iter().cloned().chain(asked).collect()
+            }
+            None => Vec::new(),
+        };
+        Encryption::Offered { terminator: Arc::clone(&self.terminator), names, address }
     }
 
     fn refused(&self, about: &mut About, denial: Denial, principal: Option<&Principal>) -> Admission {

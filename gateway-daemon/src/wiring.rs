@@ -46,12 +46,17 @@ use crate::{
     kubernetes,
     mask::{HashKey, Masker},
     policy::{Policies, PolicyError},
+    protocol::postgres::ALPN,
     session::{
         dns::{self, Dns, Trust},
         postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
         tcp::Tcp,
     },
-    tls::originate::TlsError,
+    tls::{
+        authority::{Authority, AuthorityError},
+        originate::TlsError,
+        terminate::Terminator,
+    },
 };
 
 /// libpg_query and the walk over its tree recurse as deep as a statement nests; only touched pages cost memory.
@@ -60,6 +65,8 @@ const WORKER_STACK_BYTES: usize = 64 * 1024 * 1024;
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How often a daemon that stops looks whether its last session has ended.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Where the daemon's own certificate authority is, below `audit.dir`.
+pub const AUTHORITY_DIR: &str = "tls";
 /// Connections that wait to be accepted, in each network namespace.
 const LISTEN_BACKLOG: u32 = 4096;
 
@@ -97,6 +104,9 @@ pub enum Error {
     /// A target's TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The daemon's own certificate authority.
+    #[error("the certificate authority for clients: {0}")]
+    Authority(#[from] AuthorityError),
     /// The API server's settings.
     #[error(transparent)]
     Kubernetes(#[from] kubernetes::ClientError),
@@ -316,6 +326,7 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
     }
     let targets = Targets::new(&config.targets)?;
     let masker = Masker::new(hash_key(&config.audit.dir.join("mask.key"))?);
+    let authority = Arc::new(Authority::open(&config.audit.dir.join(AUTHORITY_DIR))?);
     let (intercept, streams) = Intercept::start(
         intercept::Settings {
             pins: config.capture.pins.clone(),
@@ -381,6 +392,7 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
             catalogues: Catalogues::default(),
             limits,
         },
+        terminator: Arc::new(Terminator::new(authority, ALPN)),
         opened: Opened::default(),
         ahead: Ahead::default(),
         own_door: config.admin.listen,

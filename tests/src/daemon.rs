@@ -32,6 +32,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// The role.
     pub role: String,
+    /// `tls.client`.
+    pub client_tls: String,
     /// The content of `tls.upstream` and what belongs to it: `disable`, or `verify-full, ca: /a/file`.
     pub tls: String,
     /// Names that it is known by; without any, its address.
@@ -53,6 +55,7 @@ impl Target {
             address,
             names: Vec::new(),
             role: super::postgres::ROLE.to_owned(),
+            client_tls: "plaintext".to_owned(),
             tls: "disable".to_owned(),
             more: String::new(),
             tags: vec![tag("email", &["pii"]), tag("phone", &["pii"]), tag("ssn", &["pii", "secret"])],
@@ -222,7 +225,7 @@ impl Daemon {
             let _ = write!(
                 text,
                 "  - name: {name}\n    protocol: postgres\n    hosts: [{hosts}]\n    ports: [{port}]\n    \
-                 tls: {{ client: plaintext, upstream: {tls} }}\n    \
+                 tls: {{ client: {client}, upstream: {tls} }}\n    \
                  credential: {{ username: {role}, password: {{ file: password }} }}\n    tags: {{ {tags} }}\n{more}",
                 more = target.more,
                 name = target.name,
@@ -232,6 +235,7 @@ impl Daemon {
                     target.names.join(", ")
                 },
                 port = target.address.port(),
+                client = target.client_tls,
                 tls = target.tls,
                 role = target.role,
                 tags = tags.collect::<Vec<_>>().join(", "),

@@ -194,6 +194,12 @@ fn answer(
     stream.flush()
 }
 
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
 /// A certificate authority for loopback.
 pub struct Authority {
     /// Its certificate.

@@ -19,6 +19,7 @@ pub mod containerd;
 pub mod containers;
 pub mod daemon;
 pub mod dns;
+pub mod interposer;
 pub mod issuer;
 pub mod kubernetes;
 pub mod leftovers;

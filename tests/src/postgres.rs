@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -41,6 +42,7 @@ pub struct Postgres {
     folder: PathBuf,
     port: u16,
     child: Child,
+    authority: Arc<Authority>,
 }
 
 impl Postgres {
@@ -57,9 +59,10 @@ impl Postgres {
         programs::succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data));
         programs::succeed(Command::new("chown").arg("postgres:").arg(&folder));
         let port = options.port.unwrap_or_else(free_port);
-        configure(&data, &folder, port, options);
+        let authority = Arc::new(Authority::new());
+        configure(&data, &folder, port, options, &authority);
         let child = serve(&data, &folder, options.netns);
-        let mut server = Self { folder, port, child };
+        let mut server = Self { folder, port, child, authority };
         server.wait_until_ready();
         server
     }
@@ -111,6 +114,11 @@ impl Postgres {
     /// The certificate of the CA that signed its own.
     pub fn ca(&self) -> PathBuf {
         self.folder.join("ca.pem")
+    }
+
+    /// The CA itself.
+    pub fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.authority)
     }
 
     /// The directory of its Unix socket.
@@ -187,8 +195,10 @@ fn template() -> PathBuf {
             .arg(&data),
     );
     let port = free_port();
-    configure(&data, &folder, port, &Options { settings: "listen_addresses = ''", ..Options::default() });
-    let mut server = Postgres { child: serve(&data, &folder, None), folder: folder.clone(), port };
+    let authority = Arc::new(Authority::new());
+    let options = Options { settings: "listen_addresses = ''", ..Options::default() };
+    configure(&data, &folder, port, &options, &authority);
+    let mut server = Postgres { child: serve(&data, &folder, None), folder: folder.clone(), port, authority };
     server.wait_until_ready();
     let psql = |database: &str, sql: &str| {
         let mut psql = Command::new("psql");
@@ -218,7 +228,7 @@ fn postgres_user() -> Option<u32> {
     Some(nix::unistd::User::from_name("postgres").ok()??.uid.as_raw())
 }
 
-fn configure(data: &Path, sockets: &Path, port: u16, options: &Options<'_>) {
+fn configure(data: &Path, sockets: &Path, port: u16, options: &Options<'_>, authority: &Authority) {
     let connections = options.connections.unwrap_or(100);
     let settings = format!(
         "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{sockets}'\n\
@@ -236,7 +246,6 @@ fn configure(data: &Path, sockets: &Path, port: u16, options: &Options<'_>) {
          host all app_md5 127.0.0.1/32 md5\n\
          host all all 127.0.0.1/32 scram-sha-256\n\
          host all all ::1/128 scram-sha-256\n";
-    let authority = Authority::new();
     let (certificate, key) = authority.server_pem();
     fs::write(data.join("postgresql.auto.conf"), settings).expect("its settings");
     fs::write(data.join("pg_hba.conf"), rules).expect("its rules");

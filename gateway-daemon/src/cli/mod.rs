@@ -1,6 +1,7 @@
 //! The command line: arguments in, output and exit codes out. Composition only; what is done is done elsewhere.
 
 mod audit;
+mod ca;
 mod capture;
 mod daemon;
 mod doctor;
@@ -48,6 +49,7 @@ enum Command {
     Identity(identity::IdentityArgs),
     Policy(policy::PolicyArgs),
     Audit(audit::AuditArgs),
+    Ca(ca::CaArgs),
     Uninstall(uninstall::UninstallArgs),
 }
 
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => return policy::run(args),
         Command::Audit(args) => return audit::run(args),
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Uninstall(args) => uninstall::run(args),
         Command::Daemon(args) => daemon::run(&args, socket),
         Command::Capture(args) => capture::run(args, &connection),

@@ -180,6 +180,8 @@ pub struct TargetTls {
 pub enum ClientTls {
     /// SSLRequest is answered with `N`.
     Plaintext,
+    /// Whoever asks for TLS gets it, under a certificate of the daemon's own authority; whoever does not, does without.
+    Terminate,
 }
 
 /// Encryption between daemon and server.
@@ -193,7 +195,29 @@ pub enum UpstreamTls {
         ca: PathBuf,
         /// The name that the certificate must bear, where it is not the host that was dialled.
         server_name: Option<String>,
+        /// How TLS begins.
+        negotiation: Negotiation,
+        /// Whether a login must be bound to its channel.
+        channel_binding: ChannelBinding,
     },
+}
+
+/// How TLS begins with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Negotiation {
+    /// The protocol's own request comes first: every server knows it.
+    Request,
+    /// At once, with ALPN `postgresql`: PostgreSQL 17 and later.
+    Direct,
+}
+
+/// Whether a login must be bound to its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Where the server offers it.
+    Prefer,
+    /// Always.
+    Require,
 }
 
 /// The login that the daemon uses at a target.

@@ -152,9 +152,11 @@ pub(super) fn missing_hint(key: &str) -> Option<&'static str> {
              text, for servers on this node)"
         }
         "tls" => {
-            "write `tls: { client: plaintext, upstream: verify-full, ca: … }`, or `upstream: disable` for plain text"
+            "write `tls: { client: terminate, upstream: verify-full, ca: … }`, or `upstream: disable` for plain text"
         }
-        "client" => "write `client: plaintext`: agents reach the daemon over this node's loopback only",
+        "client" => {
+            "write `client: terminate`, or `client: plaintext`: agents reach the daemon over this node's loopback only"
+        }
         "credential" => {
             "write `credential: { username: …, password: { file: … } }`: the login that only the daemon holds"
         }

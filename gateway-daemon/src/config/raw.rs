@@ -94,6 +94,8 @@ pub(super) struct Tls {
     pub upstream: At<String>,
     pub ca: Option<At<String>>,
     pub server_name: Option<At<String>>,
+    pub negotiation: Option<At<String>>,
+    pub channel_binding: Option<At<String>>,
 }
 
 #[derive(Debug, Deserialize)]

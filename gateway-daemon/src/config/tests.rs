@@ -188,7 +188,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "10:15: unknown protocol `oracle`\n  hint: this version knows `postgres`",
     ),
     ("kind: enrolled", "kind: kubernetes", "5:15: kind `kubernetes` comes with a later version"),
-    ("client: plaintext", "client: terminate", "15:20: client `terminate` comes with a later version"),
+    ("client: plaintext", "client: terminated", "did you mean `terminate`?"),
     (
         "on_failure: deny",
         "on_failure: allow",

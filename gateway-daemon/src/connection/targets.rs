@@ -13,9 +13,10 @@ use super::ahead::Place;
 use crate::{
     config::{Cidr, checked},
     domain::{action::TargetFacts, address::OriginalDestination, way::Way},
+    protocol::postgres::ALPN,
     session::{
         dns::TargetNames,
-        postgres::{KeptKeys, PostgresTarget, UpstreamTls},
+        postgres::{ChannelBinding, ClientTls, KeptKeys, Negotiation, PostgresTarget, UpstreamTls},
         tcp::TcpTarget,
     },
     tls::originate::{self, TlsError},
@@ -49,6 +50,12 @@ impl Target {
                 facts,
                 from,
                 database: postgres.database.clone(),
+                client_tls: match postgres.tls.client {
+                    checked::ClientTls::Plaintext => ClientTls::Plaintext,
+                    checked::ClientTls::Terminate => {
+                        ClientTls::Terminate(target.host_names().map(Arc::from).collect())
+                    }
+                },
                 tls: upstream_tls(target, &postgres.tls)?,
                 username: postgres.credential.username.clone(),
                 password: postgres.credential.password.clone(),
@@ -241,8 +248,17 @@ impl Entry {
 fn upstream_tls(target: &checked::Target, tls: &checked::TargetTls) -> Result<UpstreamTls, TlsError> {
     match &tls.upstream {
         checked::UpstreamTls::Disable => Ok(UpstreamTls::Disable),
-        checked::UpstreamTls::VerifyFull { ca, server_name } => {
-            let config: Arc<ClientConfig> = originate::client_config(Some(ca))?;
+        checked::UpstreamTls::VerifyFull { ca, server_name, negotiation, channel_binding } => {
+            let (config, negotiation): (Arc<ClientConfig>, _) = match negotiation {
+                checked::Negotiation::Request => (originate::client_config(Some(ca))?, Negotiation::Request),
+                checked::Negotiation::Direct => {
+                    (originate::client_config_for(Some(ca), ALPN)?, Negotiation::Direct)
+                }
+            };
+            let binding = match channel_binding {
+                checked::ChannelBinding::Prefer => ChannelBinding::Prefer,
+                checked::ChannelBinding::Require => ChannelBinding::Require,
+            };
             let name = server_name.as_deref().or_else(|| target.host_names().next());
             let server_name = match name {
                 Some(name) => Some(
@@ -252,7 +268,7 @@ fn upstream_tls(target: &checked::Target, tls: &checked::TargetTls) -> Result<Up
                 // Without a name the certificate must bear the address that is dialled.
                 None => None,
             };
-            Ok(UpstreamTls::VerifyFull { config, server_name })
+            Ok(UpstreamTls::VerifyFull { config, server_name, negotiation, binding })
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use crate::protocol::postgres::{self, Sniff};
 
+/// A TLS record that begins a handshake, of any version from SSL 3.0 to TLS 1.3 (RFC 8446 §5.1).
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
+
 /// How many bytes are enough for every answer.
 pub const ENOUGH_BYTES: usize = 8;
 
@@ -10,6 +13,8 @@ pub const ENOUGH_BYTES: usize = 8;
 pub enum Detected {
     /// PostgreSQL's protocol, version 3.
     Postgres,
+    /// TLS at once, whatever is in it.
+    Tls,
     /// Too few to tell.
     Incomplete,
     /// Nothing that is known here.
@@ -18,6 +23,11 @@ pub enum Detected {
 
 /// Tells the protocol of a connection by its first bytes.
 pub fn detect(first_bytes: &[u8]) -> Detected {
+    match first_bytes {
+        [first] if *first == TLS_HANDSHAKE[0] => return Detected::Incomplete,
+        [first, second, ..] if [*first, *second] == TLS_HANDSHAKE => return Detected::Tls,
+        _ => {}
+    }
     match postgres::sniff(first_bytes) {
         Sniff::Postgres => Detected::Postgres,
         Sniff::Incomplete => Detected::Incomplete,
@@ -34,5 +44,8 @@ mod tests {
         assert_eq!(detect(&[0, 0, 0, 8, 4, 210, 22, 47]), Detected::Postgres);
         assert_eq!(detect(&[0, 0, 0]), Detected::Incomplete);
         assert_eq!(detect(b"GET / HT"), Detected::Unknown);
+        assert_eq!(detect(b"\x16"), Detected::Incomplete);
+        assert_eq!(detect(b"\x16\x03\x01\x02"), Detected::Tls);
+        assert_eq!(detect(b"\x16\x02"), Detected::Unknown);
     }
 }

@@ -1,3 +1,7 @@
-//! TLS towards targets. Terminating TLS from clients comes with a later protocol room.
+//! TLS on both sides: towards targets (`originate`), and from clients (`terminate`) with certificates of the daemon's
+//! own authority (`authority`). `end_point` is what binds a login to the channel that it runs in.
 
+pub mod authority;
+pub mod end_point;
 pub mod originate;
+pub mod terminate;

@@ -35,6 +35,17 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
+/// A client configuration that trusts the certificates in `ca` (PEM), or the system's roots when `ca` is `None`, and
+/// names this application protocol.
+///
+/// # Errors
+/// The file is missing, unreadable or holds no usable certificate.
+pub fn client_config_for(ca: Option<&Path>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = Arc::unwrap_or_clone(client_config(ca)?);
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// A client configuration that trusts the certificates in `ca` (PEM), or the system's roots when `ca` is `None`.
 ///
 /// # Errors

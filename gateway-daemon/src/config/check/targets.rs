@@ -219,10 +219,13 @@ impl Checker {
 
     fn tls(&mut self, at: &At<raw::Tls>) -> Option<checked::TargetTls> {
         let raw = &at.value;
-        let client = self.word(&raw.client, "client", &["plaintext"], &["terminate"]);
+        let client = self.word(&raw.client, "client", &["plaintext", "terminate"], &[]);
         let upstream = self.upstream(raw);
-        client?;
-        Some(checked::TargetTls { client: checked::ClientTls::Plaintext, upstream: upstream? })
+        let client = match client? {
+            "terminate" => checked::ClientTls::Terminate,
+            _ => checked::ClientTls::Plaintext,
+        };
+        Some(checked::TargetTls { client, upstream: upstream? })
     }
 
     fn upstream(&mut self, raw: &raw::Tls) -> Option<checked::UpstreamTls> {
@@ -232,23 +235,41 @@ impl Checker {
             self.note(&raw.upstream, what, Some(hint));
             return None;
         }
-        match (
-            self.word(&raw.upstream, "upstream", &["verify-full", "disable"], &[])?,
-            &raw.ca,
-            &raw.server_name,
-        ) {
-            ("verify-full", Some(ca), server_name) => {
+        match (self.word(&raw.upstream, "upstream", &["verify-full", "disable"], &[])?, &raw.ca) {
+            ("verify-full", Some(ca)) => {
                 let ca = self.existing(ca, Kind::File);
-                let server_name = self.optional_text(server_name.as_ref(), "the server's name");
-                Some(checked::UpstreamTls::VerifyFull { ca: ca?, server_name: server_name? })
+                let server_name = self.optional_text(raw.server_name.as_ref(), "the server's name");
+                let negotiation = match &raw.negotiation {
+                    None => Some("request"),
+                    Some(word) => self.word(word, "negotiation", &["request", "direct"], &[]),
+                };
+                let channel_binding = match &raw.channel_binding {
+                    None => Some("prefer"),
+                    Some(word) => self.word(word, "channel_binding", &["prefer", "require"], &[]),
+                };
+                Some(checked::UpstreamTls::VerifyFull {
+                    ca: ca?,
+                    server_name: server_name?,
+                    negotiation: match negotiation? {
+                        "direct" => checked::Negotiation::Direct,
+                        _ => checked::Negotiation::Request,
+                    },
+                    channel_binding: match channel_binding? {
+                        "require" => checked::ChannelBinding::Require,
+                        _ => checked::ChannelBinding::Prefer,
+                    },
+                })
             }
-            ("verify-full", None, _) => {
+            ("verify-full", None) => {
                 let hint = "name the PEM file of the authority that signed the server's certificate";
                 self.note(&raw.upstream, "`verify-full` needs `ca`".to_owned(), Some(hint));
                 None
             }
-            (_, None, None) => Some(checked::UpstreamTls::Disable),
-            (_, Some(unused), _) | (_, None, Some(unused)) => {
+            _ => {
+                let unused = [&raw.ca, &raw.server_name, &raw.negotiation, &raw.channel_binding];
+                let Some(unused) = unused.into_iter().flatten().next() else {
+                    return Some(checked::UpstreamTls::Disable);
+                };
                 let what =
                     "with `upstream: disable` no certificate is checked, so this has no meaning".to_owned();
                 self.note(unused, what, Some("write `upstream: verify-full`, or leave it out"));

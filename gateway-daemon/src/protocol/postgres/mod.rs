@@ -11,6 +11,9 @@ mod sniff;
 mod startup;
 
 use fields::{format, formats, many};
+/// The application protocol of TLS that begins without SSLRequest (PostgreSQL 17).
+pub const ALPN: &[u8] = b"postgresql";
+
 pub use frame::{Frame, HEADER_BYTES, peek_header, split_frame};
 pub use sniff::{Sniff, sniff};
 pub use startup::{MAX_STARTUP_BYTES, StartupPacket, split_startup};

@@ -136,6 +136,7 @@ mod tests {
                 facts: TargetFacts::default(),
                 from: crate::domain::way::UpstreamFrom::default(),
                 database: None,
+                client_tls: super::super::target::ClientTls::Plaintext,
                 tls: super::super::target::UpstreamTls::Disable,
                 username: "u".to_owned(),
                 password: crate::domain::credential::PasswordSource::Environment("NONE".to_owned()),

@@ -25,6 +25,9 @@ pub enum Ending {
     /// The client does not keep to the protocol.
     #[error("the client broke the protocol: {0}")]
     ClientProtocol(String),
+    /// TLS with the client could not begin.
+    #[error("the TLS handshake with the client failed: {0}")]
+    ClientTls(String),
     /// The client stalled in the middle of a message.
     #[error("the client stalled in the middle of a message")]
     ClientStalled,
@@ -56,7 +59,10 @@ impl Ending {
     /// has said it already.
     pub fn farewell(&self) -> Option<(&'static str, String)> {
         match self {
-            Self::ClientClosed | Self::UpstreamClosed | Self::Io { end: End::Client, .. } => None,
+            Self::ClientClosed
+            | Self::UpstreamClosed
+            | Self::ClientTls(_)
+            | Self::Io { end: End::Client, .. } => None,
             Self::Io { end: End::Upstream, .. } => {
                 Some(("08006", "the connection to the target was lost".to_owned()))
             }

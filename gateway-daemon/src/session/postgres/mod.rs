@@ -31,7 +31,10 @@ pub use about::About;
 pub use cancel::CancelKeys;
 pub use catalogues::Catalogues;
 pub use judge::{Asker, Judge};
-pub use target::{KeptKeys, LoginError, PostgresTarget, Route, UpstreamTls};
+pub use startup::Encryption;
+pub use target::{
+    ChannelBinding, ClientTls, KeptKeys, LoginError, Negotiation, PostgresTarget, Route, UpstreamTls,
+};
 pub use watch::Watched;
 
 use self::{
@@ -40,7 +43,7 @@ use self::{
     relay::{Relay, Start},
     startup::{Asked, Wanted},
     target::Upstream,
-    transport::Side,
+    transport::{Side, Transport},
 };
 use crate::{
     audit::AuditLog,
@@ -112,17 +115,26 @@ pub enum Admission {
 
 impl Postgres {
     /// Serves one connection to its end. Every end is recorded. Cancel-safe: dropping the future closes both sides.
-    pub async fn serve(&self, about: About, workload: Workload, admission: Admission, stream: TcpStream) {
-        let mut client = Side::new(stream, BytesMut::new());
-        let ending = match startup::receive(&mut client, self.limits.startup).await {
+    pub async fn serve(
+        &self,
+        about: About,
+        workload: Workload,
+        admission: Admission,
+        encryption: Encryption,
+        stream: TcpStream,
+    ) {
+        let mut client = Side::new(Transport::Plain(stream), BytesMut::new());
+        let ending = match startup::receive(&mut client, &encryption, self.limits.startup).await {
             Ok(Asked::Cancel(key)) => {
                 self.cancel(&about, &key).await;
+                part(&mut client).await;
                 return;
             }
             Ok(Asked::Session(wanted)) => self.open(&about, workload, admission, wanted, &mut client).await,
             Err(ending) => ending,
         };
         self.say_farewell(&ending, &mut client).await;
+        part(&mut client).await;
         let mut event = about.event(EventKind::Close, Outcome::Noted);
         event.reason = ending.to_string();
         tracing::debug!(session = %about.session, %ending, "session ended");
@@ -138,7 +150,7 @@ impl Postgres {
         workload: Workload,
         admission: Admission,
         wanted: Wanted,
-        client: &mut Side<TcpStream>,
+        client: &mut Side<Transport>,
     ) -> Ending {
         let (principal, target, route, policies) = match admission {
             Admission::Admitted { principal, target, route, policies } => {
@@ -197,7 +209,7 @@ impl Postgres {
         route: Route,
         wanted: Wanted,
         upstream: Upstream,
-        client: &mut Side<TcpStream>,
+        client: &mut Side<Transport>,
     ) -> Result<Ending, Ending> {
         let Upstream { mut side, parameters, cancel_key } = upstream;
         warn_of_superuser(target, &parameters);
@@ -256,7 +268,7 @@ impl Postgres {
         }
     }
 
-    async fn say_farewell(&self, ending: &Ending, client: &mut Side<TcpStream>) {
+    async fn say_farewell(&self, ending: &Ending, client: &mut Side<Transport>) {
         if client.is_cut_off() {
             return;
         }
@@ -274,6 +286,14 @@ impl Postgres {
     }
 }
 
+/// Tells a client under TLS that this is the end, which without TLS is what closing tells it.
+async fn part(client: &mut Side<Transport>) {
+    if client.is_encrypted() {
+        // One that does not read misses it.
+        let _ = timeout(FAREWELL_TIMEOUT, client.shut_down()).await;
+    }
+}
+
 /// Whether the session that the client wants is one that this target gives, and with which parameters.
 fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Vec<(String, String)>, Denial> {
     if let Some(only) = target.database.as_ref().filter(|only| **only != wanted.database) {
@@ -287,7 +307,7 @@ fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Vec<(String, String
 }
 
 fn greet(
-    client: &mut Side<TcpStream>,
+    client: &mut Side<Transport>,
     parameters: &[(String, String)],
     key: Option<&target::CancelKey>,
 ) -> Result<(), Ending> {

@@ -7,10 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Postgres,
@@ -83,7 +80,7 @@ pub(super) struct Relay<'a> {
     pub(super) asker: Asker,
     pub(super) facts: &'a TargetFacts,
     pub(super) place: Place,
-    pub(super) client: &'a mut Side<TcpStream>,
+    pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
     pub(super) snapshot: Snapshot,
     /// The schema may have changed under the snapshot by a statement of this session.
@@ -122,7 +119,7 @@ pub(super) struct Start<'a> {
     pub(super) asker: Asker,
     pub(super) facts: &'a TargetFacts,
     pub(super) place: Place,
-    pub(super) client: &'a mut Side<TcpStream>,
+    pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
     pub(super) snapshot: Snapshot,
 }

@@ -1,20 +1,26 @@
 //! The client's side of a session's beginning: what it may ask for, and what of that is passed on.
 
-use std::time::Duration;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{net::TcpStream, time::timeout};
+use rustls::server::Acceptor;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
     cancel::KeyLength,
     ending::Ending,
     target::CancelKey,
-    transport::{End, Side},
+    transport::{End, Side, Transport},
 };
 use crate::{
     domain::decision::Denial,
-    protocol::postgres::{StartupPacket, backend::Message, split_startup},
+    protocol::postgres::{ALPN, StartupPacket, backend::Message, split_startup},
+    tls::terminate::Terminator,
 };
+
+/// The first byte of a TLS handshake, which no startup packet begins with.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Startup parameters that change how values look, or how long things may take, and nothing else.
 const HARMLESS: &[&str] = &[
@@ -62,15 +68,39 @@ pub struct Wanted {
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
 
+/// What a client that asks for TLS is answered.
+#[derive(Debug, Clone)]
+pub enum Encryption {
+    /// That there is none.
+    Refused,
+    /// A certificate for the names of the target and the address that was dialled.
+    Offered {
+        /// Who makes certificates.
+        terminator: Arc<Terminator>,
+        /// The names.
+        names: Vec<Arc<str>>,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
 /// Reads up to the startup message, answering requests for encryption.
 ///
 /// # Errors
 /// A breach of the protocol, or a client that takes longer than `limit`.
-pub async fn receive(client: &mut Side<TcpStream>, limit: Duration) -> Result<Asked, Ending> {
-    timeout(limit, exchange(client)).await.unwrap_or(Err(Ending::ClientStalled))
+pub async fn receive(
+    client: &mut Side<Transport>,
+    encryption: &Encryption,
+    limit: Duration,
+) -> Result<Asked, Ending> {
+    timeout(limit, exchange(client, encryption)).await.unwrap_or(Err(Ending::ClientStalled))
 }
 
-async fn exchange(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
+async fn exchange(client: &mut Side<Transport>, encryption: &Encryption) -> Result<Asked, Ending> {
+    let failed = |source| Ending::Io { end: End::Client, source };
+    if client.peek().await.map_err(failed)? == Some(TLS_HANDSHAKE) {
+        begin_tls(client, encryption, Beginning::Direct).await?;
+    }
     let mut encryption_requests = 0;
     loop {
         let packet = split_startup(&mut client.input).map_err(|error| Ending::client(&error))?;
@@ -79,15 +109,24 @@ async fn exchange(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
                 if client.ended {
                     return Err(Ending::ClientClosed);
                 }
-                client.fill().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+                client.fill().await.map_err(failed)?;
             }
-            Some(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => {
+            Some(packet @ (StartupPacket::SslRequest | StartupPacket::GssEncRequest)) => {
                 encryption_requests += 1;
+                // What came with the request is not encrypted, and must not be taken for what is (CVE-2021-23214).
                 if encryption_requests > 2 || !client.input.is_empty() {
                     return Err(Ending::ClientProtocol("bytes ahead of the answer to SSLRequest".to_owned()));
                 }
-                client.output.extend_from_slice(b"N");
-                client.drain().await.map_err(|source| Ending::Io { end: End::Client, source })?;
+                if client.is_encrypted() {
+                    return Err(Ending::ClientProtocol("a request for encryption under TLS".to_owned()));
+                }
+                let granted =
+                    packet == StartupPacket::SslRequest && matches!(encryption, Encryption::Offered { .. });
+                client.output.extend_from_slice(if granted { b"S" } else { b"N" });
+                client.drain().await.map_err(failed)?;
+                if granted {
+                    begin_tls(client, encryption, Beginning::Asked).await?;
+                }
             }
             Some(StartupPacket::Cancel { process_id, secret }) => {
                 return Ok(Asked::Cancel(CancelKey { process_id, secret }));
@@ -97,6 +136,40 @@ async fn exchange(client: &mut Side<TcpStream>) -> Result<Asked, Ending> {
             }
         }
     }
+}
+
+/// How a client came to TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// By SSLRequest.
+    Asked,
+    /// By itself, which takes ALPN: other protocols begin in the same way.
+    Direct,
+}
+
+/// The handshake. Without its success nothing more can be said to the client.
+async fn begin_tls(
+    client: &mut Side<Transport>,
+    encryption: &Encryption,
+    beginning: Beginning,
+) -> Result<(), Ending> {
+    let failed = |error: &dyn std::fmt::Display| Ending::ClientTls(error.to_string());
+    let Encryption::Offered { terminator, names, address } = encryption else {
+        return Err(Ending::ClientProtocol("TLS, which this target takes from no client".to_owned()));
+    };
+    let Some(stream) = client.take_plain() else {
+        return Err(Ending::ClientProtocol("TLS under TLS".to_owned()));
+    };
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| failed(&error))?;
+    let config = terminator
+        .config(names, *address, hello.client_hello().server_name())
+        .map_err(|error| failed(&error))?;
+    let stream = hello.into_stream(config).await.map_err(|error| failed(&error))?;
+    if beginning == Beginning::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(failed(&"TLS without SSLRequest takes ALPN `postgresql`"));
+    }
+    client.go_on(stream.into());
+    Ok(())
 }
 
 impl Wanted {

@@ -24,12 +24,13 @@ use crate::{
     intercept::{Doubt, Intercept, NoUpstream},
     protocol::{
         postgres::{
-            Frame, auth,
+            ALPN, Frame, auth,
             backend::{self, Fields, Message, TransactionStatus},
             frontend, split_frame,
         },
         wire::WireError,
     },
+    tls::end_point,
 };
 
 /// No message of a login is larger.
@@ -46,7 +47,38 @@ pub enum UpstreamTls {
         config: Arc<ClientConfig>,
         /// The name in the certificate; the address that is dialled when there is none.
         server_name: Option<ServerName<'static>>,
+        /// How it begins.
+        negotiation: Negotiation,
+        /// Whether a login must be bound to it.
+        binding: ChannelBinding,
     },
+}
+
+/// How TLS begins with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Negotiation {
+    /// By SSLRequest.
+    Request,
+    /// At once, with ALPN.
+    Direct,
+}
+
+/// Whether a login must be bound to its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Where the server offers it.
+    Prefer,
+    /// Always.
+    Require,
+}
+
+/// How clients of a target are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientTls {
+    /// Not at all.
+    Plaintext,
+    /// By TLS where they ask for it, with a certificate that bears these names.
+    Terminate(Vec<Arc<str>>),
 }
 
 /// One PostgreSQL target.
@@ -58,6 +90,8 @@ pub struct PostgresTarget {
     pub from: UpstreamFrom,
     /// The only database that sessions may open, when the configuration names one.
     pub database: Option<String>,
+    /// Towards clients.
+    pub client_tls: ClientTls,
     /// Towards the target.
     pub tls: UpstreamTls,
     /// The daemon's own user there.
@@ -108,6 +142,17 @@ pub enum LoginError {
     /// Bytes came unencrypted behind the answer to SSLRequest.
     #[error("{0} sent bytes ahead of the TLS handshake")]
     TlsInjection(SocketAddr),
+    /// Whatever speaks TLS there does not say that it is PostgreSQL.
+    #[error(
+        "{0} speaks TLS but not ALPN `postgresql`; PostgreSQL does from 17 on, earlier ones take `negotiation: request`"
+    )]
+    NoAlpn(SocketAddr),
+    /// The configuration asks for a binding that the certificate does not allow.
+    #[error(
+        "`channel_binding: require`, but the signature of the server's certificate (Ed25519 or RSASSA-PSS) defines no \
+         channel binding"
+    )]
+    Unbindable,
     /// No password.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -179,10 +224,7 @@ impl PostgresTarget {
     ) -> Result<Upstream, LoginError> {
         let password = credentials.password(&self.password)?;
         let stream = self.connect(intercept, route).await?;
-        let channel = match stream {
-            Transport::Plain(_) => auth::Channel::Plain,
-            Transport::Tls(_) => auth::Channel::Tls,
-        };
+        let channel = self.channel(&stream)?;
         let mut nonce = [0_u8; 18];
         SystemRandom::new()
             .fill(&mut nonce)
@@ -221,12 +263,26 @@ impl PostgresTarget {
         )
     }
 
+    /// What a login may say of the channel that it runs in.
+    fn channel(&self, stream: &Transport) -> Result<auth::Channel, LoginError> {
+        let (Transport::Tls(stream), UpstreamTls::VerifyFull { binding, .. }) = (stream, &self.tls) else {
+            return Ok(auth::Channel::Plain);
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        Ok(auth::Channel::Tls(match (shown.and_then(end_point::of), binding) {
+            (Some(hash), ChannelBinding::Prefer) => auth::Binding::Possible(hash),
+            (Some(hash), ChannelBinding::Require) => auth::Binding::Required(hash),
+            (None, ChannelBinding::Prefer) => auth::Binding::Impossible,
+            (None, ChannelBinding::Require) => return Err(LoginError::Unbindable),
+        }))
+    }
+
     /// Opens a connection, with TLS where the target asks for it.
     pub(super) async fn connect(&self, intercept: &Intercept, route: Route) -> Result<Transport, LoginError> {
         let address = route.address;
         let netns = intercept.dialled_from(self.from, route.netns);
         let failed = |source| LoginError::Connect { address, source };
-        let UpstreamTls::VerifyFull { config, server_name } = &self.tls else {
+        let UpstreamTls::VerifyFull { config, server_name, negotiation, .. } = &self.tls else {
             let stream = intercept.connect_unproven(netns, address).await.map_err(|error| match error {
                 NoUpstream::Io(source) => failed(source),
                 NoUpstream::Doubt(doubt) => LoginError::Doubtful { address, doubt },
@@ -234,10 +290,15 @@ impl PostgresTarget {
             return Ok(Transport::Plain(stream));
         };
         let mut stream = intercept.connect_upstream(netns, address).await.map_err(failed)?;
-        request_tls(&mut stream, address).await?;
+        if *negotiation == Negotiation::Request {
+            request_tls(&mut stream, address).await?;
+        }
         let name = server_name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(failed)?;
-        Ok(Transport::Tls(Box::new(stream)))
+        if *negotiation == Negotiation::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(LoginError::NoAlpn(address));
+        }
+        Ok(Transport::Tls(Box::new(stream.into())))
     }
 }
 

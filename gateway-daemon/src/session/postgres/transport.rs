@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io, mem,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
 use crate::audit::{AuditError, Receipt};
 
@@ -21,13 +21,15 @@ const BACKLOG_BYTES: usize = 256 * 1024;
 /// How much is read at once.
 const READ_BYTES: usize = 32 * 1024;
 
-/// A connection to a target, with or without TLS.
+/// A connection, with or without TLS.
 #[derive(Debug)]
 pub enum Transport {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
+    /// None any more: a handshake has it, or had it and failed.
+    Gone,
 }
 
 impl AsyncRead for Transport {
@@ -35,6 +37,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -44,6 +47,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, data),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, data),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -51,6 +55,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 
@@ -58,6 +63,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -97,6 +103,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     /// Those of the socket.
     pub async fn drain(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    /// Says that nothing more comes, as TLS wants it said, so that the peer can tell an end from a cut.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn shut_down(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
     }
 
     /// Throws away what was to be sent.
@@ -159,6 +173,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
 
     fn has_output(&self) -> bool {
         !self.output.is_empty() || self.unflushed
+    }
+}
+
+impl Side<Transport> {
+    /// Takes the plain connection out, for a handshake; [`Side::go_on`] puts back what comes of it.
+    pub fn take_plain(&mut self) -> Option<TcpStream> {
+        match mem::replace(&mut self.stream, Transport::Gone) {
+            Transport::Plain(stream) => Some(stream),
+            other => {
+                self.stream = other;
+                None
+            }
+        }
+    }
+
+    /// Whether what is sent and received is encrypted.
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Transport::Tls(_))
+    }
+
+    /// Goes on under TLS.
+    pub fn go_on(&mut self, stream: TlsStream<TcpStream>) {
+        self.stream = Transport::Tls(Box::new(stream));
+    }
+
+    /// Looks at the first byte that comes without taking it; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        let Transport::Plain(stream) = &self.stream else { return Ok(None) };
+        let mut first = [0];
+        let count = stream.peek(&mut first).await?;
+        Ok(first.first().copied().filter(|_| count > 0))
     }
 }
 

@@ -17,6 +17,11 @@ pub enum AuthError {
     /// SASL without SCRAM-SHA-256.
     #[error("the target offers no SASL mechanism that is supported (SCRAM-SHA-256)")]
     NoMechanism,
+    /// A login that is not bound to its channel, where the configuration asks for one that is.
+    #[error(
+        "the target offers no login with channel binding (SCRAM-SHA-256-PLUS), and `channel_binding: require` asks for one"
+    )]
+    Unbound,
     /// A request that cannot stand here, such as success before the server has proved itself.
     #[error("the target sent {received} while {expected}")]
     OutOfOrder {

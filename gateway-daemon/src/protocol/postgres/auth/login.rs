@@ -13,12 +13,23 @@ use super::{
 pub const NONCE_BYTES: usize = 18;
 
 /// Whether an eavesdropper can read what is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Channel {
     /// TCP as it is.
     Plain,
-    /// TLS with a verified server, or a Unix socket.
-    Tls,
+    /// TLS with a verified server.
+    Tls(Binding),
+}
+
+/// How a login can show the server which channel it runs in, so that nobody stands between the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// Not at all: the server's certificate defines no hash.
+    Impossible,
+    /// By this hash of the server's certificate (`tls-server-end-point`), if the server offers it.
+    Possible(Vec<u8>),
+    /// By this hash, or there is no login.
+    Required(Vec<u8>),
 }
 
 /// A password. `Debug` shows its length and nothing more.
@@ -113,6 +124,11 @@ impl Login {
         // An error leaves the login over.
         let state = std::mem::replace(&mut self.state, State::Over);
         let expected = state.describe();
+        let unbound =
+            matches!(message, Authentication::Ok | Authentication::Cleartext | Authentication::Md5 { .. });
+        if unbound && matches!((&self.channel, &state), (Channel::Tls(Binding::Required(_)), State::Fresh)) {
+            return Err(AuthError::Unbound);
+        }
         let (next, step) = match (state, message) {
             (State::Fresh | State::PasswordSent | State::ScramVerified, Authentication::Ok) => {
                 (State::Over, Step::Done)
@@ -142,7 +158,7 @@ impl Login {
     fn cleartext(&self) -> Result<(State, Step), AuthError> {
         match self.channel {
             Channel::Plain => Err(AuthError::CleartextWithoutTls),
-            Channel::Tls => send_password(self.password.expose()),
+            Channel::Tls(_) => send_password(self.password.expose()),
         }
     }
 
@@ -151,12 +167,25 @@ impl Login {
     }
 
     fn begin_scram(&self, mechanisms: &[&[u8]]) -> Result<(State, Step), AuthError> {
-        if !mechanisms.contains(&scram::MECHANISM) {
+        let offers = |mechanism: &[u8]| mechanisms.contains(&mechanism);
+        // Whoever stands between us and the server could take the binding mechanism off its list: a server that offers
+        // it is answered by it, and one that does not is told that we would have.
+        let (mechanism, binding) = match &self.channel {
+            Channel::Tls(Binding::Possible(hash) | Binding::Required(hash)) if offers(scram::BINDING) => {
+                (scram::BINDING, scram::ChannelBinding::EndPoint(hash.clone()))
+            }
+            Channel::Tls(Binding::Required(_)) => return Err(AuthError::Unbound),
+            Channel::Tls(Binding::Possible(_)) => (scram::MECHANISM, scram::ChannelBinding::NotOffered),
+            Channel::Tls(Binding::Impossible) | Channel::Plain => {
+                (scram::MECHANISM, scram::ChannelBinding::Unsupported)
+            }
+        };
+        if !offers(mechanism) {
             return Err(AuthError::NoMechanism);
         }
-        let (scram, first) = scram::begin("", STANDARD.encode(self.nonce));
+        let (scram, first) = scram::begin("", STANDARD.encode(self.nonce), binding);
         let mut out = BytesMut::new();
-        frontend::sasl_initial_response(&mut out, scram::MECHANISM, &first)?;
+        frontend::sasl_initial_response(&mut out, mechanism, &first)?;
         Ok((State::ScramBegun(scram), Step::Send(out.freeze())))
     }
 }

@@ -10,5 +10,5 @@ mod prepare;
 mod scram;
 
 pub use error::AuthError;
-pub use login::{Channel, Login, NONCE_BYTES, Password, Step};
+pub use login::{Binding, Channel, Login, NONCE_BYTES, Password, Step};
 pub use scram::{MAX_ITERATIONS, MIN_ITERATIONS, ScramKeys};

@@ -1,4 +1,4 @@
-//! SCRAM-SHA-256 without channel binding: RFC 5802 with the hash of RFC 7677, as PostgreSQL speaks it.
+//! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS: RFC 5802 with the hash of RFC 7677, as PostgreSQL speaks it.
 //! A state consumes itself and returns the next.
 
 use std::num::NonZeroU32;
@@ -15,13 +15,13 @@ pub const MAX_ITERATIONS: u32 = 1_000_000;
 
 /// The mechanism's name.
 pub(super) const MECHANISM: &[u8] = b"SCRAM-SHA-256";
+/// The name of the one with channel binding.
+pub(super) const BINDING: &[u8] = b"SCRAM-SHA-256-PLUS";
 
 /// No message of an honest server comes near.
 const MAX_MESSAGE_BYTES: usize = 4096;
 const MAX_SALT_BYTES: usize = 1024;
 const KEY_BYTES: usize = 32;
-/// No channel binding, no authorisation identity.
-const GS2_HEADER: &str = "n,,";
 
 type Key = [u8; KEY_BYTES];
 
@@ -60,10 +60,42 @@ impl ScramKeys {
     }
 }
 
+/// What the exchange says of the channel that it runs in: the `gs2-cbind-flag`.
+#[derive(Clone)]
+pub(super) enum ChannelBinding {
+    /// The client knows none.
+    Unsupported,
+    /// The client would, but has heard of none from the server: a server that offered one ends the login.
+    NotOffered,
+    /// The hash of the server's certificate.
+    EndPoint(Vec<u8>),
+}
+
+impl ChannelBinding {
+    /// No authorisation identity.
+    const fn header(&self) -> &'static str {
+        match self {
+            Self::Unsupported => "n,,",
+            Self::NotOffered => "y,,",
+            Self::EndPoint(_) => "p=tls-server-end-point,,",
+        }
+    }
+
+    /// `cbind-input`, as base64.
+    fn input(&self) -> String {
+        let mut input = self.header().as_bytes().to_vec();
+        if let Self::EndPoint(hash) = self {
+            input.extend_from_slice(hash);
+        }
+        STANDARD.encode(input)
+    }
+}
+
 /// The client's first message is out.
 pub(super) struct AwaitChallenge {
     nonce: String,
     first_bare: String,
+    binding: ChannelBinding,
 }
 
 /// The client's proof is out.
@@ -75,10 +107,10 @@ pub(super) struct AwaitProof {
 
 /// Begins an exchange; `nonce` is printable and without a comma. PostgreSQL takes the user from the startup
 /// packet and ignores the one here, which libpq therefore leaves empty.
-pub(super) fn begin(user: &str, nonce: String) -> (AwaitChallenge, Vec<u8>) {
+pub(super) fn begin(user: &str, nonce: String, binding: ChannelBinding) -> (AwaitChallenge, Vec<u8>) {
     let first_bare = format!("n={user},r={nonce}");
-    let message = format!("{GS2_HEADER}{first_bare}").into_bytes();
-    (AwaitChallenge { nonce, first_bare }, message)
+    let message = format!("{}{first_bare}", binding.header()).into_bytes();
+    (AwaitChallenge { nonce, first_bare, binding }, message)
 }
 
 impl AwaitChallenge {
@@ -99,8 +131,7 @@ impl AwaitChallenge {
             Some(keys) if keys.fits(&challenge.salt, challenge.iterations) => keys,
             _ => ScramKeys::derive(password, &challenge.salt, challenge.iterations)?,
         };
-        let binding = STANDARD.encode(GS2_HEADER);
-        let without_proof = format!("c={binding},r={}", challenge.nonce);
+        let without_proof = format!("c={},r={}", self.binding.input(), challenge.nonce);
         let signed = format!("{},{server_first},{without_proof}", self.first_bare);
         let stored = sha256(&keys.client)?;
         let client_signature = mac(&stored, signed.as_bytes())?;

@@ -8,8 +8,11 @@ use super::{
         backend,
         fixtures::{self, frame, framed, scram},
     },
-    AuthError, Authentication, Channel, Login, NONCE_BYTES, Password, Step,
+    AuthError, Authentication, Binding, Channel, Login, NONCE_BYTES, Password, Step,
 };
+
+/// TLS under a certificate that defines no hash.
+const TLS: Channel = Channel::Tls(Binding::Impossible);
 
 fn nonce(text: &str) -> [u8; NONCE_BYTES] {
     STANDARD.decode(text).unwrap().try_into().unwrap()
@@ -64,12 +67,12 @@ fn an_md5_login_sends_what_psql_sent() {
 #[test]
 fn a_password_in_clear_goes_over_tls_only() {
     let request = b"R\0\0\0\x08\0\0\0\x03";
-    let mut tls = login(Channel::Tls);
+    let mut tls = login(TLS);
     assert_eq!(feed(&mut tls, request), Ok(sent(b"p\0\0\0\x0bpencil\0")));
     assert_eq!(feed(&mut tls, scram::OK), Ok(Step::Done));
     assert_eq!(feed(&mut login(Channel::Plain), request), Err(AuthError::CleartextWithoutTls));
 
-    let mut login = Login::new("alice", Password::new("a\0b"), Channel::Tls, [0; NONCE_BYTES]);
+    let mut login = Login::new("alice", Password::new("a\0b"), TLS, [0; NONCE_BYTES]);
     assert!(matches!(feed(&mut login, request), Err(AuthError::Unsendable(_))));
 }
 
@@ -80,11 +83,11 @@ fn a_server_that_asks_for_nothing_is_let() {
 
 #[test]
 fn a_server_that_began_scram_must_prove_itself_before_it_lets_in() {
-    let mut early = login(Channel::Tls);
+    let mut early = login(TLS);
     feed(&mut early, scram::REQUEST).unwrap();
     assert!(OUT_OF_ORDER(&feed(&mut early, scram::OK)));
 
-    let mut late = login(Channel::Tls);
+    let mut late = login(TLS);
     feed(&mut late, scram::REQUEST).unwrap();
     feed(&mut late, scram::CHALLENGE).unwrap();
     assert_eq!(
@@ -98,11 +101,11 @@ fn a_server_that_began_scram_must_prove_itself_before_it_lets_in() {
 #[test]
 fn a_server_cannot_fall_back_to_a_weaker_method() {
     for weaker in [&b"R\0\0\0\x08\0\0\0\x03"[..], b"R\0\0\0\x0c\0\0\0\x05salt", scram::REQUEST] {
-        let mut login = login(Channel::Tls);
+        let mut login = login(TLS);
         feed(&mut login, scram::REQUEST).unwrap();
         assert!(OUT_OF_ORDER(&feed(&mut login, weaker)));
     }
-    let mut login = login(Channel::Tls);
+    let mut login = login(TLS);
     feed(&mut login, b"R\0\0\0\x0c\0\0\0\x05salt").unwrap();
     assert!(OUT_OF_ORDER(&feed(&mut login, b"R\0\0\0\x08\0\0\0\x03")), "asked twice");
 }
@@ -110,9 +113,9 @@ fn a_server_cannot_fall_back_to_a_weaker_method() {
 #[test]
 fn requests_that_nobody_waits_for_are_refused() {
     for unexpected in [scram::CHALLENGE, scram::PROOF] {
-        assert!(OUT_OF_ORDER(&feed(&mut login(Channel::Tls), unexpected)));
+        assert!(OUT_OF_ORDER(&feed(&mut login(TLS), unexpected)));
     }
-    let mut over = login(Channel::Tls);
+    let mut over = login(TLS);
     feed(&mut over, scram::OK).unwrap();
     assert!(OUT_OF_ORDER(&feed(&mut over, scram::OK)));
 }
@@ -124,13 +127,68 @@ fn unknown_methods_are_refused() {
         panic!("no request")
     };
     let error = AuthError::UnsupportedMethod { code: 7 };
-    assert_eq!(login(Channel::Tls).on_message(&message), Err(error));
+    assert_eq!(login(TLS).on_message(&message), Err(error));
     for mechanisms in [vec![], vec![&b"SCRAM-SHA-256-PLUS"[..]], vec![b"PLAIN", b"SCRAM-SHA-1"]] {
-        let result = login(Channel::Tls).on_message(&Authentication::Sasl { mechanisms });
+        let result = login(TLS).on_message(&Authentication::Sasl { mechanisms });
         assert_eq!(result, Err(AuthError::NoMechanism));
     }
     let both = Authentication::Sasl { mechanisms: vec![b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"] };
-    assert!(login(Channel::Tls).on_message(&both).is_ok());
+    assert!(login(TLS).on_message(&both).is_ok());
+}
+
+/// The mechanism and the first message that a login answers an offer of mechanisms with.
+fn chosen(binding: Binding, mechanisms: &[&'static [u8]]) -> Result<(String, String), AuthError> {
+    let offer = Authentication::Sasl { mechanisms: mechanisms.to_vec() };
+    let Step::Send(bytes) = login(Channel::Tls(binding)).on_message(&offer)? else { panic!("nothing sent") };
+    let text = String::from_utf8(bytes[5..].iter().map(|byte| byte.max(&b' ')).copied().collect()).unwrap();
+    let (mechanism, rest) = text.split_once(' ').unwrap();
+    Ok((
+        mechanism.to_owned(),
+        rest.trim_start().trim_start_matches(|c: char| !c.is_ascii_lowercase()).to_owned(),
+    ))
+}
+
+#[test]
+fn a_server_that_offers_channel_binding_gets_it_and_one_that_hides_it_is_told() {
+    const PLUS: &[u8] = b"SCRAM-SHA-256-PLUS";
+    const PLAIN: &[u8] = b"SCRAM-SHA-256";
+    let hash = vec![7; 32];
+    for binding in [Binding::Possible(hash.clone()), Binding::Required(hash.clone())] {
+        for mechanisms in [&[PLUS, PLAIN][..], &[PLUS]] {
+            let (mechanism, first) = chosen(binding.clone(), mechanisms).unwrap();
+            assert_eq!(mechanism, "SCRAM-SHA-256-PLUS");
+            assert!(first.starts_with("p=tls-server-end-point,,n=,r="), "{first}");
+        }
+    }
+    let (mechanism, first) = chosen(Binding::Possible(hash.clone()), &[PLAIN]).unwrap();
+    assert_eq!(mechanism, "SCRAM-SHA-256");
+    assert!(first.starts_with("y,,n=,r="), "{first}");
+    let (_, first) = chosen(Binding::Impossible, &[PLUS, PLAIN]).unwrap();
+    assert!(first.starts_with("n,,n=,r="), "{first}");
+    assert_eq!(chosen(Binding::Required(hash), &[PLAIN]), Err(AuthError::Unbound));
+}
+
+#[test]
+fn where_a_binding_is_required_no_other_way_in_is_taken() {
+    for way in [&b"R\0\0\0\x08\0\0\0\x03"[..], b"R\0\0\0\x0c\0\0\0\x05salt", scram::OK] {
+        let mut login = login(Channel::Tls(Binding::Required(vec![7; 32])));
+        assert_eq!(feed(&mut login, way), Err(AuthError::Unbound));
+    }
+}
+
+#[test]
+fn the_binding_is_part_of_what_is_proved() {
+    let answer = |hash: u8| {
+        let mut login = login(Channel::Tls(Binding::Possible(vec![hash; 32])));
+        login.on_message(&Authentication::Sasl { mechanisms: vec![b"SCRAM-SHA-256-PLUS"] }).unwrap();
+        let Ok(Step::Send(bytes)) = feed(&mut login, scram::CHALLENGE) else { panic!("no answer") };
+        String::from_utf8(bytes[5..].to_vec()).unwrap()
+    };
+    let (first, second) = (answer(1), answer(2));
+    let sent = STANDARD.encode([&b"p=tls-server-end-point,,"[..], &[1; 32]].concat());
+    assert!(first.starts_with(&format!("c={sent},r=")), "{first}");
+    let proof = |text: &str| text.split(",p=").nth(1).unwrap().to_owned();
+    assert_ne!(proof(&first), proof(&second));
 }
 
 #[test]

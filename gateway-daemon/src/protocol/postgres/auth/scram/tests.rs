@@ -2,7 +2,9 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{AuthError, AwaitProof, MAX_ITERATIONS, MIN_ITERATIONS, Password, ScramKeys, begin};
+use super::{
+    AuthError, AwaitProof, ChannelBinding, MAX_ITERATIONS, MIN_ITERATIONS, Password, ScramKeys, begin,
+};
 
 const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 const SERVER_FIRST: &[u8] =
@@ -16,7 +18,11 @@ fn answer(challenge: &[u8]) -> Result<(AwaitProof, Vec<u8>), AuthError> {
 }
 
 fn answer_with(kept: Option<ScramKeys>, challenge: &[u8]) -> Result<(AwaitProof, Vec<u8>), AuthError> {
-    begin("user", NONCE.to_owned()).0.answer(&Password::new("pencil"), kept, challenge)
+    begin("user", NONCE.to_owned(), ChannelBinding::Unsupported).0.answer(
+        &Password::new("pencil"),
+        kept,
+        challenge,
+    )
 }
 
 fn refused(challenge: &str) -> AuthError {
@@ -30,7 +36,10 @@ fn malformed(what: &'static str) -> AuthError {
 /// RFC 7677, section 3.
 #[test]
 fn the_rfcs_example_comes_out() {
-    assert_eq!(begin("user", NONCE.to_owned()).1, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+    assert_eq!(
+        begin("user", NONCE.to_owned(), ChannelBinding::Unsupported).1,
+        b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
+    );
     let (proof, reply) = answer(SERVER_FIRST).unwrap();
     assert_eq!(reply, CLIENT_FINAL);
     assert!(proof.verify(SERVER_FINAL).is_ok());
