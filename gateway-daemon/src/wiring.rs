@@ -33,7 +33,7 @@ use crate::{
     audit::{self, AuditError, AuditLog},
     config::checked::{self, Config},
     connection::{Ahead, Counters, Gateway, datagrams::Opened, targets::Targets},
-    credential::Provider,
+    credential::{Provider, VaultLogin, VaultSettings},
     domain::{
         event::{AuditEvent, EventKind, Outcome},
         promise::Promise,
@@ -383,7 +383,7 @@ async fn build(config: &Config, succession: Succession) -> Result<(Arc<Gateway>,
         targets: ArcSwap::from_pointee(targets),
         postgres: Postgres {
             intercept,
-            credentials: Arc::new(Provider::default()),
+            credentials: Arc::new(Provider::new(config.vault.as_ref().map(vault_settings))),
             identity,
             judge: Judge::new(policies),
             audit: audit.clone(),
@@ -413,6 +413,22 @@ fn keep_promises(config: &Config) -> Result<(), Error> {
         warn!("{} is not kept on this node: {}", promise.name, promise.cost);
     }
     Ok(())
+}
+
+fn vault_settings(vault: &checked::Vault) -> VaultSettings {
+    VaultSettings {
+        address: vault.address.clone(),
+        ca: vault.ca.clone(),
+        namespace: vault.namespace.clone(),
+        login: match &vault.login {
+            checked::VaultLogin::TokenFile(path) => VaultLogin::TokenFile(path.clone()),
+            checked::VaultLogin::Kubernetes { mount, role, token_file } => VaultLogin::Kubernetes {
+                mount: mount.clone(),
+                role: role.clone(),
+                token_file: token_file.clone(),
+            },
+        },
+    }
 }
 
 fn dns_settings(dns: &checked::Dns) -> dns::Settings {

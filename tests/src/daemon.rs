@@ -32,6 +32,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// The role.
     pub role: String,
+    /// The content of `credential.password`.
+    pub password: String,
     /// `tls.client`.
     pub client_tls: String,
     /// The content of `tls.upstream` and what belongs to it: `disable`, or `verify-full, ca: /a/file`.
@@ -55,6 +57,7 @@ impl Target {
             address,
             names: Vec::new(),
             role: super::postgres::ROLE.to_owned(),
+            password: "file: password".to_owned(),
             client_tls: "plaintext".to_owned(),
             tls: "disable".to_owned(),
             more: String::new(),
@@ -226,7 +229,7 @@ impl Daemon {
                 text,
                 "  - name: {name}\n    protocol: postgres\n    hosts: [{hosts}]\n    ports: [{port}]\n    \
                  tls: {{ client: {client}, upstream: {tls} }}\n    \
-                 credential: {{ username: {role}, password: {{ file: password }} }}\n    tags: {{ {tags} }}\n{more}",
+                 credential: {{ username: {role}, password: {{ {password} }} }}\n    tags: {{ {tags} }}\n{more}",
                 more = target.more,
                 name = target.name,
                 hosts = if target.names.is_empty() {
@@ -235,6 +238,7 @@ impl Daemon {
                     target.names.join(", ")
                 },
                 port = target.address.port(),
+                password = target.password,
                 client = target.client_tls,
                 tls = target.tls,
                 role = target.role,

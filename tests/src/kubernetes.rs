@@ -55,6 +55,8 @@ struct Shared {
 struct State {
     version: u64,
     pods: BTreeMap<String, Value>,
+    /// By path.
+    secrets: BTreeMap<String, Value>,
     events: Vec<(u64, &'static str, Value)>,
     /// Versions before this one are forgotten.
     oldest: u64,
@@ -64,7 +66,14 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: 100, pods: BTreeMap::new(), events: Vec::new(), oldest: 0, page: usize::MAX }
+        Self {
+            version: 100,
+            pods: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            events: Vec::new(),
+            oldest: 0,
+            page: usize::MAX,
+        }
     }
 }
 
@@ -164,6 +173,19 @@ impl ApiServer {
         state.pods.remove(&pod.uid);
         state.events.push((version, "DELETED", pod.object(version)));
         self.shared.changed.notify_all();
+    }
+
+    /// Writes a secret.
+    pub fn put_secret(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
+        let data: BTreeMap<_, _> = data.iter().map(|(key, value)| (*key, STANDARD.encode(value))).collect();
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data,
+            "metadata": { "namespace": namespace, "name": name } });
+        self.shared.state().secrets.insert(secret_path(namespace, name), secret);
+    }
+
+    /// Removes a secret.
+    pub fn remove_secret(&self, namespace: &str, name: &str) {
+        self.shared.state().secrets.remove(&secret_path(namespace, name));
     }
 
     /// Tells all watches the current version without an object.
@@ -298,9 +320,19 @@ fn converse(
                 let list = list(&query, shared);
                 answer(stream, 200, &list)?;
             }
-            _ => answer(stream, 404, &status(404, "NotFound"))?,
+            _ => {
+                let secret = shared.state().secrets.get(path).cloned();
+                match secret {
+                    Some(secret) => answer(stream, 200, &secret)?,
+                    None => answer(stream, 404, &status(404, "NotFound"))?,
+                }
+            }
         }
     }
+}
+
+fn secret_path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets/{name}")
 }
 
 struct Query(BTreeMap<String, String>);

@@ -30,4 +30,5 @@ pub mod programs;
 pub mod stage;
 pub mod throughput;
 pub mod tokens;
+pub mod vault;
 pub mod wire;

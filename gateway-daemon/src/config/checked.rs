@@ -46,6 +46,37 @@ pub struct Config {
     pub dns: Dns,
     /// This node's pods, where it has any.
     pub kubernetes: Option<Kubernetes>,
+    /// Where Vault is, and how the daemon logs in there.
+    pub vault: Option<Vault>,
+}
+
+/// Where Vault is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vault {
+    /// An `https://` address without a path.
+    pub address: String,
+    /// PEM file of the authorities to trust; the system's if none.
+    pub ca: Option<PathBuf>,
+    /// Vault's own namespace.
+    pub namespace: Option<String>,
+    /// How the daemon logs in.
+    pub login: VaultLogin,
+}
+
+/// How the daemon logs in at Vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultLogin {
+    /// With a token from a file.
+    TokenFile(PathBuf),
+    /// With the token of the daemon's service account.
+    Kubernetes {
+        /// Where the method is mounted.
+        mount: String,
+        /// The role there.
+        role: String,
+        /// The token; the pod's own if none.
+        token_file: Option<PathBuf>,
+    },
 }
 
 /// Who may vouch for an agent, and where tokens are found.
@@ -126,6 +157,7 @@ pub struct Target {
 
 /// What is spoken at a target, and what that takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one for each target of a configuration")]
 pub enum Protocol {
     /// PostgreSQL's frontend/backend protocol 3.
     Postgres(Postgres),

@@ -32,6 +32,7 @@ pub(super) struct Config {
     #[serde(default)]
     pub dns: Dns,
     pub kubernetes: Option<At<Kubernetes>>,
+    pub vault: Option<At<Vault>>,
     /// Known to later versions; named here so that the error can say so.
     pub approvals: Option<At<Later>>,
 }
@@ -109,6 +110,49 @@ pub(super) struct Credential {
 pub(super) struct Password {
     pub file: Option<At<String>>,
     pub environment: Option<At<String>>,
+    pub kubernetes: Option<At<KubernetesSecret>>,
+    pub vault: Option<At<VaultSecret>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KubernetesSecret {
+    pub namespace: At<String>,
+    pub name: At<String>,
+    pub key: At<String>,
+    pub kubeconfig: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VaultSecret {
+    pub mount: Option<At<String>>,
+    pub path: At<String>,
+    pub field: At<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vault {
+    pub address: At<String>,
+    pub ca: Option<At<String>>,
+    pub namespace: Option<At<String>>,
+    pub token: Option<At<VaultToken>>,
+    pub kubernetes: Option<At<VaultKubernetes>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VaultToken {
+    pub file: At<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VaultKubernetes {
+    pub role: At<String>,
+    pub mount: Option<At<String>>,
+    pub token_file: Option<At<String>>,
 }
 
 /// Like a derived one, but that a password in place of its source is answered with more than "not a mapping".
@@ -119,18 +163,21 @@ impl<'de> Deserialize<'de> for Password {
         struct Keys {
             file: Option<At<String>>,
             environment: Option<At<String>>,
+            kubernetes: Option<At<KubernetesSecret>>,
+            vault: Option<At<VaultSecret>>,
         }
         struct Source;
         impl<'de> Visitor<'de> for Source {
             type Value = Password;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`{ file: … }` or `{ environment: … }`, not the password itself,")
+                f.write_str("`{ file: … }`, `{ environment: … }`, `{ kubernetes: … }` or `{ vault: … }`, not the password itself,")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<Password, A::Error> {
-                let Keys { file, environment } = Keys::deserialize(MapAccessDeserializer::new(keys))?;
-                Ok(Password { file, environment })
+                let Keys { file, environment, kubernetes, vault } =
+                    Keys::deserialize(MapAccessDeserializer::new(keys))?;
+                Ok(Password { file, environment, kubernetes, vault })
             }
         }
         deserializer.deserialize_any(Source)

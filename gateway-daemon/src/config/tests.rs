@@ -248,7 +248,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "{ file: secrets/password }",
         "hunter2",
-        "16:40: expected `{ file: … }` or `{ environment: … }`, not the password itself, here",
+        "16:40: expected `{ file: … }`, `{ environment: … }`, `{ kubernetes: … }` or `{ vault: … }`, not the password itself, here",
     ),
     (
         "{ file: secrets/password }",

@@ -12,6 +12,26 @@ pub enum PasswordSource {
     File(PathBuf),
     /// In the daemon's own environment, under this name.
     Environment(String),
+    /// In a secret of Kubernetes.
+    Kubernetes {
+        /// How the API server is reached; `None` is what a pod finds in itself.
+        kubeconfig: Option<PathBuf>,
+        /// Where the secret is.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The key in its data.
+        key: String,
+    },
+    /// In Vault's key/value engine, version 2.
+    Vault {
+        /// Where the engine is mounted.
+        mount: String,
+        /// The secret's path there.
+        path: String,
+        /// The field in its data.
+        field: String,
+    },
 }
 
 impl fmt::Display for PasswordSource {
@@ -19,6 +39,10 @@ impl fmt::Display for PasswordSource {
         match self {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(variable) => write!(f, "environment variable {variable}"),
+            Self::Kubernetes { namespace, name, key, .. } => {
+                write!(f, "Kubernetes secret {namespace}/{name}, key {key}")
+            }
+            Self::Vault { mount, path, field } => write!(f, "Vault secret {mount}/{path}, field {field}"),
         }
     }
 }

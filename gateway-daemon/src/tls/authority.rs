@@ -130,9 +130,9 @@ fn making(what: &'static str) -> impl Fn(rcgen::Error) -> AuthorityError {
 fn ca_params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
     let id = digest::digest(&digest::SHA256, key.public_key_raw());
-    let id: String = id.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let id = id.as_ref().iter().take(6).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("nodegate node CA {id}"));
+    params.distinguished_name.push(DnType::CommonName, format!("nodegate node CA {id:012x}"));
     // It signs for servers, never for other authorities.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -146,7 +146,7 @@ mod tests {
         for name in ["orders-db.internal", "orders.example.com", "orders-db", "orders.example", "10.0.0.7"] {
             assert!(accepts(dir.path(), &terminator, &names, "10.0.0.7", name), "{name}");
         }
-        for name in ["other.internal", "orders", "orders-d", "internal", "localhost", "10.0.0.8"] {
+        for name in ["other.internal", "order", "orders-d", "internal", "localhost", "10.0.0.8"] {
             assert!(!accepts(dir.path(), &terminator, &names, "10.0.0.7", name), "{name}");
         }
         assert!(accepts(dir.path(), &terminator, &[], "127.0.0.1", "localhost"));

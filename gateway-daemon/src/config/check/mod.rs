@@ -4,6 +4,7 @@
 mod dns;
 mod identity;
 mod targets;
+mod vault;
 
 use std::{
     fs, io,
@@ -66,6 +67,11 @@ impl Checker {
             None => None,
             Some(kubernetes) => Some(self.kubernetes(&kubernetes.value)?),
         };
+        let vault = match &raw.vault {
+            None => None,
+            Some(vault) => Some(self.vault(vault)?),
+        };
+        self.look_for_vault(raw);
         Some(checked::Config {
             file: file.to_owned(),
             modes: modes?,
@@ -78,6 +84,7 @@ impl Checker {
             limits: limits?,
             dns: dns?,
             kubernetes,
+            vault,
         })
     }
 

@@ -280,9 +280,12 @@ impl Checker {
 
     fn credential(&mut self, raw: &raw::Credential) -> Option<checked::Credential> {
         let username = self.text(&raw.username, "the user's name");
-        let password = match (&raw.password.value.file, &raw.password.value.environment) {
-            (Some(file), None) => self.existing(file, Kind::File).map(PasswordSource::File),
-            (None, Some(at)) => {
+        let source = &raw.password.value;
+        let password = match (&source.file, &source.environment, &source.kubernetes, &source.vault) {
+            (Some(file), None, None, None) => self.existing(file, Kind::File).map(PasswordSource::File),
+            (None, None, Some(secret), None) => self.kubernetes_secret(secret),
+            (None, None, None, Some(secret)) => self.vault_secret(secret),
+            (None, Some(at), None, None) => {
                 let variable = self.variable(at)?;
                 if std::env::var_os(&variable).is_none() {
                     let what =
@@ -293,7 +296,7 @@ impl Checker {
                 Some(PasswordSource::Environment(variable))
             }
             _ => {
-                let hint = "write `{ file: … }` or `{ environment: … }`";
+                let hint = "write `{ file: … }`, `{ environment: … }`, `{ kubernetes: … }` or `{ vault: … }`";
                 self.note(&raw.password, "a password has one source".to_owned(), Some(hint));
                 None
             }

@@ -25,6 +25,14 @@ pub enum Ending {
     /// The client does not keep to the protocol.
     #[error("the client broke the protocol: {0}")]
     ClientProtocol(String),
+    /// A statement, or another message that must be looked at whole, of so many bytes.
+    #[error("a message of {bytes} bytes: no more than {limit} bytes are judged at once")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// TLS with the client could not begin.
     #[error("the TLS handshake with the client failed: {0}")]
     ClientTls(String),
@@ -67,6 +75,9 @@ impl Ending {
                 Some(("08006", "the connection to the target was lost".to_owned()))
             }
             Self::ClientProtocol(_) | Self::ClientStalled => Some(("08P01", self.to_string())),
+            Self::TooLarge { .. } => {
+                Some(("54000", format!("{self}; pass large values as parameters, or rows by COPY")))
+            }
             Self::Idle => Some(("57P05", self.to_string())),
             Self::UpstreamProtocol(_) => {
                 Some(("08P01", "the target sent what nodegate does not understand".to_owned()))

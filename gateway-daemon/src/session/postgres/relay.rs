@@ -69,6 +69,15 @@ pub(super) enum Copying {
     Yes,
 }
 
+/// What becomes of a message's bytes as they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// They go on to the server.
+    Forwarded,
+    /// The server would ignore them.
+    Dropped,
+}
+
 /// A session after login.
 #[expect(
     clippy::struct_excessive_bools,
@@ -99,8 +108,12 @@ pub(super) struct Relay<'a> {
     pub(super) copying: Copying,
     /// A message that waits for the queue to drain.
     pub(super) held: Option<Frame>,
-    /// Bytes of a CopyData message still to be passed on as they come.
-    pub(super) copy_bytes_left: usize,
+    /// A large Bind waits for the queue to drain.
+    pub(super) large_waits: bool,
+    /// Bytes of a large message of the client still to come, which nobody looks at.
+    pub(super) client_bytes_left: usize,
+    /// What becomes of them.
+    pub(super) fate: Fate,
     /// Bytes of a large reply still to be passed on as they come.
     pub(super) reply_bytes_left: usize,
     pub(super) rows: RowHandling,
@@ -109,7 +122,7 @@ pub(super) struct Relay<'a> {
     pub(super) unwritten: Option<Receipt>,
     pub(super) submitter: Submitter,
     /// Since when the client has owed the rest of a message.
-    half_sent_since: Option<Instant>,
+    pub(super) half_sent_since: Option<Instant>,
 }
 
 /// Everything that a relay starts from.
@@ -147,7 +160,9 @@ impl<'a> Relay<'a> {
             transaction: TransactionStatus::Idle,
             copying: Copying::No,
             held: None,
-            copy_bytes_left: 0,
+            large_waits: false,
+            client_bytes_left: 0,
+            fate: Fate::Forwarded,
             reply_bytes_left: 0,
             rows: RowHandling::Undescribed,
             unwritten: None,
@@ -203,7 +218,7 @@ impl<'a> Relay<'a> {
             self.tell_client().await?;
             return Err(Ending::UpstreamClosed);
         }
-        if self.client.ended && self.held.is_none() && self.owes_nothing() {
+        if self.client.ended && self.held.is_none() && !self.large_waits && self.owes_nothing() {
             self.tell_client().await?;
             return Err(Ending::ClientClosed);
         }
@@ -229,10 +244,10 @@ impl<'a> Relay<'a> {
         self.copying == Copying::Yes || self.only_unsynced_owed()
     }
 
-    /// Until when something must happen. A half-sent message has a deadline that more of it does not move, an idle
-    /// session has one where the configuration says so.
+    /// Until when something must happen. A half-sent message has a deadline that more of it does not move, unless it is
+    /// one that is passed on as it comes; an idle session has one where the configuration says so.
     fn deadline(&mut self, reading: Reading) -> Option<(Instant, Ending)> {
-        if reading == Reading::On && !self.client.input.is_empty() {
+        if reading == Reading::On && (!self.client.input.is_empty() || self.client_bytes_left > 0) {
             let since = *self.half_sent_since.get_or_insert_with(Instant::now);
             let patience = self.room.limits.idle.map_or(STALL_TIMEOUT, |idle| idle.min(STALL_TIMEOUT));
             return Some((since + patience, Ending::ClientStalled));
@@ -244,7 +259,8 @@ impl<'a> Relay<'a> {
 
     /// Whether no further message of the client may be looked at before the server has answered.
     pub(super) fn waits(&self) -> bool {
-        (self.held.is_some() && !self.queue.is_empty()) || self.copying == Copying::Asked
+        let waiting = self.held.is_some() || self.large_waits;
+        (waiting && !self.queue.is_empty()) || self.copying == Copying::Asked
     }
 
     /// The session's identity must be valid now; an expired one is renewed from its source, or ends the session.

@@ -1,6 +1,6 @@
 //! The client's messages: judged, recorded, then forwarded as they came, or replaced by one that fails.
 
-use std::{sync::Arc, time::Instant};
+use std::{mem, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 
@@ -11,7 +11,7 @@ use super::{
     judge::{Forwarding, Rows, Verdict},
     judging::Judged,
     names::{Learnt, Lookup},
-    relay::{Copying, Origin, Prepared, Relay},
+    relay::{Copying, Fate, Origin, Prepared, Relay},
 };
 use crate::{
     domain::{
@@ -21,7 +21,7 @@ use crate::{
     },
     protocol::{
         postgres::{
-            Frame,
+            Frame, HEADER_BYTES,
             backend::TransactionStatus,
             frontend::{self, Kind, Message},
             peek_header, split_frame,
@@ -30,7 +30,9 @@ use crate::{
     },
 };
 
-/// No message of a client but COPY data, which is passed on as it comes, may be larger.
+/// A Bind that is larger is passed on as it comes: only its names are looked at.
+const WHOLE_BIND_BYTES: usize = 64 * 1024;
+/// No message of a client but COPY data and Bind, which are passed on as they come, may be larger.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Requests judged in one go are recorded together; beyond this much the rest waits its turn.
 const BATCH_BYTES: usize = 128 * 1024;
@@ -43,6 +45,23 @@ enum Taken {
     Done,
     /// It must wait until the server has answered everything before it.
     Wait,
+}
+
+/// What stands at the front of the client's input.
+enum Large {
+    /// Nothing that is passed on as it comes.
+    No,
+    /// A large Bind whose names have not come yet.
+    Incomplete,
+    /// A large Bind.
+    Ready {
+        /// The portal that it makes.
+        portal: Vec<u8>,
+        /// The statement that it is made of.
+        statement: Vec<u8>,
+        /// Its size, header included.
+        bytes: usize,
+    },
 }
 
 /// Messages of one go, and the events that describe them.
@@ -82,8 +101,31 @@ impl Relay<'_> {
     pub(super) async fn take_requests(&mut self) -> Result<(), Ending> {
         let mut batched = Batched::new(self.queue.is_empty());
         while !self.waits() && batched.staged.len() < BATCH_BYTES {
-            if self.pass_copy_data()? {
+            if self.pass_large()? {
                 continue;
+            }
+            match self.large_bind()? {
+                Large::Ready { portal, statement, bytes } => {
+                    // Its bytes go straight on: what comes before it leaves first.
+                    let before = mem::replace(&mut batched, Batched::new(self.queue.is_empty()));
+                    self.send(before).await?;
+                    match self.learn_bind(&portal, &statement, &mut batched).await? {
+                        Taken::Done => (self.client_bytes_left, self.fate) = (bytes, Fate::Forwarded),
+                        Taken::Wait => {
+                            self.large_waits = true;
+                            if self.unsynced {
+                                Message::Flush
+                                    .encode(&mut batched.staged)
+                                    .map_err(|error| Ending::client(&error))?;
+                            }
+                            break;
+                        }
+                    }
+                    // The catalogue may have been asked for anew: that stays ahead of the Bind.
+                    continue;
+                }
+                Large::Incomplete => break,
+                Large::No => {}
             }
             let Some(frame) = self.next_frame()? else { break };
             // A frame is a reference to the bytes that came: keeping one in hand costs nothing.
@@ -139,28 +181,65 @@ impl Relay<'_> {
         if let Some(frame) = self.held.take() {
             return Ok(Some(frame));
         }
-        split_frame(&mut self.client.input, MESSAGE_BYTES).map_err(|error| Ending::client(&error))
+        split_frame(&mut self.client.input, MESSAGE_BYTES).map_err(|error| match error {
+            WireError::TooLong { length, limit, .. } => Ending::TooLarge { bytes: length, limit },
+            error => Ending::client(&error),
+        })
     }
 
-    /// Passes COPY data on as they come; `true` when something was moved.
-    fn pass_copy_data(&mut self) -> Result<bool, Ending> {
-        if self.copy_bytes_left == 0 {
-            if self.copying != Copying::Yes || self.held.is_some() {
+    /// Passes COPY data and large parameters on as they come, and drops what the server would ignore; `true` when
+    /// something was moved.
+    fn pass_large(&mut self) -> Result<bool, Ending> {
+        if self.client_bytes_left == 0 {
+            if self.held.is_some() {
                 return Ok(false);
             }
-            match peek_header(&self.client.input).map_err(|error| Ending::client(&error))? {
-                Some((b'd', total)) => self.copy_bytes_left = total,
+            let header = peek_header(&self.client.input).map_err(|error| Ending::client(&error))?;
+            let Some((tag, total)) = header else { return Ok(false) };
+            self.fate = match (tag, self.copying) {
+                (b'd', Copying::Yes) => Fate::Forwarded,
+                (b'd', Copying::No) => Fate::Dropped,
+                (tag, Copying::No) if self.skips(tag) && total > WHOLE_BIND_BYTES => Fate::Dropped,
                 _ => return Ok(false),
-            }
+            };
+            self.client_bytes_left = total;
         }
-        let now = self.copy_bytes_left.min(self.client.input.len());
+        let now = self.client_bytes_left.min(self.client.input.len());
         if now == 0 {
             return Ok(false);
         }
         let piece = self.client.input.split_to(now);
-        self.upstream.output.unsplit(piece);
-        self.copy_bytes_left -= now;
+        if self.fate == Fate::Forwarded {
+            self.upstream.output.unsplit(piece);
+        }
+        self.client_bytes_left -= now;
+        self.half_sent_since = None;
         Ok(true)
+    }
+
+    /// Whether the server, after an error in a pipeline, ignores messages of this type.
+    fn skips(&self, tag: u8) -> bool {
+        self.skipping && !matches!(tag, b'S' | b'X')
+    }
+
+    /// What stands at the front of the client's input, if it is a large Bind.
+    fn large_bind(&mut self) -> Result<Large, Ending> {
+        if self.held.is_some() || self.copying != Copying::No {
+            return Ok(Large::No);
+        }
+        let header = peek_header(&self.client.input).map_err(|error| Ending::client(&error))?;
+        let Some((b'B', bytes)) = header.filter(|(_, bytes)| *bytes > WHOLE_BIND_BYTES) else {
+            return Ok(Large::No);
+        };
+        self.large_waits = false;
+        let body = self.client.input.get(HEADER_BYTES..).unwrap_or_default();
+        match frontend::bind_names(body.get(..WHOLE_BIND_BYTES).unwrap_or(body)) {
+            Some((portal, statement)) => {
+                Ok(Large::Ready { portal: portal.to_vec(), statement: statement.to_vec(), bytes })
+            }
+            None if body.len() < WHOLE_BIND_BYTES => Ok(Large::Incomplete),
+            None => Err(Ending::ClientProtocol("a Bind whose names have no end".to_owned())),
+        }
     }
 
     async fn take(&mut self, frame: Frame, batched: &mut Batched) -> Result<Taken, Ending> {
@@ -168,7 +247,7 @@ impl Relay<'_> {
         if self.copying == Copying::Yes {
             return self.take_in_copy(&message, &frame, batched);
         }
-        if self.skipping && !matches!(message, Message::Sync | Message::Terminate) {
+        if self.skips(frame.tag) {
             // The server would skip it: so nothing is judged, and nothing answered.
             return Ok(Taken::Done);
         }
@@ -176,7 +255,11 @@ impl Relay<'_> {
             Message::Query(sql) => return self.take_query(sql, &frame, batched).await,
             Message::Parse { name, sql, .. } => return self.take_parse(name, sql, &frame, batched).await,
             Message::Bind { portal, statement, .. } => {
-                return self.take_bind(portal, statement, &frame, batched).await;
+                let taken = self.learn_bind(portal, statement, batched).await?;
+                if matches!(taken, Taken::Done) {
+                    batched.staged.extend_from_slice(frame.raw());
+                }
+                return Ok(taken);
             }
             Message::Execute { portal, .. } => return self.take_execute(portal, &frame, batched).await,
             Message::Describe { .. } => self.forward(Expected::Describe, &frame, batched),
@@ -309,11 +392,11 @@ impl Relay<'_> {
         Ok(Taken::Done)
     }
 
-    async fn take_bind(
+    /// Notes what a Bind that is about to leave makes of a portal.
+    async fn learn_bind(
         &mut self,
         portal: &[u8],
         statement: &[u8],
-        frame: &Frame,
         batched: &mut Batched,
     ) -> Result<Taken, Ending> {
         self.refresh_if_aged(batched).await?;
@@ -330,7 +413,6 @@ impl Relay<'_> {
         let learnt = self.portals.learn(portal, prepared, self.batch);
         self.unsynced = true;
         self.queue.push_back(Expected::Bind { name: portal.to_vec(), learnt, verdict });
-        batched.staged.extend_from_slice(frame.raw());
         Ok(Taken::Done)
     }
 

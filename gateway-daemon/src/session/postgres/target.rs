@@ -222,7 +222,7 @@ impl PostgresTarget {
         route: Route,
         parameters: &[(String, String)],
     ) -> Result<Upstream, LoginError> {
-        let password = credentials.password(&self.password)?;
+        let password = credentials.password(&self.password).await?;
         let stream = self.connect(intercept, route).await?;
         let channel = self.channel(&stream)?;
         let mut nonce = [0_u8; 18];

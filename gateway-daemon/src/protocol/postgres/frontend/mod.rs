@@ -6,7 +6,7 @@ mod parse;
 pub use encode::{
     cancel_request, gssenc_request, password, sasl_initial_response, sasl_response, ssl_request, startup,
 };
-pub use parse::parse;
+pub use parse::{bind_names, parse};
 
 /// One message, borrowed from its frame. Names and texts are bytes: their encoding is the session's matter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,6 +43,13 @@ fn parse_statement<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, WireError
     Ok(Message::Parse { name, sql, parameter_types })
 }
 
+/// The names of portal and statement at the front of a Bind's body, of which the rest may be yet to come; `None` until
+/// they are complete.
+pub fn bind_names(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader::new(body);
+    Some((reader.cstr("portal name").ok()?, reader.cstr("statement name").ok()?))
+}
+
 fn bind<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, WireError> {
     let portal = reader.cstr("portal name")?;
     let statement = reader.cstr("statement name")?;
