@@ -7,6 +7,7 @@ mod bench;
 mod chart;
 mod dist;
 mod ebpf;
+mod fuzz;
 mod kubernetes;
 mod machine;
 mod places;
@@ -59,6 +60,14 @@ enum Task {
         #[arg(long)]
         advisories: bool,
     },
+    /// Build the fuzz targets of the codecs and of masking, and run each, or those whose names contain FILTER
+    Fuzz {
+        /// Part of a target's name
+        filter: Option<String>,
+        /// How long each runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Check the Helm chart against the Kubernetes schemas, and build and start the container image
     Chart,
     /// Build the release: a tree with all that it needs, below `dist/` in the target directory
@@ -101,6 +110,7 @@ fn main() -> ExitCode {
         Task::Ci { advisories } => {
             suite::ci(if advisories { suite::Advisories::Checked } else { suite::Advisories::Left })
         }
+        Task::Fuzz { filter, seconds } => fuzz::run(seconds, filter.as_deref()),
         Task::Chart => chart::check().and_then(|()| dist::check()),
         Task::Dist { image } => dist::build(image),
         Task::Rooms => rooms::check(),

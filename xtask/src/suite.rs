@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{chart, dist, ebpf, places, rooms, setup, shell};
+use super::{chart, dist, ebpf, fuzz, places, rooms, setup, shell};
+
+/// How long CI runs each fuzz target: enough to notice what has just broken. `cargo xtask fuzz` takes a minute each.
+const FUZZ_SECONDS: u32 = 10;
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -172,6 +175,7 @@ pub fn ci(advisories: Advisories) -> Result<()> {
     dependencies(advisories)?;
     chart::check()?;
     dist::check()?;
+    fuzz::run(FUZZ_SECONDS, None)?;
     test(None)?;
     eprintln!("ci: {} s", started.elapsed().as_secs());
     Ok(())

@@ -3,14 +3,22 @@
 
 use bytes::BytesMut;
 use gateway_daemon_fuzz::protocol::postgres::{
-    auth::{Channel, Login, NONCE_BYTES, Password, Step},
+    auth::{Binding, Channel, Login, NONCE_BYTES, Password, Step},
     backend::{self, Authentication, Message},
     split_frame,
 };
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut login = Login::new("alice", Password::new("pencil"), Channel::Plain, [7; NONCE_BYTES]);
+    for binding in [Binding::Impossible, Binding::Possible(vec![7; 32]), Binding::Required(vec![7; 32])] {
+        log_in(Channel::Tls(binding), bytes);
+    }
+    log_in(Channel::Plain, bytes);
+});
+
+fn log_in(channel: Channel, bytes: &[u8]) {
+    let required = matches!(channel, Channel::Tls(Binding::Required(_)));
+    let mut login = Login::new("alice", Password::new("pencil"), channel, [7; NONCE_BYTES]);
     let mut asked = false;
     let mut buf = BytesMut::from(bytes);
     while let Ok(Some(frame)) = split_frame(&mut buf, 1 << 16) {
@@ -21,9 +29,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
         asked |= matches!(&message, Authentication::Sasl { .. });
         match login.on_message(&message) {
-            Ok(Step::Done) => assert!(!asked, "let in without a proof"),
+            Ok(Step::Done) => assert!(!asked && !required, "let in without a proof"),
             Ok(_) => {}
             Err(_) => return,
         }
     }
-});
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask fuzz`: the fuzz targets of `gateway-daemon/fuzz`, with the toolchain that builds everything else.
+//!
+//! What cargo-fuzz adds to a build is flags of LLVM's coverage pass, which stable compilers take as well; the address
+//! sanitizer, which they do not, finds little in code without `unsafe`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{places, shell};
+
+/// What libFuzzer reads: <https://clang.llvm.org/docs/SanitizerCoverage.html>.
+const FLAGS: &[&str] = &[
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cdebug-assertions",
+    "-Ccodegen-units=1",
+];
+/// A message or two; what is longer is explored more slowly.
+const INPUT_BYTES: u32 = 4096;
+
+/// Builds all targets and runs each for so long, or those whose names contain `filter`.
+pub fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
+    shell::step("fuzz targets");
+    let folder = places::root()?.join("gateway-daemon").join("fuzz");
+    let target = places::target()?.join("fuzz");
+    let triple = host()?;
+    // A target triple keeps the flags from build scripts.
+    let mut build = shell::cargo()?;
+    build.args(["build", "--release", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+    build.args(["--target", &triple, "--target-dir"]).arg(&target).env("RUSTFLAGS", FLAGS.join(" "));
+    shell::run(&mut build)?;
+    for name in names(&folder)?.iter().filter(|name| filter.is_none_or(|part| name.contains(part))) {
+        shell::step(&format!("fuzz {name} for {seconds} s"));
+        let made = |what: &str| -> Result<PathBuf> {
+            let path = target.join(what).join(name);
+            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            Ok(path)
+        };
+        let (corpus, artifacts) = (made("corpus")?, made("artifacts")?);
+        let mut fuzz = Command::new(target.join(&triple).join("release").join(name));
+        fuzz.arg(corpus).arg(folder.join("seeds").join(name));
+        fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_BYTES}"));
+        fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
+        shell::run(fuzz.args(["-print_final_stats=1", "-verbosity=0", "-timeout=10"]))?;
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let targets = folder.join("fuzz_targets");
+    let entries = fs::read_dir(&targets).with_context(|| format!("cannot read {}", targets.display()))?;
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn host() -> Result<String> {
+    let said = shell::answer(Command::new("rustc").arg("-vV")).context("rustc does not say what it is")?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not say its host")?.to_owned())
+}
