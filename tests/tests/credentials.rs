@@ -37,7 +37,7 @@ impl Drop for Folder {
 /// A stage whose daemon finds its password there.
 fn stage(password: &str, more: &str) -> Stage {
     Stage::around(Postgres::start(), |settings| {
-        settings.targets[0].password = password.to_owned();
+        password.clone_into(&mut settings.targets[0].password);
         more.clone_into(&mut settings.more);
     })
 }
