@@ -22,6 +22,7 @@ pub mod dns;
 pub mod interposer;
 pub mod issuer;
 pub mod kubernetes;
+pub mod leaks;
 pub mod leftovers;
 pub mod netns;
 pub mod postgres;

@@ -96,6 +96,26 @@ impl Postgres {
         programs::succeed(&mut psql).trim_end().to_owned()
     }
 
+    /// Runs a script as the superuser, past nodegate, and insists that all of it succeeds.
+    pub fn script(&self, sql: &str) {
+        let said =
+            programs::said(&mut self.psql(&["-q", "-v", "ON_ERROR_STOP=1"]), sql, Duration::from_mins(2));
+        said.ok();
+    }
+
+    /// Runs a script as the superuser, past nodegate, and returns what psql said of all of it, errors included.
+    pub fn try_script(&self, sql: &str) -> String {
+        let said = programs::said(&mut self.psql(&["-At"]), sql, Duration::from_mins(2));
+        said.out + &said.err
+    }
+
+    fn psql(&self, words: &[&str]) -> Command {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-U", "postgres", "-d", DATABASE, "-h"]).arg(&self.folder);
+        psql.args(["-p", &self.port.to_string()]).args(words);
+        psql
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).expect("its log")

@@ -44,6 +44,9 @@ enum Task {
         /// minutes and more
         #[arg(long, conflicts_with = "filter")]
         kubernetes: bool,
+        /// Only the leak hunt, with so many statements: nothing that an agent sees may depend on a masked value
+        #[arg(long, value_name = "COUNT", conflicts_with = "filter")]
+        leaks: Option<u32>,
         /// On a Debian kernel of this release instead (6.1), in a virtual machine: the conformance suite, and the
         /// daemon's own tests of its kernel side
         #[arg(long, value_name = "RELEASE", conflicts_with = "filter")]
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build().map(drop),
         Task::Setup => setup::install_missing(),
         Task::Test { restarts: Some(count), .. } => suite::prober(count),
+        Task::Test { leaks: Some(count), .. } => suite::leaks(count),
         Task::Test { kubernetes: true, .. } => suite::kubernetes(),
         Task::Test { kernel: Some(release), .. } => machine::test(&release),
         Task::Test { filter, .. } => suite::test(filter.as_deref()),

@@ -58,6 +58,17 @@ pub fn prober(restarts: u32) -> Result<()> {
     shell::run(tests.env("NODEGATE_PROBER_ROUNDS", restarts.to_string()))
 }
 
+/// The leak hunt through so many statements, with a seed that changes from day to day; it is printed.
+pub fn leaks(statements: u32) -> Result<()> {
+    prepare()?;
+    shell::step("leak hunt");
+    let day = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() / 86_400;
+    let mut tests = shell::cargo()?;
+    tests.args(["test", "--package", "nodegate-tests", "--test", "leaks", "--", "--nocapture"]);
+    tests.env("NODEGATE_LEAK_SEED", day.to_string());
+    shell::run(tests.env("NODEGATE_LEAK_STATEMENTS", statements.to_string()))
+}
+
 /// nodegate on a real Kubernetes node.
 pub fn kubernetes() -> Result<()> {
     prepare()?;

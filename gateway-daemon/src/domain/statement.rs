@@ -140,6 +140,9 @@ pub enum ColumnUse {
     Projected,
     /// The value steers the statement (WHERE, JOIN, ORDER BY, GROUP BY, HAVING, LIMIT…): an oracle.
     Compared,
+    /// The value is computed with in a way that fails for some values, or decides whether something else is run that
+    /// can fail (casts, arithmetic, CASE over such): its error would tell.
+    Computed,
     /// The value is stored elsewhere or leaves by a way that cannot be masked
     /// (INSERT … SELECT, UPDATE SET from, CREATE TABLE AS or VIEW, COPY TO, DECLARE CURSOR, PREPARE…).
     Moved,

@@ -124,7 +124,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         select(["email", "ssn", "name", "a", "b"].as_slice()),
         prop_oneof![
             3 => Just(ColumnUse::Projected),
-            1 => select([ColumnUse::Compared, ColumnUse::Moved, ColumnUse::Written].as_slice()),
+            1 => select([ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
         ],
     )
         .prop_map(|(relation, name, usage)| ColumnAccess {
@@ -188,6 +188,7 @@ fn context(statement: &Statement, several: bool, usage: Option<ColumnUse>) -> Co
     let usage = usage.map(|usage| match usage {
         ColumnUse::Projected => "projected",
         ColumnUse::Compared => "compared",
+        ColumnUse::Computed => "computed",
         ColumnUse::Moved | ColumnUse::Written => "moved",
     });
     let mut pairs = vec![

@@ -174,6 +174,7 @@ impl<'a> Facts<'a> {
             let usage = match usage {
                 ColumnUse::Projected => "projected",
                 ColumnUse::Compared => "compared",
+                ColumnUse::Computed => "computed",
                 ColumnUse::Moved | ColumnUse::Written => "moved",
             };
             pairs.push(("usage".to_owned(), text(usage)));

@@ -190,7 +190,7 @@ fn a_masked_column_is_masked_where_it_is_projected_and_refused_where_it_is_used_
         masks(&read(ColumnUse::Projected)),
         [("public.customers.email".to_owned(), Transform::Partial)]
     );
-    for usage in [ColumnUse::Compared, ColumnUse::Moved] {
+    for usage in [ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved] {
         let denial = denial(read(usage));
         assert_eq!(ids(&denial.policies), ["mask-pii"]);
         assert!(denial.reason.contains("public.customers.email is masked"), "{}", denial.reason);

@@ -165,6 +165,11 @@ impl<'a> Verdict<'a> {
                         "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
                         "Select the column itself, without filtering, joining, sorting or grouping by it.",
                     ),
+                    ColumnUse::Computed => (
+                        "computed with in a way that fails for some values (a cast, arithmetic, a function, a CASE over \
+                         one): the error would tell",
+                        "Select the column itself, and compute outside of the database.",
+                    ),
                     ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
                         "moved to where it cannot be masked",
                         "Select the column itself, without storing, copying or exporting it.",

@@ -223,6 +223,7 @@ fn row(answer: &Answer) -> [String; 4] {
     let usage = answer.usage.map_or("", |usage| match usage {
         crate::domain::statement::ColumnUse::Projected => " (projected)",
         crate::domain::statement::ColumnUse::Compared => " (compared)",
+        crate::domain::statement::ColumnUse::Computed => " (computed)",
         crate::domain::statement::ColumnUse::Moved => " (moved)",
         crate::domain::statement::ColumnUse::Written => " (written)",
     });

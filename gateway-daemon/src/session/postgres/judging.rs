@@ -17,7 +17,7 @@ use crate::{
     domain::{
         catalogue::Catalogue,
         decision::{Denial, MaskPlan},
-        statement::{SessionEffect, Statement},
+        statement::{SessionEffect, Statement, Verb},
     },
     protocol::postgres::backend::TransactionStatus,
     sql::postgres::unknown_relations,
@@ -44,6 +44,9 @@ impl Relay<'_> {
     /// Reads and judges a text as things stand now.
     pub(super) async fn judge(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
         self.check_identity().await?;
+        if let Some(verdict) = self.judge_without_schema(text) {
+            return Ok(Judged::Verdict(verdict));
+        }
         self.refresh_if_aged(batched).await?;
         if self.schema_changed {
             match self.may_refresh(batched) {
@@ -101,6 +104,21 @@ impl Relay<'_> {
         Ok(Judged::Verdict(Arc::new(verdict)))
     }
 
+    /// The verdict on BEGIN, COMMIT, ROLLBACK, SET and their like, which no schema can make mean something else: they
+    /// need not wait for one, and end a transaction in which none can be read.
+    fn judge_without_schema(&self, text: &str) -> Option<Arc<Verdict>> {
+        if !self.schema_changed || text.len() > QUICK_TEXT_BYTES {
+            return None;
+        }
+        let reading = self.read(text);
+        if !reading.as_ref().is_ok_and(|statements| needs_no_schema(statements)) {
+            return None;
+        }
+        let prepared = KnownStatements { names: &self.statements, batch: self.batch };
+        let catalogue = &self.snapshot.catalogue;
+        Some(Arc::new(self.room.judge.decide(&self.asker, self.facts, catalogue, reading, &prepared)))
+    }
+
     /// Reads a text against the session's schema. A long one may take a while: others are served by another thread
     /// meanwhile.
     fn read(&self, text: &str) -> Reading {
@@ -116,7 +134,7 @@ impl Relay<'_> {
     ) -> Result<Judged, Ending> {
         let current = prepared.verdict.policy_epoch == self.room.judge.policy_epoch()
             && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
-            && !self.schema_changed;
+            && (!self.schema_changed || needs_no_schema(&prepared.verdict.statements));
         if current {
             self.check_identity().await?;
             return Ok(Judged::Verdict(Arc::clone(&prepared.verdict)));
@@ -180,6 +198,20 @@ impl Relay<'_> {
 
 fn names_unknown_relations(statements: &[Statement], catalogue: &Catalogue) -> bool {
     statements.iter().any(|statement| !unknown_relations(statement, catalogue).is_empty())
+}
+
+/// Whether the statements mean the same whatever the schema.
+fn needs_no_schema(statements: &[Statement]) -> bool {
+    let is_plain =
+        |statement: &Statement| {
+            statement.effects.iter().all(|effect| {
+                matches!(effect.verb, Verb::Transaction | Verb::Set) && effect.relation.is_none()
+            }) && statement.columns.is_empty()
+                && statement.functions.is_empty()
+                && statement.opaque.is_empty()
+                && statement.session_effect == SessionEffect::None
+        };
+    !statements.is_empty() && statements.iter().all(is_plain)
 }
 
 fn needs_sync() -> Denial {

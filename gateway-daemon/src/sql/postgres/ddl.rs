@@ -243,6 +243,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// CLUSTER writes the rows in the order of an index, on whichever columns: that order is seen by every later query.
+    pub(super) fn sorted(&mut self, var: Option<&'a RangeVar>) -> Result<(), SqlError> {
+        if let Some(var) = var {
+            let all = self.all_columns(var)?;
+            self.compared(all);
+        }
+        Ok(())
+    }
+
     fn create_table(&mut self, stmt: &'a CreateStmt) -> Result<(), SqlError> {
         if let Some(relation) = &stmt.relation {
             self.creates(relation);
@@ -321,9 +330,19 @@ impl<'a> Reader<'a> {
                     self.move_all(attach.name.as_ref())?;
                 }
             }
-            Ok(AlterTableType::AtAlterColumnType | AlterTableType::AtSetExpression) => {
+            Ok(AlterTableType::AtAlterColumnType) => {
+                // Without USING every value is cast, and one that cannot be is an error.
+                let has_using = matches!(command.def.as_deref().and_then(inner),
+                    Some(NodeEnum::ColumnDef(column)) if column.raw_default.is_some());
+                if !has_using {
+                    let mut own = Reads::new();
+                    self.resolve_name(&command.name, env, &mut own)?;
+                    self.can_fail(&own);
+                }
                 self.moved(reads.clone());
             }
+            Ok(AlterTableType::AtSetExpression) => self.moved(reads.clone()),
+            Ok(AlterTableType::AtClusterOn) => self.sorted(Some(var))?,
             Ok(AlterTableType::AtDropColumn) => self.cascade(Verb::Drop, command.behavior),
             Ok(_) => {}
             Err(_) => return Err(SqlError::UnknownNode { kind: "AlterTableCmd" }),

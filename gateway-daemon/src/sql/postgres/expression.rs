@@ -1,8 +1,8 @@
 //! Expressions: which base columns flow into a value, and which functions and operators make it.
 
 use pg_query::protobuf::{
-    AExpr, AExprKind, ColumnRef, JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonOutput, JsonValueExpr,
-    SubLink, SubLinkType, WindowDef,
+    AExpr, AExprKind, CaseExpr, ColumnRef, JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonOutput,
+    JsonValueExpr, SubLink, SubLinkType, WindowDef,
 };
 use pg_query::{Node, NodeEnum};
 
@@ -77,12 +77,23 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             NodeEnum::AExpr(expression) => self.operation(expression, env, into),
-            NodeEnum::BoolExpr(expression) => self.expressions(&expression.args, env, into),
+            NodeEnum::BoolExpr(expression) => {
+                let before = self.met;
+                let mut reads = Reads::new();
+                self.expressions(&expression.args, env, &mut reads)?;
+                self.guards(&reads, before);
+                into.append(&mut reads);
+                Ok(())
+            }
             NodeEnum::TypeCast(cast) => {
                 if let Some(name) = &cast.type_name {
                     self.type_name(name, env)?;
                 }
-                self.optional(cast.arg.as_deref(), env, into)
+                let mut reads = Reads::new();
+                self.optional(cast.arg.as_deref(), env, &mut reads)?;
+                self.cast(cast, &reads);
+                into.append(&mut reads);
+                Ok(())
             }
             NodeEnum::CollateClause(collate) => self.optional(collate.arg.as_deref(), env, into),
             NodeEnum::FuncCall(call) => self.call(call, env, into),
@@ -98,23 +109,31 @@ impl<'a> Reader<'a> {
                 self.optional(indices.lidx.as_deref(), env, into)?;
                 self.optional(indices.uidx.as_deref(), env, into)
             }
-            NodeEnum::AArrayExpr(array) => self.expressions(&array.elements, env, into),
+            NodeEnum::AArrayExpr(array) => {
+                let before = self.met;
+                let mut reads = Reads::new();
+                self.expressions(&array.elements, env, &mut reads)?;
+                self.must_fit(&reads, before);
+                self.met.arrays += 1;
+                into.append(&mut reads);
+                Ok(())
+            }
             NodeEnum::RowExpr(row) => self.expressions(&row.args, env, into),
             NodeEnum::List(list) => self.expressions(&list.items, env, into),
             NodeEnum::SubLink(link) => self.sub_link(link, env, into),
-            NodeEnum::CaseExpr(case) => {
-                if case.arg.is_some() {
-                    self.plain_operator("=");
-                }
-                self.optional(case.arg.as_deref(), env, into)?;
-                self.expressions(&case.args, env, into)?;
-                self.optional(case.defresult.as_deref(), env, into)
-            }
+            NodeEnum::CaseExpr(case) => self.case(case, env, into),
             NodeEnum::CaseWhen(when) => {
                 self.optional(when.expr.as_deref(), env, into)?;
                 self.optional(when.result.as_deref(), env, into)
             }
-            NodeEnum::CoalesceExpr(expression) => self.expressions(&expression.args, env, into),
+            NodeEnum::CoalesceExpr(expression) => {
+                let before = self.met;
+                let mut reads = Reads::new();
+                self.expressions(&expression.args, env, &mut reads)?;
+                self.guards(&reads, before);
+                into.append(&mut reads);
+                Ok(())
+            }
             NodeEnum::MinMaxExpr(expression) => self.expressions(&expression.args, env, into),
             NodeEnum::NullTest(test) => self.optional(test.arg.as_deref(), env, into),
             NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), env, into),
@@ -132,8 +151,12 @@ impl<'a> Reader<'a> {
             }
             NodeEnum::MultiAssignRef(assign) => self.optional(assign.source.as_deref(), env, into),
             NodeEnum::XmlExpr(xml) => {
-                self.expressions(&xml.named_args, env, into)?;
-                self.expressions(&xml.args, env, into)
+                let mut reads = Reads::new();
+                self.expressions(&xml.named_args, env, &mut reads)?;
+                self.expressions(&xml.args, env, &mut reads)?;
+                self.can_fail(&reads);
+                into.append(&mut reads);
+                Ok(())
             }
             NodeEnum::XmlSerialize(xml) => {
                 if let Some(name) = &xml.type_name {
@@ -155,6 +178,29 @@ impl<'a> Reader<'a> {
                     None => Ok(()),
                 }
             }
+            NodeEnum::JsonFuncExpr(_)
+            | NodeEnum::JsonParseExpr(_)
+            | NodeEnum::JsonScalarExpr(_)
+            | NodeEnum::JsonSerializeExpr(_)
+            | NodeEnum::JsonObjectConstructor(_)
+            | NodeEnum::JsonArrayConstructor(_)
+            | NodeEnum::JsonArrayQueryConstructor(_)
+            | NodeEnum::JsonObjectAgg(_)
+            | NodeEnum::JsonArrayAgg(_) => {
+                let mut reads = Reads::new();
+                self.sql_json(kind, env, &mut reads)?;
+                self.can_fail(&reads);
+                into.append(&mut reads);
+                Ok(())
+            }
+            NodeEnum::AStar(_) => self.everything(env, into),
+            planner_node!() | source_node!() | statement_node!() | clause_node!() => Err(unexpected(node)),
+        }
+    }
+
+    /// The standard's own constructors and functions of JSON, most of which can be told to fail.
+    fn sql_json(&mut self, kind: &'a NodeEnum, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+        match kind {
             NodeEnum::JsonFuncExpr(call) => self.json_call(call, env, into),
             NodeEnum::JsonParseExpr(parse) => {
                 self.syntax_function("json");
@@ -216,8 +262,8 @@ impl<'a> Reader<'a> {
                 }
                 self.json_aggregate(aggregate.constructor.as_deref(), env, into)
             }
-            NodeEnum::AStar(_) => self.everything(env, into),
-            planner_node!() | source_node!() | statement_node!() | clause_node!() => Err(unexpected(node)),
+            // Only the kinds above are handed here.
+            _ => Err(SqlError::UnknownNode { kind: "SQL/JSON" }),
         }
     }
 
@@ -295,10 +341,38 @@ impl<'a> Reader<'a> {
             ) => [">=", "<=", "<", ">"].into_iter().for_each(|name| self.plain_operator(name)),
             Ok(AExprKind::Undefined) | Err(_) => return Err(SqlError::UnknownNode { kind: "A_Expr" }),
         }
-        for operand in [expression.lexpr.as_deref(), expression.rexpr.as_deref()].into_iter().flatten() {
-            self.value_is_free(operand);
-            self.expression(operand, env, into)?;
+        let before = self.met;
+        let mut reads = [Reads::new(), Reads::new()];
+        let operands = [expression.lexpr.as_deref(), expression.rexpr.as_deref()];
+        for (operand, reads) in operands.into_iter().zip(&mut reads) {
+            if let Some(operand) = operand {
+                self.value_is_free(operand);
+                self.expression(operand, env, reads)?;
+            }
         }
+        let [mut left, mut right] = reads;
+        self.operands(expression, &left, &right, before);
+        into.append(&mut left);
+        into.append(&mut right);
+        Ok(())
+    }
+
+    /// Its conditions decide which of its results is computed, and whether a later condition is.
+    fn case(&mut self, case: &'a CaseExpr, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+        if case.arg.is_some() {
+            self.plain_operator("=");
+        }
+        let before = self.met;
+        let mut conditions = Reads::new();
+        self.optional(case.arg.as_deref(), env, &mut conditions)?;
+        for node in &case.args {
+            let Some(NodeEnum::CaseWhen(when)) = inner(node) else { return Err(unexpected(node)) };
+            self.optional(when.expr.as_deref(), env, &mut conditions)?;
+            self.optional(when.result.as_deref(), env, into)?;
+        }
+        self.optional(case.defresult.as_deref(), env, into)?;
+        self.guards(&conditions, before);
+        into.append(&mut conditions);
         Ok(())
     }
 
@@ -323,7 +397,13 @@ impl<'a> Reader<'a> {
                     self.plain_operator("=");
                 }
                 let outputs = self.query_node(query, env)?;
-                into.extend(outputs.all());
+                let all = outputs.all();
+                // More than one row is an error; so much work may be noticed.
+                self.met.failures += 1;
+                if SubLinkType::try_from(link.sub_link_type) == Ok(SubLinkType::ArraySublink) {
+                    self.met.arrays += 1;
+                }
+                into.extend(all);
             }
             Ok(SubLinkType::CteSublink | SubLinkType::Undefined) | Err(_) => {
                 return Err(SqlError::UnknownNode { kind: "SubLink" });

@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), SqlError> {
         let name = self.function_name(&call.funcname)?;
         let mut arguments = Reads::new();
-        self.expressions(&call.args, env, &mut arguments)?;
+        self.call_arguments(name, call, env, &mut arguments)?;
         if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
             // The value decides how many rows come out.
             self.compared(arguments.clone());
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The text of a constant, also behind a cast such as `'x'::text`.
-fn constant_text(node: &Node) -> Option<String> {
+pub(super) fn constant_text(node: &Node) -> Option<String> {
     match inner(node)? {
         NodeEnum::TypeCast(cast) => constant_text(cast.arg.as_deref()?),
         NodeEnum::AConst(_) => setting_text(node),

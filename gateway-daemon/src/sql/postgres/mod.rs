@@ -25,6 +25,7 @@ mod shape;
 pub mod snapshot;
 mod source;
 mod statement;
+mod total;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]

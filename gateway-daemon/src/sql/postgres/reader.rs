@@ -17,6 +17,7 @@ use super::error::SqlError;
 use super::names::inner;
 use super::parser;
 use super::scope::Env;
+use super::total::Met;
 
 /// Longest text that is read at once.
 pub const MAX_TEXT_BYTES: usize = 512 * 1024;
@@ -119,6 +120,7 @@ pub(super) struct Facts {
     pub(super) effects: BTreeSet<Effect>,
     pub(super) projected: Reads,
     pub(super) compared: Reads,
+    pub(super) computed: Reads,
     pub(super) moved: Reads,
     pub(super) written: Reads,
     pub(super) functions: BTreeSet<String>,
@@ -151,6 +153,8 @@ pub(super) struct Reader<'a> {
     /// Column references seen: a WHERE that has none does not select rows.
     pub(super) references: usize,
     pub(super) depth: usize,
+    /// What of the statement can fail.
+    pub(super) met: Met,
     work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
@@ -165,6 +169,7 @@ impl<'a> Reader<'a> {
             destination: Destination::Client,
             references: 0,
             depth: 0,
+            met: Met::default(),
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -187,6 +192,7 @@ impl<'a> Reader<'a> {
         for (reads, usage) in [
             (&facts.projected, ColumnUse::Projected),
             (&facts.compared, ColumnUse::Compared),
+            (&facts.computed, ColumnUse::Computed),
             (&facts.moved, ColumnUse::Moved),
             (&facts.written, ColumnUse::Written),
         ] {
@@ -239,6 +245,11 @@ impl<'a> Reader<'a> {
     /// Notes that the columns steer the statement.
     pub(super) fn compared(&mut self, reads: Reads) {
         merge(&mut self.facts.compared, reads);
+    }
+
+    /// Notes that an operation on the columns' values can fail, or decides whether another one is run.
+    pub(super) fn computed(&mut self, reads: &Reads) {
+        self.facts.computed.extend(reads);
     }
 
     /// Notes that the columns' values are stored elsewhere.

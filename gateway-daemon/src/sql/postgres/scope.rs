@@ -13,6 +13,7 @@ use crate::domain::statement::RelationName;
 use super::columns::Reads;
 use super::error::SqlError;
 use super::reader::Reader;
+use super::total::is_plain_type;
 
 /// Columns that every stored relation has and that no snapshot lists.
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
@@ -318,6 +319,9 @@ impl<'a> Reader<'a> {
                 self.spend(1 + relation.columns.len() / 8)?;
                 match relation.columns.iter().find(|column| column.name == name) {
                     Some(column) => {
+                        if !is_plain_type(column.type_oid) {
+                            self.met.arrays += 1;
+                        }
                         let many = self.columns.read(relation, column, into);
                         self.spend(many)?;
                         Ok(Found::Exact)

@@ -132,7 +132,10 @@ impl<'a> Reader<'a> {
                 }
                 Ok(())
             }
-            NodeEnum::ClusterStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
+            NodeEnum::ClusterStmt(stmt) => {
+                self.maintenance(stmt.relation.as_ref())?;
+                self.sorted(stmt.relation.as_ref())
+            }
             NodeEnum::ReindexStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
             NodeEnum::RefreshMatViewStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
             NodeEnum::CheckPointStmt(_) => self.maintenance(None),
@@ -280,6 +283,7 @@ impl<'a> Reader<'a> {
             match usage {
                 ColumnUse::Projected | ColumnUse::Moved => self.facts.moved.insert(number),
                 ColumnUse::Compared => self.facts.compared.insert(number),
+                ColumnUse::Computed => self.facts.computed.insert(number),
                 ColumnUse::Written => self.facts.written.insert(number),
             };
         }

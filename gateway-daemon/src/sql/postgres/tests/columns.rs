@@ -53,7 +53,42 @@ fn whole_rows_and_unknown_names_mean_every_column() {
         ("SELECT nothing FROM notes", every),
         ("SELECT n.nothing FROM notes n", every),
         ("SELECT x.body FROM notes n", every),
-        ("SELECT body(n) FROM notes n", "select notes, call - | P notes.body notes.id | Function(\"body\")"),
+        (
+            "SELECT body(n) FROM notes n",
+            "select notes, call - | P notes.body notes.id | F notes.body notes.id | Function(\"body\")",
+        ),
+    ]);
+}
+
+#[test]
+fn what_can_fail_or_decides_over_what_can_fail_is_computed_with() {
+    let shown = "select customers | P customers.email";
+    let computed = "select customers | P customers.email | F customers.email";
+    let both = "select customers | P customers.email customers.id";
+    check(&[
+        ("SELECT upper(email) || '!', length(email), email IS NULL FROM customers", shown),
+        ("SELECT email::varchar(3), substr(email, 1, 4), md5(email) FROM customers", shown),
+        ("SELECT CASE WHEN email LIKE 'a%' THEN 'a' ELSE lower(email) END FROM customers", shown),
+        ("SELECT coalesce(email, 'none'), nullif(email, ''), email > 'm' AND true FROM customers", shown),
+        ("SELECT format('%s: %L', 'a', email), json_build_object('k', email) FROM customers", shown),
+        ("SELECT to_char(email, '999'), date_trunc('day', email), count(email) FROM customers", shown),
+        ("SELECT email::integer FROM customers", computed),
+        ("SELECT 1 / (ascii(email) - 103) FROM customers", computed),
+        ("SELECT email::regclass FROM customers", computed),
+        ("SELECT substr('abc', length(email)) FROM customers", computed),
+        ("SELECT 'x' LIKE email FROM customers", computed),
+        ("SELECT 'x' ~ email FROM customers", computed),
+        ("SELECT json_build_object(email, 1) FROM customers", computed),
+        ("SELECT format('%I', email) FROM customers", computed),
+        ("SELECT format(email, 1) FROM customers", computed),
+        ("SELECT CASE WHEN email LIKE 'a%' THEN 1 / 0 END FROM customers", computed),
+        ("SELECT CASE email WHEN 'a' THEN 1 ELSE (SELECT 1) END FROM customers", computed),
+        ("SELECT email LIKE 'a%' AND 1 / 0 = 1 FROM customers", computed),
+        ("SELECT coalesce(email, (1 / 0)::text) FROM customers", computed),
+        ("SELECT ARRAY[1] || CASE WHEN email > 'm' THEN ARRAY[[1]] END FROM customers", computed),
+        ("SELECT convert_to(email, 'LATIN1') FROM customers", computed),
+        ("SELECT to_number(email, '9') FROM customers", computed),
+        ("SELECT CASE WHEN email > 'm' THEN id ELSE id END FROM customers", both),
     ]);
 }
 
@@ -115,7 +150,7 @@ fn steering_clauses_compare() {
         ("SELECT 1 FROM customers GROUP BY ROLLUP (1, email)", "select customers | C customers.email"),
         (
             "SELECT unnest(string_to_array(email, '')) FROM customers",
-            "select customers | P customers.email | C customers.email",
+            "select customers | P customers.email | C customers.email | F customers.email",
         ),
         (
             "SELECT nextval('s'), email FROM customers",
@@ -231,7 +266,7 @@ fn subqueries_carry_columns_outwards() {
         ),
         (
             "SELECT u FROM customers c, unnest(string_to_array(c.email, '')) AS u",
-            "select customers | P customers.email | C customers.email",
+            "select customers | P customers.email | C customers.email | F customers.email",
         ),
         ("SELECT g FROM generate_series(1, 3) g", "select -"),
         (
@@ -249,11 +284,11 @@ fn subqueries_carry_columns_outwards() {
         ),
         (
             "SELECT t.a FROM XMLTABLE('/r' PASSING (SELECT email::xml FROM customers) COLUMNS a text PATH 'a') t",
-            "select customers | P customers.email | C customers.email",
+            "select customers | P customers.email | C customers.email | F customers.email",
         ),
         (
             "SELECT t.a FROM customers c, JSON_TABLE(c.email::jsonb, '$[*]' COLUMNS (a text PATH '$.a')) t",
-            "select customers | P customers.email | C customers.email",
+            "select customers | P customers.email | C customers.email | F customers.email",
         ),
         (
             "SELECT v.b FROM customers c CROSS JOIN LATERAL (VALUES (c.name, c.email)) AS v(a, b)",
@@ -326,24 +361,27 @@ fn json_and_xml_syntax_is_walked() {
     check(&[
         (
             "SELECT JSON_OBJECT('k' : email), JSON_ARRAY(ssn) FROM customers",
-            "select customers | P customers.email customers.ssn",
+            "select customers | P customers.email customers.ssn | F customers.email customers.ssn",
         ),
         (
             "SELECT JSON_ARRAYAGG(name ORDER BY email) FROM customers",
-            "select customers | P customers.email customers.name | C customers.email",
+            "select customers | P customers.email customers.name | C customers.email | F customers.email customers.name",
         ),
         (
             "SELECT JSON_OBJECTAGG(name : email) FROM customers",
-            "select customers | P customers.email customers.name",
+            "select customers | P customers.email customers.name | F customers.email customers.name",
         ),
-        ("SELECT JSON_ARRAY(SELECT email FROM customers)", "select customers | P customers.email"),
+        (
+            "SELECT JSON_ARRAY(SELECT email FROM customers)",
+            "select customers | P customers.email | F customers.email",
+        ),
         (
             "SELECT XMLELEMENT(NAME a, XMLATTRIBUTES(email AS e), ssn) FROM customers",
-            "select customers | P customers.email customers.ssn",
+            "select customers | P customers.email customers.ssn | F customers.email customers.ssn",
         ),
         (
             "SELECT XMLSERIALIZE(CONTENT email::xml AS text) FROM customers",
-            "select customers | P customers.email",
+            "select customers | P customers.email | F customers.email",
         ),
         (
             "SELECT email IS JSON, GREATEST(name, ssn), COALESCE(note, '') FROM customers, orders",

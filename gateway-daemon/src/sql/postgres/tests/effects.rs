@@ -269,7 +269,7 @@ fn code_of_unknown_body_is_opaque() {
         ),
         (
             "SELECT pg_notify('x', email) FROM customers",
-            "select customers, call - | P customers.email | Function(\"pg_catalog.pg_notify\")",
+            "select customers, call - | P customers.email | F customers.email | Function(\"pg_catalog.pg_notify\")",
         ),
         ("SELECT dblink('x', 'y')", "select -, call - | Function(\"dblink\")"),
         ("SELECT * FROM dblink('x', 'y') AS t(a int)", "select -, call - | Function(\"dblink\")"),

@@ -64,7 +64,7 @@ fn table(catalogue: &mut Catalogue, oid: u32, name: &str, columns: &[&str]) {
     });
 }
 
-/// The statement in one line: effects; then P, C, M and W columns; then what is opaque and unlimited.
+/// The statement in one line: effects; then P, C, F, M and W columns; then what is opaque and unlimited.
 /// Schema `public` is left out.
 pub(super) fn short(statement: &Statement) -> String {
     let mut line = String::new();
@@ -77,6 +77,7 @@ pub(super) fn short(statement: &Statement) -> String {
     for (letter, usage) in [
         ('P', ColumnUse::Projected),
         ('C', ColumnUse::Compared),
+        ('F', ColumnUse::Computed),
         ('M', ColumnUse::Moved),
         ('W', ColumnUse::Written),
     ] {

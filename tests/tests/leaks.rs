@@ -1,0 +1,126 @@
+//! The leak hunt: no byte that an agent or a record sees depends on a masked value.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{env, fs, path::Path, time::Instant};
+
+use nodegate_tests::{
+    agent::Agent,
+    daemon::{Daemon, Settings, Target},
+    issuer::Issuer,
+    leaks::{
+        self, Pair,
+        marks::Marks,
+        random::Random,
+        statements,
+        vault::{self, Twin},
+    },
+    postgres::{self, Options, Postgres},
+    wire::Client,
+};
+
+/// How many statements a run of all tests sends; `cargo xtask test --leaks COUNT` sends more.
+const STATEMENTS: usize = 3_000;
+
+struct Hunt {
+    agent: Agent,
+    daemon: Daemon,
+    servers: [Postgres; 2],
+    _issuer: Issuer,
+    marks: [Marks; 2],
+}
+
+impl Hunt {
+    fn new() -> Self {
+        let issuer = Issuer::start();
+        let twins = [Twin::Left, Twin::Right].map(|twin| {
+            let server = Postgres::with(&Options { settings: vault::SETTINGS, ..Options::default() });
+            let (sql, marks) = vault::sql(twin);
+            let script = format!("SET ROLE {}; {sql}", postgres::ROLE);
+            server.script(&script);
+            (server, marks)
+        });
+        let [(left, left_marks), (right, right_marks)] = twins;
+        let target = |name: &str, server: &Postgres| {
+            let mut target = Target::shop(name, server.address());
+            target.tags = vault::TAGS
+                .iter()
+                .map(|(column, tag)| ((*column).to_owned(), vec![(*tag).to_owned()]))
+                .collect();
+            target
+        };
+        let mut settings =
+            Settings::new(vec![target(vault::NAMES[0], &left), target(vault::NAMES[1], &right)]);
+        vault::POLICY.clone_into(&mut settings.policy);
+        let daemon = Daemon::start(&settings, &issuer);
+        let agent = daemon.agent(&issuer.token("agent-1"));
+        Self { agent, daemon, servers: [left, right], _issuer: issuer, marks: [left_marks, right_marks] }
+    }
+}
+
+#[test]
+fn nothing_that_an_agent_sees_depends_on_a_masked_value() {
+    let Hunt { mut agent, daemon, servers, _issuer, marks } = Hunt::new();
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let statements =
+        number("NODEGATE_LEAK_STATEMENTS").map_or(STATEMENTS, |count| usize::try_from(count).unwrap());
+    let seed = number("NODEGATE_LEAK_SEED").unwrap_or(1);
+    let started = Instant::now();
+    let report = leaks::hunt(seed, statements, &marks, || Pair {
+        clients: [&servers[0], &servers[1]].map(|server| {
+            Client::start(agent.connect(server.address()).expect("a connection")).expect("a session")
+        }),
+    });
+    for leak in report.leaks.iter().take(30) {
+        println!("LEAK {}", leak.seen);
+        for statement in leak.statements.iter().rev().take(4).rev() {
+            println!("    {statement}");
+        }
+    }
+    println!(
+        "{} statements with seed {seed} in {:.1} s: {} % answered, {:?}",
+        report.statements,
+        started.elapsed().as_secs_f64(),
+        report.answered(),
+        report.outcomes
+    );
+    for (rule, count) in &report.refusals {
+        println!("  {count:6} refused by {rule}");
+    }
+    assert!(report.leaks.is_empty(), "{} leaks", report.leaks.len());
+    assert!(report.answered() > 50, "a hunt that is refused everywhere proves nothing");
+    let recorded = search(daemon.folder(), &marks);
+    assert_eq!(recorded, [""; 0], "secrets in what the daemon has written");
+}
+
+#[test]
+fn the_same_statements_show_secrets_where_nothing_is_masked() {
+    let server = Postgres::start();
+    let (sql, marks) = vault::sql(Twin::Left);
+    server.script(&format!("SET ROLE {}; {sql}", postgres::ROLE));
+    let mut random = Random::new(1);
+    let steps: Vec<Vec<String>> = (0..200).map(|_| statements::step(&mut random)).collect();
+    let showing = steps.iter().filter(|step| {
+        let script = step.join(";\n");
+        let said = server.try_script(&script);
+        marks.find(said.as_bytes()).is_some()
+    });
+    let showing = showing.count();
+    println!("{showing} of 200 steps show a secret to a role that may see it");
+    assert!(showing > 40, "only {showing} of 200 steps show a secret when nothing hides it");
+}
+
+/// Files below a folder that hold a piece of a secret.
+fn search(folder: &Path, marks: &[Marks; 2]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(search(&path, marks));
+        } else if let Ok(bytes) = fs::read(&path)
+            && let Some(mark) = marks.iter().find_map(|marks| marks.find(&bytes))
+        {
+            found.push(format!("{}: {mark}", path.display()));
+        }
+    }
+    found
+}
