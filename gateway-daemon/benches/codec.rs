@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gateway_daemon::{
     domain::{catalogue::Catalogue, decision::Transform},
-    mask::{ColumnMask, Format, HashKey, Masker, Shape, mask_data_row},
+    mask::{ColumnMask, Format, HashKey, Masker, Shape, Treatment, mask_data_row},
     protocol::postgres::{Frame, backend, frontend, split_frame},
 };
 
@@ -105,7 +105,7 @@ fn rows(criterion: &mut Criterion) {
     ] {
         let text = |transform| {
             let shape = Shape::of(TEXT, &Catalogue::default());
-            Some(ColumnMask { transform, shape, format: Format::Text })
+            Some(ColumnMask { treatment: Treatment::Whole(transform), shape, format: Format::Text })
         };
         let mut plan = [const { None }; 10];
         plan[2] = text(first);

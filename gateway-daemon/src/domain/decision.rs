@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ids::PolicyId, statement::ColumnName};
+use super::{detector::Detector, ids::PolicyId, statement::ColumnName};
 
 /// How a masked value is transformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +45,33 @@ impl Transform {
 pub struct MaskPlan {
     /// By base column.
     pub columns: BTreeMap<ColumnName, Mask>,
+    /// What is looked for inside the values of base columns. A mask of the whole value goes before it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scans: BTreeMap<ColumnName, ContentMask>,
+}
+
+/// What is looked for inside a column's values.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContentMask {
+    /// What happens to each find.
+    pub transforms: BTreeMap<Detector, Transform>,
+    /// The policies that ask for it.
+    pub policies: Vec<PolicyId>,
+}
+
+impl ContentMask {
+    /// Adds what another policy, or another column, asks for: of two transforms the stronger.
+    pub fn extend(&mut self, other: &Self) {
+        for (detector, transform) in &other.transforms {
+            let known = self.transforms.entry(*detector).or_insert(*transform);
+            *known = known.stronger(*transform);
+        }
+        for policy in &other.policies {
+            if !self.policies.contains(policy) {
+                self.policies.push(policy.clone());
+            }
+        }
+    }
 }
 
 /// One column's mask.

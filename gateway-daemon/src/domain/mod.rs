@@ -5,6 +5,7 @@ pub mod address;
 pub mod catalogue;
 pub mod credential;
 pub mod decision;
+pub mod detector;
 pub mod event;
 pub mod flow;
 pub mod ids;

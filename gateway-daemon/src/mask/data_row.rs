@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     masker::{Masker, Outcome},
+    scan::Scan,
     types::{Format, Shape},
 };
 use crate::domain::decision::Transform;
@@ -16,11 +17,20 @@ use crate::domain::decision::Transform;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnMask {
     /// What happens to them.
-    pub transform: Transform,
+    pub treatment: Treatment,
     /// What they look like.
     pub shape: Shape,
     /// How they are written.
     pub format: Format,
+}
+
+/// What happens to a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is transformed as a whole.
+    Whole(Transform),
+    /// What is found in it is.
+    Finds(Scan),
 }
 
 /// Why a row was not rewritten. Nothing of it may reach the client: the session ends.
@@ -40,6 +50,9 @@ pub enum MaskError {
     /// The row's lengths do not add up.
     #[error("a malformed row")]
     Malformed,
+    /// What finds content could not be made.
+    #[error("the detectors of a policy could not be built")]
+    Detectors,
     /// The rewritten row does not fit a message.
     #[error("the rewritten row is too long")]
     TooLong,
@@ -106,7 +119,11 @@ fn rewrite(
 fn put_masked(masker: &Masker, mask: &ColumnMask, value: &[u8], out: &mut BytesMut) -> Result<(), MaskError> {
     let length_at = out.len();
     out.put_i32(-1);
-    match masker.write(mask.transform, &mask.shape.0, mask.format, value, out) {
+    let outcome = match &mask.treatment {
+        Treatment::Whole(transform) => masker.write(*transform, &mask.shape.0, mask.format, value, out),
+        Treatment::Finds(scan) => masker.write_scanned(scan, &mask.shape.0, mask.format, value, out),
+    };
+    match outcome {
         Outcome::Null => {
             out.truncate(length_at.saturating_add(4));
             Ok(())

@@ -1,14 +1,22 @@
 //! Applies one transform to one value, by the value's shape.
 
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use aws_lc_rs::hmac;
 use bytes::{BufMut, BytesMut};
 
 use super::{
+    data_row::MaskError,
+    detect::Scanner,
     nested, scalars,
+    scan::Scan,
     transform::{REDACTED, REDACTED_JSON, last4, partial},
     types::{Format, Kind, Shape},
 };
-use crate::domain::decision::Transform;
+use crate::domain::{decision::Transform, detector::Detector};
 
 /// The key of `hash`: whoever has it can test guesses, and a new one makes all hashes new.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,12 +61,36 @@ impl From<Option<()>> for Outcome {
 #[derive(Debug, Clone)]
 pub struct Masker {
     key: hmac::Key,
+    /// Those that were asked for, by what they look for: a session of a thousand results builds none anew.
+    scanners: Arc<Mutex<HashMap<BTreeSet<Detector>, Arc<Scanner>>>>,
 }
 
 impl Masker {
     /// A masker whose hashes depend on `key`.
     pub fn new(HashKey(key): HashKey) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), scanners: Arc::default() }
+    }
+
+    /// What finds these things, and what becomes of each. `names` are those of the columns that the values come from.
+    ///
+    /// # Errors
+    /// The automaton of all that is looked for cannot be built.
+    pub fn scan<'n>(
+        &self,
+        transforms: BTreeMap<Detector, Transform>,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<Scan, MaskError> {
+        let wanted: BTreeSet<Detector> = transforms.keys().copied().collect();
+        let mut scanners = self.scanners.lock().unwrap_or_else(PoisonError::into_inner);
+        let scanner = match scanners.get(&wanted) {
+            Some(scanner) => Arc::clone(scanner),
+            None => {
+                let scanner = Arc::new(Scanner::new(&wanted).map_err(|_| MaskError::Detectors)?);
+                scanners.insert(wanted, Arc::clone(&scanner));
+                scanner
+            }
+        };
+        Ok(Scan::new(scanner, transforms, names))
     }
 
     /// The value that stands for `value`. Types that cannot bear the transform and values that are not what their type

@@ -1,14 +1,17 @@
 //! Transforms values on their way to the client. Fails closed: what cannot be transformed becomes NULL.
 
 mod data_row;
+mod detect;
 mod masker;
 mod nested;
 mod scalars;
+mod scan;
 mod transform;
 mod types;
 
-pub use data_row::{ColumnMask, MaskError, mask_data_row};
+pub use data_row::{ColumnMask, MaskError, Treatment, mask_data_row};
 pub use masker::{HashKey, Masked, Masker};
+pub use scan::{Finds, Scan};
 pub use types::{Format, Shape};
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{ColumnMask, Format, HashKey, MaskError, Masked, Masker, Shape, mask_data_row};
+use super::{ColumnMask, Format, HashKey, MaskError, Masked, Masker, Shape, Treatment, mask_data_row};
 use crate::domain::{catalogue::Catalogue, decision::Transform};
 
+mod finds;
 mod kinds;
 
 const TEXT: u32 = 25;
@@ -225,7 +226,7 @@ fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
 }
 
 fn mask(transform: Transform, type_oid: u32, format: Format) -> ColumnMask {
-    ColumnMask { transform, shape: shape(type_oid), format }
+    ColumnMask { treatment: Treatment::Whole(transform), shape: shape(type_oid), format }
 }
 
 fn redact_text() -> ColumnMask {

@@ -1,5 +1,7 @@
 //! The annotations of a policy: what Cedar's yes or no cannot say.
 
+use std::collections::BTreeSet;
+
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PolicyId as CedarId};
 
 use super::{
@@ -7,10 +9,10 @@ use super::{
     error::{Place, Problem},
     rules::Rule,
 };
-use crate::domain::{decision::Transform, ids::PolicyId};
+use crate::domain::{decision::Transform, detector::Detector, ids::PolicyId};
 
 /// The annotations that mean something here; another one is a mistake that would go unnoticed.
-const ANNOTATIONS: [&str; 5] = ["id", "message", "mask", "approval", "window"];
+const ANNOTATIONS: [&str; 6] = ["id", "message", "mask", "detect", "approval", "window"];
 const MAX_ID_CHARS: usize = 128;
 
 /// Checks one policy's annotations and the ids that it names.
@@ -29,7 +31,7 @@ pub(super) fn read_annotations(
         if !ANNOTATIONS.contains(&name) {
             problems.push(problem(
                 format!("unknown annotation @{name}"),
-                "known are @id, @message, @mask, @approval and @window",
+                "known are @id, @message, @mask, @detect, @approval and @window",
             ));
         }
     }
@@ -54,6 +56,7 @@ pub(super) fn read_annotations(
         effect: policy.effect(),
         message: policy.annotation("message").filter(|message| !message.is_empty()).map(str::to_owned),
         mask: None,
+        detect: None,
         approval: None,
         reads_context: false,
         policy: policy.new_id(CedarId::new(id)),
@@ -70,6 +73,21 @@ pub(super) fn read_annotations(
             problems.push(problem(
                 format!("@mask on \"{id}\" has no meaning: only a forbid of sql:read alone can mask"),
                 "write: forbid (principal, action == Action::\"sql:read\", resource is Column) when { … };",
+            ));
+        }
+    }
+    if let Some(names) = policy.annotation("detect") {
+        match detectors(names) {
+            Ok(detectors) => rule.detect = Some(detectors),
+            Err(unknown) => problems.push(problem(
+                format!("@detect({names:?}) of \"{id}\" names {unknown:?}, which is no detector"),
+                &format!("known are {}, and the groups all, personal and secrets", known_detectors()),
+            )),
+        }
+        if rule.mask.is_none() {
+            problems.push(problem(
+                format!("@detect on \"{id}\" has no meaning without @mask"),
+                "add @mask(\"redact\"): it says what becomes of what is found",
             ));
         }
     }
@@ -120,6 +138,19 @@ fn transform(name: &str) -> Option<Transform> {
         "last4" => Transform::Last4,
         _ => return None,
     })
+}
+
+/// What a list of names means, or the name that means nothing.
+fn detectors(names: &str) -> Result<BTreeSet<Detector>, String> {
+    let mut all = BTreeSet::new();
+    for name in names.split(',').map(str::trim) {
+        all.extend(Detector::named(name).ok_or_else(|| name.to_owned())?);
+    }
+    Ok(all)
+}
+
+fn known_detectors() -> String {
+    Detector::ALL.map(Detector::name).join(", ")
 }
 
 /// Whether the policy's scope names sql:read and no other action.

@@ -73,6 +73,9 @@ pub struct RuleRef {
     /// Its `@mask`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Transform>,
+    /// The mask is for what its `@detect` finds inside values.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub finds: bool,
     /// Its `@message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -87,6 +90,7 @@ impl RuleRef {
             id: rule.id.clone(),
             place: rule.place.clone(),
             mask: rule.mask,
+            finds: rule.detect.is_some(),
             message: rule.message.clone(),
             approval: rule.approval.clone(),
         }

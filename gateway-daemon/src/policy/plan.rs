@@ -8,12 +8,12 @@ use super::{
     question::{Alike, Facts, alike},
     slice::Asker,
     state::{Depth, Finding, State},
-    verdict::{POLICY_ERROR, strongest_mask},
+    verdict::{POLICY_ERROR, content_mask, strongest_mask},
 };
 use crate::domain::{
     action::TargetFacts,
     catalogue::Catalogue,
-    decision::{Mask, MaskPlan, Transform},
+    decision::{ContentMask, Mask, MaskPlan, Transform},
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, RelationName},
 };
@@ -28,41 +28,44 @@ impl State {
     ) -> MaskPlan {
         let columns = columns(target, catalogue);
         let mut plan = MaskPlan::default();
-        let mut known: HashMap<Alike<'_>, Option<Mask>> = HashMap::new();
+        let mut known: HashMap<Alike<'_>, (Option<Mask>, Option<ContentMask>)> = HashMap::new();
         let mut key = String::new();
         for column in &columns {
             let tags = tags_of(target, column, &mut key);
             let class = alike(self, &target.name, ColumnUse::Projected, column, tags);
-            let mask = known
+            let (mask, scan) = known
                 .entry(class)
                 .or_insert_with(|| match asker {
-                    Some(asker) => {
-                        self.mask_of(asker, target, column, tags).unwrap_or_else(|_| Some(unjudged()))
-                    }
-                    None => Some(unjudged()),
+                    Some(asker) => self
+                        .masks_of(asker, target, column, tags)
+                        .unwrap_or_else(|_| (Some(unjudged()), None)),
+                    None => (Some(unjudged()), None),
                 })
                 .clone();
             if let Some(mask) = mask {
                 plan.columns.insert(column.clone(), mask);
+            }
+            if let Some(scan) = scan {
+                plan.scans.insert(column.clone(), scan);
             }
         }
         plan
     }
 
     /// What the rules say of one column in a plain SELECT.
-    fn mask_of(
+    fn masks_of(
         &self,
         asker: &Asker,
         target: &TargetFacts,
         column: &ColumnName,
         tags: Option<&BTreeSet<String>>,
-    ) -> Result<Option<Mask>, Refusal> {
+    ) -> Result<(Option<Mask>, Option<ContentMask>), Refusal> {
         let action = &self.vocabulary.read;
         let resource = self.vocabulary.column(&target.name, column, tags)?;
         let context = Facts::plain().context(Some(ColumnUse::Projected))?;
         let finding = self.ask(asker, action, &resource, context, Depth::Explain)?;
         if !finding.errors.is_empty() {
-            return Ok(Some(unjudged()));
+            return Ok((Some(unjudged()), None));
         }
         let mut finding = Finding { permits: Vec::new(), ..finding };
         // A mask that depends on the statement is taken to apply, since the statement is not known here.
@@ -78,10 +81,11 @@ impl State {
             .iter()
             .filter_map(|rule| self.set.rules.get(*rule))
             .find(|rule| rule.mask.is_none());
-        Ok(match hard {
+        let mask = match hard {
             Some(rule) => Some(Mask { transform: Transform::Null, policy: rule.id.clone() }),
             None => strongest_mask(&self.set.rules, &finding),
-        })
+        };
+        Ok((mask, content_mask(&self.set.rules, &finding)))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     error::{Place, PolicyError, Problem},
     source::Source,
 };
-use crate::domain::{decision::Transform, ids::PolicyId};
+use crate::domain::{decision::Transform, detector::Detector, ids::PolicyId};
 use cedar_policy::{
     Effect, Policy, PolicyId as CedarId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError,
 };
@@ -27,6 +27,8 @@ pub(super) struct Rule {
     pub(super) effect: Effect,
     pub(super) message: Option<String>,
     pub(super) mask: Option<Transform>,
+    /// With it, the mask is for what these find inside the values, not for the values.
+    pub(super) detect: Option<BTreeSet<Detector>>,
     pub(super) approval: Option<String>,
     /// Whether its conditions look at the request's context.
     pub(super) reads_context: bool,

@@ -12,6 +12,7 @@ use crate::domain::{
     action::{Action, Lookup, ServerTrust, TargetFacts},
     catalogue::{Catalogue, Column, Relation, RelationKind},
     decision::{Decision, Denial, Transform},
+    detector::Detector,
     flow::Workload,
     ids::{CgroupId, PolicyId},
     principal::Principal,
@@ -661,4 +662,66 @@ fn a_targets_name_is_for_whoever_may_connect_unless_a_rule_forbids_it() {
         denial(ask(&format!("{connect}{forbid}"), "TXT", &known)).policies,
         [PolicyId::from("no-text")]
     );
+}
+
+#[test]
+fn what_is_looked_for_is_said_by_name_and_the_stronger_transform_wins() {
+    let policies = policies(
+        r#"@id("all") permit (principal, action, resource);
+        @id("contact") @mask("partial") @detect("email, phone") forbid (principal, action == Action::"sql:read", resource is Column)
+        when { resource.name == "notes" };
+        @id("secrets") @mask("redact") @detect("secrets,email") forbid (principal, action == Action::"sql:read", resource is Column)
+        when { context.usage == "projected" };"#,
+    );
+    let statement = statement(
+        Verb::Select,
+        Some("customers"),
+        &[("notes", ColumnUse::Projected), ("name", ColumnUse::Compared)],
+    );
+    let Decision::Allow { masks, .. } = decide(&policies, std::slice::from_ref(&statement)) else {
+        panic!("denied")
+    };
+    assert!(masks.columns.is_empty(), "nothing is masked as a whole");
+    let scan = &masks.scans[&column("customers", "notes")];
+    assert_eq!(scan.transforms[&Detector::Email], Transform::Redact, "redact is stronger than partial");
+    assert_eq!(scan.transforms[&Detector::Phone], Transform::Partial);
+    assert_eq!(scan.transforms.len(), 1 + 1 + 5);
+    assert_eq!(ids(&scan.policies), ["contact", "secrets"]);
+    assert_eq!(masks.scans.len(), 1, "a column that is compared is not shown");
+
+    let moved = self::statement(Verb::Select, Some("customers"), &[("notes", ColumnUse::Moved)]);
+    let refusal = denial(decide(&policies, &[moved]));
+    assert_eq!(ids(&refusal.policies), ["contact"], "{}", refusal.reason);
+
+    let mut catalogue = Catalogue::default();
+    let columns = ["notes", "name"].into_iter().zip(1..).map(|(name, number)| Column {
+        name: name.to_owned(),
+        number,
+        type_oid: 25,
+        origins: BTreeSet::new(),
+    });
+    catalogue.insert(Relation {
+        oid: 7,
+        name: relation("customers"),
+        kind: RelationKind::Table,
+        columns: columns.collect(),
+    });
+    let plan = policies.masks_for(&principal(&[]), &workload(), &target(), &catalogue);
+    assert!(plan.scans[&column("customers", "notes")].transforms.contains_key(&Detector::Phone));
+    assert_eq!(plan.scans[&column("customers", "name")].transforms.len(), 1 + 5);
+}
+
+#[test]
+fn detect_names_what_there_is_and_stands_beside_a_mask() {
+    for (annotations, expected) in [
+        (r#"@mask("redact") @detect("emails")"#, "\"emails\", which is no detector"),
+        (r#"@mask("redact") @detect("")"#, "which is no detector"),
+        (r#"@detect("email")"#, "has no meaning without @mask"),
+    ] {
+        let text = format!(
+            "@id(\"x\") {annotations} forbid (principal, action == Action::\"sql:read\", resource is Column);"
+        );
+        let problems = self::complaint(&text);
+        assert!(problems.contains(expected), "{problems}");
+    }
 }

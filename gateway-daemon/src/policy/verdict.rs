@@ -11,9 +11,9 @@ use super::{
 };
 use crate::domain::{
     action::{Lookup, TargetFacts},
-    decision::{Decision, Denial, Mask, MaskPlan},
+    decision::{ContentMask, Decision, Denial, Mask, MaskPlan},
     ids::PolicyId,
-    statement::{ColumnName, ColumnUse, Opaque, Statement, Verb},
+    statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Statement, Verb},
 };
 
 /// Nothing permitted.
@@ -56,12 +56,26 @@ fn unreadable(statement: Option<&Statement>) -> String {
     }
 }
 
-/// The strongest mask among the forbids that apply.
+/// What the forbids that apply look for inside values.
+pub(super) fn content_mask(rules: &[Rule], finding: &Finding) -> Option<ContentMask> {
+    let mut all = ContentMask::default();
+    for rule in finding.forbids.iter().filter_map(|rule| rules.get(*rule)) {
+        let (Some(transform), Some(detect)) = (rule.mask, &rule.detect) else { continue };
+        all.extend(&ContentMask {
+            transforms: detect.iter().map(|detector| (*detector, transform)).collect(),
+            policies: vec![rule.id.clone()],
+        });
+    }
+    (!all.transforms.is_empty()).then_some(all)
+}
+
+/// The strongest mask of whole values among the forbids that apply.
 pub(super) fn strongest_mask(rules: &[Rule], finding: &Finding) -> Option<Mask> {
     finding
         .forbids
         .iter()
         .filter_map(|rule| rules.get(*rule))
+        .filter(|rule| rule.detect.is_none())
         .filter_map(|rule| Some(Mask { transform: rule.mask?, policy: rule.id.clone() }))
         .reduce(
             |one, other| if one.transform.stronger(other.transform) == one.transform { one } else { other },
@@ -149,9 +163,15 @@ impl<'a> Verdict<'a> {
         target: &TargetFacts,
         column: &ColumnName,
         usage: ColumnUse,
+        copy: Option<CopyDirection>,
         finding: &Finding,
     ) {
         let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
+        if outcome == Outcome::Permitted
+            && let Some(scan) = content_mask(&self.state.set.rules, finding)
+        {
+            outcome = self.scanned(column, usage, copy, scan);
+        }
         if outcome == Outcome::Permitted
             && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
         {
@@ -189,6 +209,37 @@ impl<'a> Verdict<'a> {
         if self.answers.is_some() {
             let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
             self.note("sql:read", uid, Some(usage), outcome, finding);
+        }
+    }
+
+    /// A column whose values are looked through where they are shown. Comparing shows none of them, and is permitted:
+    /// otherwise a rule for all text would forbid all filters.
+    fn scanned(
+        &mut self,
+        column: &ColumnName,
+        usage: ColumnUse,
+        copy: Option<CopyDirection>,
+        scan: ContentMask,
+    ) -> Outcome {
+        match (usage, copy) {
+            (ColumnUse::Projected, _) | (ColumnUse::Moved, Some(CopyDirection::ToClient)) => {
+                self.masks.scans.entry(column.clone()).or_default().extend(&scan);
+                Outcome::Permitted
+            }
+            (ColumnUse::Compared | ColumnUse::Computed | ColumnUse::Written, _) => Outcome::Permitted,
+            (ColumnUse::Moved, _) => {
+                let named = scan.policies.first().map(ToString::to_string).unwrap_or_default();
+                self.deny(Denied {
+                    rank: Rank::MaskedUse,
+                    reason: format!(
+                        "what policy \"{named}\" finds in {column} is masked for this agent, and here the column would \
+                         be moved to where it is not looked for"
+                    ),
+                    hint: Some("Select the column itself, without storing or exporting it.".to_owned()),
+                    policies: scan.policies,
+                });
+                Outcome::MaskedUse
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
         action::{ServerTrust, TargetFacts},
         catalogue::{Catalogue, Column, Relation, RelationKind},
         decision::Transform,
+        detector::Detector,
         flow::Workload,
         ids::CgroupId,
         principal::Principal,
@@ -95,6 +96,8 @@ pub(super) struct Case {
     /// These must be among the rules that decided.
     #[serde(default)]
     pub(super) policies: Vec<String>,
+    /// Exactly these columns must be looked through, for exactly these finds; where it is absent, any may be.
+    pub(super) finds: Option<BTreeMap<String, BTreeMap<Detector, Transform>>>,
     /// Exactly these columns must be masked, and so.
     #[serde(default)]
     pub(super) masked: BTreeMap<String, Transform>,

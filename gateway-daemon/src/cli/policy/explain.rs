@@ -15,6 +15,7 @@ use crate::{
     domain::{
         action::{ServerTrust, TargetFacts},
         decision::{Decision, Transform},
+        detector::Detector,
     },
     policy::{Answer, Explanation, Outcome, Policies},
     sql,
@@ -90,6 +91,8 @@ struct Report<'a> {
     decision: &'static str,
     policies: Vec<String>,
     masked: BTreeMap<String, Transform>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    finds: BTreeMap<String, BTreeMap<Detector, Transform>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,6 +189,7 @@ fn report<'a>(
         decision: word(&explanation.decision),
         policies: rules(&explanation.decision),
         masked,
+        finds: finds(&explanation.decision),
         reason,
         hint,
         answers: &explanation.answers,
@@ -205,6 +209,13 @@ fn show(report: &Report<'_>, out: &mut impl Write) -> Result<(), Failure> {
     }
     for (column, transform) in &report.masked {
         writeln!(out, "masked    {column}: {}", name(*transform))?;
+    }
+    for (column, looked_for) in &report.finds {
+        let each: Vec<_> = looked_for
+            .iter()
+            .map(|(detector, how)| format!("{} ({})", detector.name(), name(*how)))
+            .collect();
+        writeln!(out, "finds     {column}: {}", each.join(", "))?;
     }
     writeln!(out, "identity  {}", report.identity)?;
     if !report.target.is_empty() {
@@ -237,7 +248,9 @@ fn row(answer: &Answer) -> [String; 4] {
     };
     let mut rules: Vec<String> = Vec::new();
     for forbid in &answer.forbids {
-        let how = forbid.mask.map_or("forbid".to_owned(), |mask| format!("mask {}", name(mask)));
+        let how = forbid.mask.map_or("forbid".to_owned(), |mask| {
+            format!("{} {}", if forbid.finds { "mask finds" } else { "mask" }, name(mask))
+        });
         rules.push(format!("{how}: {} ({})", forbid.id, forbid.place));
     }
     for permit in &answer.permits {
@@ -247,6 +260,16 @@ fn row(answer: &Answer) -> [String; 4] {
         rules.push(format!("error: {} ({})", error.id, error.error));
     }
     [format!("{}{usage}", answer.action), answer.resource.clone(), outcome.to_owned(), rules.join("; ")]
+}
+
+/// What is looked for inside the values of each column.
+pub(super) fn finds(decision: &Decision) -> BTreeMap<String, BTreeMap<Detector, Transform>> {
+    match decision {
+        Decision::Allow { masks, .. } => {
+            masks.scans.iter().map(|(column, scan)| (column.to_string(), scan.transforms.clone())).collect()
+        }
+        Decision::Deny(_) => BTreeMap::new(),
+    }
 }
 
 const fn name(transform: Transform) -> &'static str {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     Asked, Failure, Verdict,
     cases::{self, Case, CaseFile, Expected},
+    explain::finds,
     judge, rules, word,
 };
 use crate::{
@@ -121,6 +122,10 @@ fn compare(path: &Path, case: &Case, decision: &Decision) -> CaseResult {
         complaints.push(format!("expected {expected}, got {}", word(decision)));
     } else if masked != case.masked {
         complaints.push(format!("expected masks {:?}, got {masked:?}", case.masked));
+    } else if let Some(expected) = &case.finds
+        && *expected != finds(decision)
+    {
+        complaints.push(format!("expected to look for {expected:?}, got {:?}", finds(decision)));
     }
     for policy in &case.policies {
         if !policies.contains(policy) {

@@ -51,14 +51,14 @@ fn every_case_of_every_pack_passes() {
             assert!(result.passed, "{result:#?}");
         }
     }
-    assert_eq!(packs_seen, 4);
+    assert_eq!(packs_seen, 5);
 }
 
 #[test]
 fn the_packs_are_valid_together_and_without_warnings() {
     let (verdict, out) = command(&["check", text(&packs())]);
     assert_eq!(verdict, Verdict::Good);
-    assert!(!out.contains("warning") && out.contains("18 policies"), "{out}");
+    assert!(!out.contains("warning") && out.contains("20 policies"), "{out}");
 }
 
 #[test]

@@ -5,7 +5,11 @@ use bytes::BytesMut;
 
 use super::judge::Verdict;
 use crate::{
-    domain::{decision::Denial, ids::PolicyId},
+    domain::{
+        decision::{ContentMask, Denial},
+        ids::PolicyId,
+    },
+    mask::Masker,
     protocol::{
         postgres::backend::{self, Fields},
         wire::WireError,
@@ -56,7 +60,11 @@ fn write_refusal(
 }
 
 /// The server's error or notice, without what could show a masked value.
-pub fn scrub<'a>(fields: Fields<'a>, verdict: Option<&Verdict>) -> Fields<'a> {
+pub fn scrub<'a>(fields: Fields<'a>, verdict: Option<&Verdict>, masker: &Masker) -> Fields<'a> {
+    let fields = match verdict.and_then(Verdict::content_mask) {
+        Some(wanted) => without_finds(fields, wanted, masker),
+        None => fields,
+    };
     let Some(verdict) = verdict.filter(|verdict| !verdict.target_masks.columns.is_empty()) else {
         return fields;
     };
@@ -71,6 +79,26 @@ pub fn scrub<'a>(fields: Fields<'a>, verdict: Option<&Verdict>) -> Fields<'a> {
         Fields::MESSAGE,
         b"nodegate: the database's message is withheld, since the statement reads masked columns",
     )
+}
+
+/// Without the texts in which something is found that policy masks: they may quote a value.
+fn without_finds<'a>(fields: Fields<'a>, wanted: ContentMask, masker: &Masker) -> Fields<'a> {
+    // What cannot be looked through is withheld.
+    let scan = masker.scan(wanted.transforms, []).ok();
+    let has_find = |fields: &Fields<'a>, field| {
+        fields.field(field).is_some_and(|text| scan.as_ref().is_none_or(|scan| scan.finds_in(text)))
+    };
+    let mut fields = fields;
+    for field in [Fields::DETAIL, Fields::HINT, Fields::INTERNAL_QUERY, Fields::CONTEXT] {
+        if has_find(&fields, field) {
+            fields = fields.strip(&[field]);
+        }
+    }
+    if has_find(&fields, Fields::MESSAGE) {
+        let said = b"nodegate: the database's message is withheld, since it quotes what policy masks";
+        fields = fields.replace(Fields::MESSAGE, said);
+    }
+    fields
 }
 
 /// Whether a message of this SQLSTATE quotes names at most, never a value that the statement computed.

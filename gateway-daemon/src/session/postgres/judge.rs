@@ -8,11 +8,13 @@ use crate::{
     domain::{
         action::{Action, TargetFacts},
         catalogue::{Catalogue, RelationKind},
-        decision::{Decision, Denial, MaskPlan},
+        decision::{ContentMask, Decision, Denial, MaskPlan},
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
-        statement::{CopyDirection, Opaque, RelationName, SessionEffect, Statement, TransactionStep, Verb},
+        statement::{
+            ColumnName, CopyDirection, Opaque, RelationName, SessionEffect, Statement, TransactionStep, Verb,
+        },
     },
     policy::Policies,
 };
@@ -83,18 +85,44 @@ pub enum Rows {
 impl Verdict {
     /// Whether the result's columns must be traced.
     fn trace_rows(&self) -> Rows {
+        if self.may_show_masked() || self.may_show_scanned() { Rows::Traced } else { Rows::Clear }
+    }
+
+    /// Whether values that are masked as a whole can be among the rows.
+    fn may_show_masked(&self) -> bool {
         if self.target_masks.columns.is_empty() && self.masks.columns.is_empty() {
-            return Rows::Clear;
+            return false;
         }
-        if !self.masks.columns.is_empty() || !self.touches_only_unmasked_relations() {
-            return Rows::Traced;
+        !self.masks.columns.is_empty()
+            || !self.touches_only(|origin| !self.target_masks.columns.contains_key(origin))
+    }
+
+    /// Whether values can be among the rows that are looked through.
+    fn may_show_scanned(&self) -> bool {
+        if self.target_masks.scans.is_empty() && self.masks.scans.is_empty() {
+            return false;
         }
-        Rows::Clear
+        !self.masks.scans.is_empty()
+            || !self.touches_only(|origin| !self.target_masks.scans.contains_key(origin))
     }
 
     /// Whether texts of errors and notices may show values of masked columns.
     pub fn texts_may_leak(&self) -> bool {
-        self.rows == Rows::Traced
+        self.rows == Rows::Traced && self.may_show_masked()
+    }
+
+    /// What is looked for in texts that can quote any value of the target.
+    pub fn content_mask(&self) -> Option<ContentMask> {
+        let mut all = ContentMask::default();
+        for scan in self.masks.scans.values().chain(self.target_masks.scans.values()) {
+            all.extend(scan);
+        }
+        (!all.transforms.is_empty()).then_some(all)
+    }
+
+    /// Whether the message switches the connection to COPY TO STDOUT.
+    pub fn copies_to_client(&self) -> bool {
+        self.statements.iter().any(|statement| statement.copy == Some(CopyDirection::ToClient))
     }
 
     /// Whether the statements may change the schema, so that the catalogue must be read again after them.
@@ -167,14 +195,12 @@ impl Verdict {
         })
     }
 
-    fn touches_only_unmasked_relations(&self) -> bool {
+    fn touches_only(&self, is_clear: impl Fn(&ColumnName) -> bool) -> bool {
         self.statements.iter().flat_map(|statement| &statement.effects).all(|effect| {
             let Some(name) = &effect.relation else { return true };
             // A relation that the catalogue does not know may show anything.
             let Some(relation) = self.catalogue.relation(name) else { return false };
-            relation.columns.iter().all(|column| {
-                column.origins.iter().all(|origin| !self.target_masks.columns.contains_key(origin))
-            })
+            relation.columns.iter().all(|column| column.origins.iter().all(&is_clear))
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{mem, sync::Arc};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 use super::{
     answer,
@@ -13,8 +13,11 @@ use super::{
     relay::{Copying, Relay},
 };
 use crate::{
-    domain::decision::Transform,
-    mask::{ColumnMask, Format, Shape, mask_data_row},
+    domain::{
+        decision::{ContentMask, Transform},
+        statement::ColumnName,
+    },
+    mask::{ColumnMask, Finds, Format, MaskError, Masker, Scan, Shape, Treatment, mask_data_row},
     protocol::postgres::{
         Frame, HEADER_BYTES,
         backend::{self, Field, Fields, Message, TransactionStatus},
@@ -35,6 +38,8 @@ pub(super) enum RowHandling {
     Undescribed,
     /// Each column has its mask or none.
     Masked(Vec<Option<ColumnMask>>),
+    /// They are COPY data, which is looked through as it stands.
+    Copied(Scan, Format),
 }
 
 /// What the relay must know of a reply that passes unchanged.
@@ -142,9 +147,10 @@ impl Relay<'_> {
             _ => return Err(unexpected(tag)),
         }
         match (&self.rows, tag) {
+            (RowHandling::Copied(..), b'd') => Ok(false),
             // COPY TO of a masked column is refused beforehand: what comes is clear.
             (RowHandling::Clear, _) | (_, b'd') => Ok(true),
-            (RowHandling::Masked(_), _) => Ok(false),
+            (RowHandling::Masked(_) | RowHandling::Copied(..), _) => Ok(false),
             (RowHandling::Undescribed, _) => {
                 Err(Ending::Mask("rows came without a description of their columns".to_owned()))
             }
@@ -178,6 +184,7 @@ impl Relay<'_> {
                 }
                 _ => return Ok(false),
             },
+            b'H' if self.looks_through_copies() => return Ok(false),
             b'H' | b'c' => match self.queue.front() {
                 Some(Expected::Simple(..) | Expected::Execute(_)) => {}
                 _ => return Err(unexpected(tag)),
@@ -206,10 +213,12 @@ impl Relay<'_> {
                 _ => Err(unexpected(frame.tag)),
             },
             Message::DataRow(_) => self.masked_row(frame),
+            Message::CopyOutResponse(formats) => self.copy_begins(frame, formats.overall),
+            Message::CopyData(row) => self.masked_copy_row(row),
             Message::ErrorResponse(fields) => self.failed(fields),
             Message::NoticeResponse(fields) => {
                 let verdict = self.queue.front().and_then(|expected| expected.verdict()).cloned();
-                let fields = answer::scrub(fields, verdict.as_deref());
+                let fields = answer::scrub(fields, verdict.as_deref(), &self.room.masker);
                 backend::notice_response(&mut self.client.output, &fields)
                     .map_err(|error| Ending::upstream(&error))
             }
@@ -316,12 +325,14 @@ impl Relay<'_> {
     fn described(&mut self, frame: &Frame, fields: &[Field<'_>]) -> Result<(), Ending> {
         match self.queue.front() {
             Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
-                self.rows = trace(&request.verdict, fields);
+                self.rows = trace(&request.verdict, fields, &self.room.masker)
+                    .map_err(|error| Ending::Mask(error.to_string()))?;
                 self.client.output.extend_from_slice(frame.raw());
                 Ok(())
             }
             Some(Expected::DescribeOurs(verdict)) => {
-                self.rows = trace(verdict, fields);
+                self.rows = trace(verdict, fields, &self.room.masker)
+                    .map_err(|error| Ending::Mask(error.to_string()))?;
                 self.queue.pop_front();
                 Ok(())
             }
@@ -333,6 +344,44 @@ impl Relay<'_> {
         let RowHandling::Masked(plan) = &self.rows else { return Err(unexpected(frame.tag)) };
         mask_data_row(frame, plan, &self.room.masker, &mut self.client.output)
             .map_err(|error| Ending::Mask(error.to_string()))
+    }
+
+    /// Whether what COPY sends is looked through, for the request whose answer comes now.
+    fn looks_through_copies(&self) -> bool {
+        match self.queue.front() {
+            Some(Expected::Simple(request, _) | Expected::Execute(request)) => {
+                request.verdict.copies_to_client() && !request.verdict.masks.scans.is_empty()
+            }
+            _ => false,
+        }
+    }
+
+    fn copy_begins(&mut self, frame: &Frame, overall: i16) -> Result<(), Ending> {
+        let Some(Expected::Simple(request, _) | Expected::Execute(request)) = self.queue.front() else {
+            return Err(unexpected(frame.tag));
+        };
+        let scans = &request.verdict.masks.scans;
+        if let Some(scan) =
+            scan_of(scans.iter(), &self.room.masker).map_err(|error| Ending::Mask(error.to_string()))?
+        {
+            let format = if overall == 1 { Format::Binary } else { Format::Text };
+            self.rows = RowHandling::Copied(scan, format);
+        }
+        self.client.output.extend_from_slice(frame.raw());
+        Ok(())
+    }
+
+    /// The server sends each row of COPY in a message of its own.
+    fn masked_copy_row(&mut self, row: &[u8]) -> Result<(), Ending> {
+        let RowHandling::Copied(scan, format) = &self.rows else { return Err(unexpected(b'd')) };
+        let mut masked = BytesMut::with_capacity(row.len());
+        let found = self.room.masker.scan_copy_row(scan, row, &mut masked);
+        if found == Finds::Some && *format == Format::Binary {
+            // Another length would break the format.
+            let why = "COPY in binary format has content that must be masked: use the text or CSV format";
+            return Err(Ending::Mask(why.to_owned()));
+        }
+        Message::CopyData(&masked).encode(&mut self.client.output).map_err(|error| Ending::upstream(&error))
     }
 
     fn failed(&mut self, fields: Fields<'_>) -> Result<(), Ending> {
@@ -347,7 +396,7 @@ impl Relay<'_> {
                 if let Some(Expected::Simple(request, _) | Expected::Execute(request)) = front {
                     self.note_completion(request, Some(failure))?;
                 }
-                let fields = answer::scrub(fields, verdict.as_deref());
+                let fields = answer::scrub(fields, verdict.as_deref(), &self.room.masker);
                 backend::error_response(&mut self.client.output, &fields)
             }
         }
@@ -385,16 +434,52 @@ fn nothing_more(verdict: &Verdict) -> Verdict {
 }
 
 /// The mask of each result column: by where its value comes from, never by the name that the statement gave it.
-fn trace(verdict: &Verdict, fields: &[Field<'_>]) -> RowHandling {
-    let plan: Vec<_> = fields
-        .iter()
-        .map(|field| {
-            let format = if field.format == 1 { Format::Binary } else { Format::Text };
-            let transform = transform(verdict, field)?;
-            Some(ColumnMask { transform, shape: Shape::of(field.type_oid, &verdict.catalogue), format })
-        })
-        .collect();
-    if plan.iter().all(Option::is_none) { RowHandling::Clear } else { RowHandling::Masked(plan) }
+fn trace(verdict: &Verdict, fields: &[Field<'_>], masker: &Masker) -> Result<RowHandling, MaskError> {
+    let mut plan = Vec::with_capacity(fields.len());
+    for field in fields {
+        let shape = Shape::of(field.type_oid, &verdict.catalogue);
+        let treatment = match transform(verdict, field) {
+            Some(transform) => Some(Treatment::Whole(transform)),
+            None if shape.holds_text() => scan(verdict, field, masker)?.map(Treatment::Finds),
+            None => None,
+        };
+        let format = if field.format == 1 { Format::Binary } else { Format::Text };
+        plan.push(treatment.map(|treatment| ColumnMask { treatment, shape, format }));
+    }
+    Ok(if plan.iter().all(Option::is_none) { RowHandling::Clear } else { RowHandling::Masked(plan) })
+}
+
+/// What is looked for in the values of a result column.
+fn scan(verdict: &Verdict, field: &Field<'_>, masker: &Masker) -> Result<Option<Scan>, MaskError> {
+    let plans = [&verdict.masks.scans, &verdict.target_masks.scans];
+    if plans.iter().all(|plan| plan.is_empty()) {
+        return Ok(None);
+    }
+    let catalogue = &verdict.catalogue;
+    if field.table_oid != 0 && catalogue.column(field.table_oid, field.attribute).is_none() {
+        return scan_of(plans.iter().flat_map(|plan| plan.iter()), masker);
+    }
+    let origins = origins(&verdict.statements, catalogue, field.table_oid, field.attribute);
+    let asked =
+        origins.iter().flat_map(|origin| plans.iter().filter_map(move |plan| plan.get_key_value(origin)));
+    scan_of(asked, masker)
+}
+
+/// Everything that is asked for of these columns, whose names say what their values are.
+fn scan_of<'p>(
+    asked: impl Iterator<Item = (&'p ColumnName, &'p ContentMask)>,
+    masker: &Masker,
+) -> Result<Option<Scan>, MaskError> {
+    let mut all = ContentMask::default();
+    let mut names = Vec::new();
+    for (column, mask) in asked {
+        all.extend(mask);
+        names.push(column.column.as_str());
+    }
+    if all.transforms.is_empty() {
+        return Ok(None);
+    }
+    masker.scan(all.transforms, names).map(Some)
 }
 
 fn transform(verdict: &Verdict, field: &Field<'_>) -> Option<Transform> {
