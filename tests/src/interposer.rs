@@ -25,19 +25,25 @@ const TICK: Duration = Duration::from_millis(5);
 /// How it meets those who connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
+    /// In plain text.
+    Plain,
     /// Waits for SSLRequest.
     Asked,
     /// TLS at once, with this application protocol, if any.
     Direct(Option<&'static [u8]>),
 }
 
-/// What it does with the server's list of mechanisms.
+/// What it does with what the server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
     /// Passes it on.
     Honest,
-    /// Takes the mechanism with channel binding off it.
+    /// Takes the mechanism with channel binding off the list of mechanisms.
     Stripped,
+    /// Where this text is in an answer, sends these bytes in place of it.
+    Replaced(&'static str, &'static [u8]),
+    /// Where this text is in an answer, sends half of it and nothing more.
+    Stalled(&'static str),
 }
 
 /// How it connects to the server.
@@ -121,6 +127,10 @@ impl Drop for Interposer {
 }
 
 fn accept(mut stream: TcpStream, front: Front, config: Arc<ServerConfig>) -> io::Result<Box<dyn Duplex>> {
+    if front == Front::Plain {
+        stream.set_read_timeout(Some(TICK))?;
+        return Ok(Box::new(stream));
+    }
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     if front == Front::Asked {
         stream.read_exact(&mut [0; 8])?;
@@ -167,9 +177,18 @@ fn relay(
             far.flush()?;
         }
         if let Some(count) = some(far.read(&mut chunk))? {
+            let said = &chunk[..count];
+            let has = |text: &str| said.windows(text.len()).any(|window| window == text.as_bytes());
             match offer {
-                Offer::Honest => near.write_all(&chunk[..count])?,
-                Offer::Stripped => near.write_all(&stripped(&chunk[..count]))?,
+                Offer::Stripped => near.write_all(&stripped(said))?,
+                Offer::Replaced(text, bytes) if has(text) => near.write_all(bytes)?,
+                Offer::Stalled(text) if has(text) => {
+                    near.write_all(&said[..count / 2])?;
+                    near.flush()?;
+                    while !stop.load(Ordering::Acquire) && some(near.read(&mut [0; 1024])).is_ok() {}
+                    return Ok(());
+                }
+                Offer::Honest | Offer::Replaced(..) | Offer::Stalled(_) => near.write_all(said)?,
             }
             near.flush()?;
         }

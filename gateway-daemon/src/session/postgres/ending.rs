@@ -33,6 +33,17 @@ pub enum Ending {
         /// The limit.
         limit: usize,
     },
+    /// A row with masked columns that is too large to be masked.
+    #[error("a row of {bytes} bytes with masked columns: no more than {limit} bytes are masked at once")]
+    RowTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The target stalled in the middle of a message.
+    #[error("the target stalled in the middle of a message")]
+    UpstreamStalled,
     /// TLS with the client could not begin.
     #[error("the TLS handshake with the client failed: {0}")]
     ClientTls(String),
@@ -78,6 +89,11 @@ impl Ending {
             Self::TooLarge { .. } => {
                 Some(("54000", format!("{self}; pass large values as parameters, or rows by COPY")))
             }
+            Self::RowTooLarge { .. } => Some((
+                "54000",
+                format!("{self}; leave the masked columns out, or select parts of the large ones"),
+            )),
+            Self::UpstreamStalled => Some(("08006", self.to_string())),
             Self::Idle => Some(("57P05", self.to_string())),
             Self::UpstreamProtocol(_) => {
                 Some(("08P01", "the target sent what nodegate does not understand".to_owned()))

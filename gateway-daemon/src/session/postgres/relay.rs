@@ -32,7 +32,7 @@ use crate::{
     protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
 };
 
-/// A client may not leave a message half sent for longer.
+/// Neither side may leave a message half sent for longer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a target may take to read the last bytes.
@@ -123,6 +123,8 @@ pub(super) struct Relay<'a> {
     pub(super) submitter: Submitter,
     /// Since when the client has owed the rest of a message.
     pub(super) half_sent_since: Option<Instant>,
+    /// Since when the target has owed the rest of a message, and how far it had come: bytes held, bytes to pass on.
+    half_received: Option<(Instant, (usize, usize))>,
 }
 
 /// Everything that a relay starts from.
@@ -168,6 +170,7 @@ impl<'a> Relay<'a> {
             unwritten: None,
             submitter: room.audit.submitter(),
             half_sent_since: None,
+            half_received: None,
         }
     }
 
@@ -244,13 +247,39 @@ impl<'a> Relay<'a> {
         self.copying == Copying::Yes || self.only_unsynced_owed()
     }
 
-    /// Until when something must happen. A half-sent message has a deadline that more of it does not move, unless it is
-    /// one that is passed on as it comes; an idle session has one where the configuration says so.
+    /// Until when something must happen, on either side.
     fn deadline(&mut self, reading: Reading) -> Option<(Instant, Ending)> {
+        let (client, upstream) = (self.client_deadline(reading), self.upstream_deadline());
+        client.into_iter().chain(upstream).min_by_key(|(deadline, _)| *deadline)
+    }
+
+    /// A target that has sent a part of a message goes on sending, or the session ends: nobody could tell the client
+    /// what the rest would have been.
+    fn upstream_deadline(&mut self) -> Option<(Instant, Ending)> {
+        let owed = (self.upstream.input.len(), self.reply_bytes_left);
+        // As long as the client has to take what came before, nothing is read of the target.
+        if owed == (0, 0) || !self.client.output.is_empty() {
+            self.half_received = None;
+            return None;
+        }
+        let since = match self.half_received {
+            Some((since, seen)) if seen == owed => since,
+            _ => Instant::now(),
+        };
+        self.half_received = Some((since, owed));
+        Some((since + self.patience(), Ending::UpstreamStalled))
+    }
+
+    fn patience(&self) -> Duration {
+        self.room.limits.idle.map_or(STALL_TIMEOUT, |idle| idle.min(STALL_TIMEOUT))
+    }
+
+    /// Until when the client must do something. A half-sent message has a deadline that more of it does not move, unless it is
+    /// one that is passed on as it comes; an idle session has one where the configuration says so.
+    fn client_deadline(&mut self, reading: Reading) -> Option<(Instant, Ending)> {
         if reading == Reading::On && (!self.client.input.is_empty() || self.client_bytes_left > 0) {
             let since = *self.half_sent_since.get_or_insert_with(Instant::now);
-            let patience = self.room.limits.idle.map_or(STALL_TIMEOUT, |idle| idle.min(STALL_TIMEOUT));
-            return Some((since + patience, Ending::ClientStalled));
+            return Some((since + self.patience(), Ending::ClientStalled));
         }
         self.half_sent_since = None;
         let idle = self.room.limits.idle.filter(|_| self.queue.is_empty())?;

@@ -28,6 +28,8 @@ use crate::{
 
 /// No reply but rows and COPY data that pass unchanged may be larger.
 const REPLY_BYTES: usize = 64 * 1024 * 1024;
+/// A row with masked columns is held in memory as a whole.
+const MASKED_ROW_BYTES: usize = 16 * 1024 * 1024;
 
 /// What happens to the rows that come now.
 #[derive(Debug)]
@@ -96,6 +98,9 @@ impl Relay<'_> {
                 continue;
             }
             if here < total {
+                if tag == b'D' && total > MASKED_ROW_BYTES {
+                    return Err(Ending::RowTooLarge { bytes: total, limit: MASKED_ROW_BYTES });
+                }
                 if total > REPLY_BYTES {
                     return Err(Ending::UpstreamProtocol(format!("a message of {total} bytes")));
                 }
