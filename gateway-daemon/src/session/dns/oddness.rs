@@ -78,7 +78,7 @@ mod tests {
     fn ordinary_names_carry_nothing() {
         for name in [
             "kubernetes-dashboard.kube-system.svc.cluster.local",
-            "files.pythonhosted.org",
+            "downloads.packagemirror.internal",
             "objects.githubusercontent.com",
             "my-team-artifacts.s3.eu-central-1.amazonaws.com",
             "10-0-3-17.payments.pod.cluster.local",
