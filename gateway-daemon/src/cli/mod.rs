@@ -7,6 +7,7 @@ mod daemon;
 mod doctor;
 mod identity;
 mod policy;
+mod postgres;
 mod run;
 mod status;
 mod table;
@@ -49,6 +50,7 @@ enum Command {
     Identity(identity::IdentityArgs),
     Policy(policy::PolicyArgs),
     Audit(audit::AuditArgs),
+    Postgres(postgres::PostgresArgs),
     Ca(ca::CaArgs),
     Uninstall(uninstall::UninstallArgs),
 }
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => return policy::run(args),
         Command::Audit(args) => return audit::run(args),
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Postgres(args) => postgres::run(args),
         Command::Ca(args) => ca::run(&args),
         Command::Uninstall(args) => uninstall::run(args),
         Command::Daemon(args) => daemon::run(&args, socket),

@@ -94,7 +94,8 @@ fn hex_in_a_row(bytes: &[u8]) -> Option<String> {
             let is_mark = (0..RUN).all(|at| {
                 u8::from_str_radix(&text[2 * at..2 * at + 2], 16).is_ok_and(|byte| LETTERS.contains(&byte))
             });
-            is_mark.then(|| text.to_owned())
+            // Digits alone are more likely a number.
+            (is_mark && text.contains(|digit: char| !digit.is_ascii_digit())).then(|| text.to_owned())
         })
     })
 }

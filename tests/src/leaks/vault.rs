@@ -66,7 +66,7 @@ forbid (principal, action == Action::"sql:read", resource is Column) when { reso
 "#;
 
 /// What both servers are told, so that the order of rows depends on the rows alone.
-pub const SETTINGS: &str = "enable_hashagg = off\nenable_hashjoin = off\nenable_memoize = off\n";
+pub const SETTINGS: &str = "enable_hashagg = off\nenable_hashjoin = off\nenable_memoize = off\njit = off\n";
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

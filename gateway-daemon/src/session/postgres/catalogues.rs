@@ -2,11 +2,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use super::{
+    advice,
     target::{LoginError, query_rows},
     transport::{Side, Transport},
 };
@@ -29,13 +33,30 @@ pub struct Snapshot {
     pub catalogue: Arc<Catalogue>,
     /// When it was read.
     pub read_at: Instant,
+    /// How many changes of the schema had been made through nodegate by then, and how many have been by now.
+    changes: u64,
+    changes_now: Arc<AtomicU64>,
 }
 
 impl Snapshot {
     /// Whether it may still be used.
     pub fn is_fresh(&self, now: Instant) -> bool {
-        now.duration_since(self.read_at) < FRESH
+        now.duration_since(self.read_at) < FRESH && !self.is_outdated()
     }
+
+    /// Whether a session of this daemon has changed the schema since.
+    pub fn is_outdated(&self) -> bool {
+        self.changes_now.load(Ordering::Acquire) != self.changes
+    }
+}
+
+/// Who is to read a changed schema anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Sessions that begin: the change is the session's own (a temporary object), or may be none at all.
+    Later,
+    /// All.
+    All,
 }
 
 /// All shared snapshots.
@@ -49,6 +70,10 @@ pub struct Catalogues {
 struct Known {
     snapshot: tokio::sync::Mutex<Option<Snapshot>>,
     tagged: Mutex<Tagged>,
+    /// How often a session has changed the schema for all.
+    changes: Arc<AtomicU64>,
+    /// The log has been told of the login's rights.
+    is_told: AtomicBool,
 }
 
 /// Columns that bear a tag, by the oid and number that they keep when they are renamed.
@@ -72,6 +97,13 @@ impl Catalogues {
             return Ok(snapshot.clone());
         }
         let snapshot = self.read(target, place, side, &mut |_| {}).await?;
+        if !known.is_told.swap(true, Ordering::Relaxed) {
+            let columns: Vec<(u32, i16)> =
+                known.tagged.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+            let question = advice::query(columns.into_iter());
+            let answer = query_rows(side, &[&question], &mut |_| {}).await?;
+            advice::warn(target, answer.first().map_or(&[][..], Vec::as_slice));
+        }
         *shared = Some(snapshot.clone());
         Ok(snapshot)
     }
@@ -88,19 +120,27 @@ impl Catalogues {
         side: &mut Side<Transport>,
         on_status: &mut impl FnMut(TransactionStatus),
     ) -> Result<Snapshot, LoginError> {
+        let known = self.known(place);
+        // What changes while it is read is read again.
+        let changes = known.changes.load(Ordering::Acquire);
         let rows = query_rows(side, snapshot::QUERIES, on_status).await?;
         let mut catalogue =
             snapshot::build(&rows).map_err(|error| LoginError::Protocol(error.to_string()))?;
-        let known = self.known(place);
         let mut tagged = known.tagged.lock().unwrap_or_else(PoisonError::into_inner);
         learn_tagged(&mut tagged, target, &catalogue);
         follow_renames(&tagged, target, &mut catalogue);
-        Ok(Snapshot { catalogue: Arc::new(catalogue), read_at: Instant::now() })
+        let changes_now = Arc::clone(&known.changes);
+        Ok(Snapshot { catalogue: Arc::new(catalogue), read_at: Instant::now(), changes, changes_now })
     }
 
-    /// Makes the next session of `place` read the schema anew: a statement has changed it.
-    pub async fn outdate(&self, place: &Place) {
-        *self.known(place).snapshot.lock().await = None;
+    /// Makes the next session of `place` read the schema anew: a statement may have changed it. `Reach::All`: those
+    /// that are open as well, before their next statement.
+    pub async fn outdate(&self, place: &Place, reach: Reach) {
+        let known = self.known(place);
+        if reach == Reach::All {
+            known.changes.fetch_add(1, Ordering::AcqRel);
+        }
+        *known.snapshot.lock().await = None;
     }
 
     fn known(&self, place: &Place) -> Arc<Known> {

@@ -132,6 +132,14 @@ impl Verdict {
         })
     }
 
+    /// Whether they change what other sessions see of it: not what is temporary, nor what code may do unseen.
+    pub fn changes_shared_schema(&self) -> bool {
+        self.statements.iter().flat_map(|statement| &statement.effects).any(|effect| {
+            matches!(effect.verb, Verb::Create | Verb::Alter | Verb::Drop)
+                && effect.relation.as_ref().is_none_or(|name| !name.schema.starts_with("pg_temp"))
+        })
+    }
+
     /// Whether the statements may end a transaction, or undo part of it.
     pub fn ends_or_undoes(&self) -> bool {
         may_undo(&self.statements)

@@ -44,6 +44,7 @@ impl Relay<'_> {
     /// Reads and judges a text as things stand now.
     pub(super) async fn judge(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
         self.check_identity().await?;
+        self.hear_of_changes();
         if let Some(verdict) = self.judge_without_schema(text) {
             return Ok(Judged::Verdict(verdict));
         }
@@ -104,6 +105,11 @@ impl Relay<'_> {
         Ok(Judged::Verdict(Arc::new(verdict)))
     }
 
+    /// Another session has changed the schema: as if this one had.
+    fn hear_of_changes(&mut self) {
+        self.schema_changed |= self.snapshot.is_outdated();
+    }
+
     /// The verdict on BEGIN, COMMIT, ROLLBACK, SET and their like, which no schema can make mean something else: they
     /// need not wait for one, and end a transaction in which none can be read.
     fn judge_without_schema(&self, text: &str) -> Option<Arc<Verdict>> {
@@ -132,6 +138,7 @@ impl Relay<'_> {
         prepared: &Prepared,
         batched: &Batched,
     ) -> Result<Judged, Ending> {
+        self.hear_of_changes();
         let current = prepared.verdict.policy_epoch == self.room.judge.policy_epoch()
             && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
             && (!self.schema_changed || needs_no_schema(&prepared.verdict.statements));

@@ -5,6 +5,7 @@
 //! `names` knows what a prepared statement's name means; `answer` and `ending` are the daemon's own words.
 
 mod about;
+mod advice;
 mod answer;
 mod cancel;
 mod catalogues;
@@ -212,7 +213,7 @@ impl Postgres {
         client: &mut Side<Transport>,
     ) -> Result<Ending, Ending> {
         let Upstream { mut side, parameters, cancel_key } = upstream;
-        warn_of_superuser(target, &parameters);
+        advice::warn_of_login(&target.facts, &target.username, &parameters);
         let place = (target.facts.id(), wanted.database.clone());
         let snapshot =
             self.catalogues.of(&target.facts, &place, &mut side).await.map_err(Ending::Catalogue)?;
@@ -321,14 +322,4 @@ fn greet(
         say(Message::BackendKeyData { process_id: key.process_id, secret: &key.secret })?;
     }
     say(Message::ReadyForQuery(TransactionStatus::Idle))
-}
-
-fn warn_of_superuser(target: &PostgresTarget, parameters: &[(String, String)]) {
-    if parameters.iter().any(|(name, value)| name == "is_superuser" && value == "on") {
-        tracing::warn!(
-            target = %target.facts.name,
-            user = %target.username,
-            "the credential of this target is a superuser; give it a role with the least privileges that work"
-        );
-    }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     Postgres,
     about::About,
-    catalogues::{Place, Snapshot},
+    catalogues::{Place, Reach, Snapshot},
     ending::Ending,
     expected::Expected,
     judge::{Asker, Verdict},
@@ -96,6 +96,8 @@ pub(super) struct Relay<'a> {
     pub(super) schema_changed: bool,
     /// A change of the schema may yet be undone: the transaction that made it has not ended.
     pub(super) schema_unsettled: bool,
+    /// Whom it concerns.
+    pub(super) schema_reach: Reach,
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,
     pub(super) portals: Names<Option<Arc<Prepared>>>,
@@ -153,6 +155,7 @@ impl<'a> Relay<'a> {
             snapshot,
             schema_changed: false,
             schema_unsettled: false,
+            schema_reach: Reach::Later,
             queue: VecDeque::new(),
             statements: Names::default(),
             portals: Names::default(),
@@ -203,6 +206,10 @@ impl<'a> Relay<'a> {
 
     /// Takes leave of the target: what was forwarded still reaches it, and it need not find out by itself.
     pub(super) async fn part(&mut self) {
+        if self.schema_unsettled {
+            // Whether it was kept, nobody has heard.
+            self.room.catalogues.outdate(&self.place, self.schema_reach).await;
+        }
         if !self.upstream.ended && Message::Terminate.encode(&mut self.upstream.output).is_ok() {
             // A target that does not take it in time finds out when the connection closes.
             let _ = timeout(PARTING_TIMEOUT, self.upstream.drain()).await;

@@ -7,6 +7,7 @@ use bytes::{Buf, BytesMut};
 
 use super::{
     answer,
+    catalogues::Reach,
     ending::Ending,
     expected::{Expected, skip_to_sync},
     judge::{Rows, Verdict},
@@ -321,7 +322,8 @@ impl Relay<'_> {
                 self.schema_unsettled = false;
                 // Kept or undone: what was read in the transaction may be neither.
                 self.schema_changed = true;
-                self.room.catalogues.outdate(&self.place).await;
+                let reach = std::mem::replace(&mut self.schema_reach, Reach::Later);
+                self.room.catalogues.outdate(&self.place, reach).await;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::{
     answer::{REFUSED_NAME, REFUSED_STATEMENT},
+    catalogues::Reach,
     ending::Ending,
     expected::{Expected, Request},
     judge::{Forwarding, Rows, Verdict},
@@ -523,6 +524,8 @@ impl Relay<'_> {
         if verdict.changes_schema() {
             self.schema_changed = true;
             self.schema_unsettled = true;
+            let reach = if verdict.changes_shared_schema() { Reach::All } else { Reach::Later };
+            self.schema_reach = self.schema_reach.max(reach);
         }
         // A snapshot of the change is none of the schema that a ROLLBACK, also to a savepoint, brings back.
         if self.schema_unsettled && verdict.ends_or_undoes() {

@@ -324,8 +324,9 @@ impl<'a> Reader<'a> {
         match AlterTableType::try_from(command.subtype) {
             Ok(AlterTableType::AtChangeOwner) => self.effect(Verb::Grant, Some(name)),
             // The rows of the one table become readable through the other.
-            Ok(AlterTableType::AtAddInherit) => self.move_all(Some(var))?,
-            Ok(AlterTableType::AtAttachPartition) => {
+            Ok(AlterTableType::AtAddInherit | AlterTableType::AtDropInherit) => self.move_all(Some(var))?,
+            // Or no longer bear what the other's columns are tagged with.
+            Ok(AlterTableType::AtAttachPartition | AlterTableType::AtDetachPartition) => {
                 if let Some(NodeEnum::PartitionCmd(attach)) = command.def.as_deref().and_then(inner) {
                     self.move_all(attach.name.as_ref())?;
                 }

@@ -16,6 +16,7 @@ mod names;
 mod nodes;
 mod offline;
 mod parser;
+mod provision;
 mod query;
 mod reader;
 mod relations;
@@ -34,5 +35,9 @@ mod tests;
 pub use error::SqlError;
 pub use lineage::{origins, unknown_relations};
 pub use offline::offline_catalogue;
+pub use provision::{Access, provision};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
 pub use shape::Shape;
+
+/// The major version of PostgreSQL whose grammar reads the statements.
+pub const GRAMMAR_VERSION: u32 = 18;

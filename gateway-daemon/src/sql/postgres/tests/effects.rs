@@ -142,6 +142,11 @@ fn what_is_stored_or_shown_elsewhere_is_moved() {
             "alter notes, alter orders | M notes.body notes.id",
         ),
         ("ALTER TABLE notes INHERIT orders", "alter notes, alter orders | M notes.body notes.id"),
+        ("ALTER TABLE notes NO INHERIT customers", "alter customers, alter notes | M notes.body notes.id"),
+        (
+            "ALTER TABLE customers DETACH PARTITION notes",
+            "alter customers, alter notes | M notes.body notes.id",
+        ),
         (
             "ALTER TABLE customers ALTER COLUMN name TYPE text USING email",
             "alter customers | C customers.email | M customers.email",
