@@ -17,6 +17,7 @@ use nodegate_tests::{
     postgres::{self, Options, Postgres},
     wire::Client,
 };
+use serde_json::Value;
 
 /// How many statements a run of all tests sends; `cargo xtask test --leaks COUNT` sends more.
 const STATEMENTS: usize = 3_000;
@@ -109,18 +110,37 @@ fn the_same_statements_show_secrets_where_nothing_is_masked() {
     assert!(showing > 40, "only {showing} of 200 steps show a secret when nothing hides it");
 }
 
-/// Files below a folder that hold a piece of a secret.
+/// Files below a folder that hold a piece of a secret. Keys and the hashes that chain records are left out: their random
+/// digits look like a piece now and then.
 fn search(folder: &Path, marks: &[Marks; 2]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().filter_map(Result::ok) {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(search(&path, marks));
+            if !path.ends_with("state/tls") {
+                found.extend(search(&path, marks));
+            }
         } else if let Ok(bytes) = fs::read(&path)
-            && let Some(mark) = marks.iter().find_map(|marks| marks.find(&bytes))
+            && !path.ends_with("state/mask.key")
         {
-            found.push(format!("{}: {mark}", path.display()));
+            let shown =
+                if path.extension().is_some_and(|end| end == "jsonl") { events(&bytes) } else { bytes };
+            let mark = marks.iter().find_map(|marks| marks.find(&shown));
+            found.extend(mark.map(|mark| format!("{}: {mark}", path.display())));
         }
     }
     found
+}
+
+/// What a log says of each event, a line each: without the clock, the chain and the random names of sessions.
+fn events(log: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::new();
+    for line in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut record: Value = serde_json::from_slice(line).expect("a record");
+        let event = record["event"].as_object_mut().expect("an event");
+        event.remove("session");
+        serde_json::to_writer(&mut shown, event).unwrap();
+        shown.push(b'\n');
+    }
+    shown
 }

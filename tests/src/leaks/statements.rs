@@ -69,7 +69,6 @@ const FIXED: &[&str] = &[
     "SELECT pg_sleep(0)",
     "SELECT count(*) FROM people",
     "SELECT count(*), count(email), count(pin) FROM people",
-    "SELECT pg_relation_size('people')",
     "SELECT pg_column_size(secret) FROM people WHERE id = 1",
     "SELECT has_column_privilege('people', 'secret', 'SELECT')",
     "SELECT 'people'::regclass::oid > 0, to_regclass('people')",
