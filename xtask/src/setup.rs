@@ -1,10 +1,10 @@
 //! What the build and the tests need from the system, and how Debian provides it.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use super::shell;
+use super::{places, shell};
 
 /// Something that has to be there, and the package that brings it.
 struct Need {
@@ -63,10 +63,56 @@ const NEEDS: &[Need] = &[
         present: || Path::new("/lib/systemd/systemd").exists() && has("systemctl"),
     },
     Need { package: "procps", what_for: "looking at processes", present: || has("ps") },
+    Need { package: "libpq-dev", what_for: "libpq, a driver of the tests", present: || has("pg_config") },
+    Need {
+        package: "python3-psycopg",
+        what_for: "psycopg 3, a driver of the tests",
+        present: || knows_python("psycopg"),
+    },
+    Need {
+        package: "python3-asyncpg",
+        what_for: "asyncpg, a driver of the tests",
+        present: || knows_python("asyncpg"),
+    },
+    Need { package: "nodejs", what_for: "what runs node-postgres", present: || has("node") },
+    Need {
+        package: "default-jdk-headless",
+        what_for: "what compiles and runs the test of JDBC",
+        present: || has("javac") && has("java"),
+    },
+    Need {
+        package: "libpostgresql-jdbc-java",
+        what_for: "JDBC, a driver of the tests",
+        present: || Path::new("/usr/share/java/postgresql.jar").exists(),
+    },
+    Need { package: "golang-go", what_for: "what compiles the test of lib/pq", present: || has("go") },
+    Need {
+        package: "golang-github-lib-pq-dev",
+        what_for: "lib/pq, a driver of the tests",
+        present: || Path::new("/usr/share/gocode/src/github.com/lib/pq").exists(),
+    },
+];
+
+/// node-postgres and what it is made of, without the programs that Debian's package wants beside it.
+const NODE_POSTGRES: &[&str] = &[
+    "node-pg",
+    "node-split2",
+    "node-readable-stream",
+    "node-inherits",
+    "node-util-deprecate",
+    "node-string-decoder",
+    "node-safe-buffer",
+    "node-xtend",
 ];
 
 fn has(program: &str) -> bool {
     shell::find(program).is_some()
+}
+
+/// Whether Debian's own Python, for which Debian's packages are, finds a module.
+fn knows_python(module: &str) -> bool {
+    let import = format!("import {module}");
+    shell::answer(Command::new("/usr/bin/python3").args(["-c", &import])).is_some()
 }
 
 fn has_libclang() -> bool {
@@ -91,6 +137,36 @@ pub fn server(program: &str) -> Option<std::path::PathBuf> {
 
 /// Installs what is missing, or says what to install.
 pub fn install_missing() -> Result<()> {
+    install_packages()?;
+    unpack_node_postgres()
+}
+
+/// node-postgres is unpacked below the target directory: packages of a Node.js that is not Debian's exclude Debian's
+/// packages of modules, and this serves either.
+fn unpack_node_postgres() -> Result<()> {
+    let folder = places::target()?.join("node-postgres");
+    if folder.join("complete").exists() {
+        return Ok(());
+    }
+    shell::step("node-postgres");
+    if !has("apt-get") {
+        bail!("put the packages {} into {}", NODE_POSTGRES.join(", "), folder.display());
+    }
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut download = Command::new("apt-get");
+    download.current_dir(&folder).args(["download", "-o", "APT::Sandbox::User=root"]);
+    shell::run(download.args(NODE_POSTGRES))?;
+    for entry in fs::read_dir(&folder)?.filter_map(Result::ok) {
+        if entry.path().extension().is_some_and(|end| end == "deb") {
+            shell::run(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&folder))?;
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::write(folder.join("complete"), "").context("cannot mark node-postgres as complete")
+}
+
+fn install_packages() -> Result<()> {
     shell::step("what the system must provide");
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
     if missing.is_empty() {
