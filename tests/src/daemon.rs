@@ -173,7 +173,6 @@ pub struct Daemon {
     folder: PathBuf,
     wrapper: Vec<String>,
     child: Option<Child>,
-    around: Vec<String>,
 }
 
 impl Daemon {
@@ -190,7 +189,7 @@ impl Daemon {
         let folder = leftovers::folder(&name);
         fs::create_dir(folder.join("policies")).expect("a directory for policies");
         let wrapper = settings.wrapper.clone();
-        let daemon = Self { name, folder, wrapper, child: None, around: Vec::new() };
+        let daemon = Self { name, folder, wrapper, child: None };
         daemon.set_policy(&settings.policy);
         daemon.set_password(super::postgres::PASSWORD);
         issuer.write_ca(&daemon.folder);
@@ -273,8 +272,7 @@ impl Daemon {
             fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("its log");
         writeln!(log, "--- launched").expect("its log");
         let program = programs::nodegate();
-        let around = self.wrapper.iter().chain(&self.around).map(PathBuf::from);
-        let mut words_before = around.chain([program]);
+        let mut words_before = self.wrapper.iter().map(PathBuf::from).chain([program]);
         let mut command = programs::bound(&words_before.next().expect("a program"));
         command.args(words_before).arg("daemon").arg("--config").arg(self.config()).args(words);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("its log")).stderr(log);
@@ -304,7 +302,7 @@ impl Daemon {
 
     /// Has it launched through another program from now on, which becomes it.
     pub fn launch_through(&mut self, words: &[&str]) {
-        self.around = words.iter().map(|word| (*word).to_owned()).collect();
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Ends it as `kill -9` does.

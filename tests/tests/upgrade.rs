@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
+    collections::HashSet,
     env,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use nix::sys::signal::Signal;
 use nodegate_tests::{
     agent::Agent,
     daemon::Settings,
+    postgres::free_port,
     programs::{self, said, wait_for},
     stage::Stage,
     wire::Client,
@@ -66,19 +68,23 @@ fn a_session_outlives_the_daemon_that_it_began_with() {
     wait_for("the old daemon to end", Duration::from_secs(10), || old.has_ended().then_some(()));
 }
 
+/// Has a successor fail that finds out only after it was handed everything.
+fn fail_late(stage: &mut Stage) {
+    let config = std::fs::read_to_string(stage.daemon.config()).unwrap();
+    std::fs::write(stage.daemon.config(), config.replace("dir: policies", "dir: nonsense")).unwrap();
+    std::fs::create_dir(stage.daemon.folder().join("nonsense")).unwrap();
+    std::fs::write(stage.daemon.folder().join("nonsense").join("x.cedar"), "permit (nonsense").unwrap();
+    stage.daemon.fail_to_succeed();
+    std::fs::write(stage.daemon.config(), config).unwrap();
+}
+
 #[test]
 fn a_successor_that_fails_leaves_everything_as_it_was() {
     let mut stage = Stage::with(drain_for(60));
     let mut agent = stage.agent();
     let mut before = stage.client(&mut agent);
-    let config = std::fs::read_to_string(stage.daemon.config()).unwrap();
-    // It finds out only after it was handed everything.
-    std::fs::write(stage.daemon.config(), config.replace("dir: policies", "dir: nonsense")).unwrap();
-    std::fs::create_dir(stage.daemon.folder().join("nonsense")).unwrap();
-    std::fs::write(stage.daemon.folder().join("nonsense").join("x.cedar"), "permit (nonsense").unwrap();
     let pid = stage.daemon.pid();
-    stage.daemon.fail_to_succeed();
-    std::fs::write(stage.daemon.config(), config).unwrap();
+    fail_late(&mut stage);
 
     wait_for("the admin API to be back", Duration::from_secs(10), || {
         let mut status = stage.daemon.nodegate(&["status", "--json"]);
@@ -89,6 +95,105 @@ fn a_successor_that_fails_leaves_everything_as_it_was() {
     let mut after = stage.client(&mut agent);
     assert_eq!(after.query("SELECT 1").texts(), [["1"]]);
     stage.daemon.audit_command(&["verify"]).ok();
+}
+
+/// The status line of an answer on `admin.listen`, over a connection that may serve another question after it.
+fn asked(stream: &mut TcpStream, path: &str) -> Option<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
+    let mut answer = vec![0; 1 << 16];
+    let count = stream.read(&mut answer).ok().filter(|count| *count > 0)?;
+    String::from_utf8_lossy(&answer[..count]).lines().next().map(str::to_owned)
+}
+
+#[test]
+fn whoever_watches_and_what_goes_direct_notice_nothing_of_a_successor() {
+    let cache = TcpListener::bind("127.0.0.1:0").unwrap();
+    let cache_address = cache.local_addr().unwrap();
+    let watched = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut stage = Stage::with(|settings| {
+        settings.listen = Some(watched);
+        let port = cache_address.port();
+        settings.more_targets.push(format!(
+            "{{ name: cache, protocol: tcp, inspect: none, hosts: [\"127.0.0.1\"], ports: [{port}] }}"
+        ));
+    });
+    let mut agent = stage.agent();
+    let mut near = agent.connect(cache_address).unwrap();
+    let (mut far, peer) = cache.accept().unwrap();
+    assert_eq!(peer, near.local_addr().unwrap(), "it goes direct");
+    let mut scraper = TcpStream::connect(watched).unwrap();
+    assert_eq!(asked(&mut scraper, "/readyz").as_deref(), Some("HTTP/1.1 200 OK"));
+
+    // From here on one connection after another, through everything that follows.
+    let stop = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&stop);
+    let connecting = thread::spawn(move || {
+        let mut own = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            let near = agent.connect(cache_address).expect("what goes direct is never refused");
+            own.push(near.local_addr().unwrap());
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(TcpStream::connect(cache_address));
+        (agent, own)
+    });
+    let over = Arc::clone(&stop);
+    let accepting = thread::spawn(move || {
+        let mut peers = HashSet::new();
+        while let Ok((_, peer)) = cache.accept() {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            peers.insert(peer);
+        }
+        (cache, peers)
+    });
+
+    fail_late(&mut stage);
+    let ready = |what: &str| {
+        wait_for(what, Duration::from_secs(10), || {
+            let answer = asked(&mut TcpStream::connect(watched).ok()?, "/readyz")?;
+            (answer == "HTTP/1.1 200 OK").then_some(())
+        });
+    };
+    ready("the old daemon to be watched again");
+    let mut old = stage.daemon.succeed();
+    wait_for("the old daemon to end", Duration::from_secs(10), || old.has_ended().then_some(()));
+    ready("the new daemon to be watched");
+    assert_eq!(asked(&mut scraper, "/readyz"), None, "what was asked of the old daemon ends with it");
+    // For longer than any permission of the old daemon holds.
+    thread::sleep(Duration::from_secs(8));
+    stop.store(true, Ordering::Relaxed);
+    let (mut agent, own) = connecting.join().unwrap();
+    let (_cache, peers) = accepting.join().unwrap();
+    let strangers = own.iter().filter(|address| !peers.contains(address)).count();
+    // The last one may have been made while the end was told.
+    assert!(strangers <= 1, "{strangers} of {} came from another socket than the agent's", own.len());
+
+    near.write_all(b"still here").unwrap();
+    let mut heard = [0; 10];
+    far.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"still here");
+    let destination = cache_address.to_string();
+    wait_for("every one to be recorded, once", Duration::from_secs(10), || {
+        let records = stage.daemon.audit_search(&["--kind", "connect", "--limit", "0"]);
+        let found = records.iter().filter(|record| record["event"]["destination"] == destination.as_str());
+        let allowed = found.filter(|record| record["event"]["outcome"] == "allowed").count();
+        (allowed == own.len() + 1).then_some(())
+    });
+    stage.daemon.audit_command(&["verify"]).ok();
+
+    // The rules are the new daemon's: neither its own door is open to agents nor the cache without a policy.
+    let own_door = agent.connect(watched).ok().and_then(|mut door| asked(&mut door, "/metrics"));
+    assert_eq!(own_door, None);
+    stage.daemon.set_policy("@id(\"nobody\") forbid (principal, action, resource);");
+    wait_for("the policy to be in force", Duration::from_secs(10), || {
+        let Ok(mut stream) = agent.connect(cache_address) else { return Some(()) };
+        stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+        let _ = stream.write_all(b"something");
+        stream.read(&mut [0]).err().filter(|error| error.kind() == ErrorKind::ConnectionReset).map(drop)
+    });
 }
 
 #[test]

@@ -11,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, setns};
-
 use super::{
     error::{Doing, InterceptError},
     kernel::held,
@@ -248,21 +246,6 @@ fn mount_of(mountinfo: &str) -> Option<PathBuf> {
         .collect();
     let whole = mounts.iter().find(|(root, _)| *root == "/");
     whole.or(mounts.first()).map(|(_, path)| PathBuf::from(path))
-}
-
-/// Moves this thread, and all that it starts, to the cgroup namespace of the node's first process, where one can be
-/// seen: in a container's own, the cgroups of other processes have no names. To be called before there are threads.
-pub fn leave_cgroup_namespace() {
-    let of = |process: &str| fs::metadata(format!("/proc/{process}/ns/cgroup")).map(|file| file.ino());
-    let entered = || -> io::Result<()> {
-        if of("self")? != of("1")? {
-            setns(fs::File::open("/proc/1/ns/cgroup")?, CloneFlags::CLONE_NEWCGROUP)?;
-        }
-        Ok(())
-    };
-    if let Err(error) = entered() {
-        tracing::debug!(%error, "the cgroup namespace of the node's first process cannot be entered");
-    }
 }
 
 /// The path below the mount of the cgroup that a process is in.

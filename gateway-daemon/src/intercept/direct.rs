@@ -18,6 +18,7 @@ use super::{
     accept::{address, comm, socket_addr},
     error::{Doing, InterceptError},
     kernel::{Kernel, absent_is_fine, held, map_error},
+    reports::Reports,
     sys,
 };
 use crate::domain::{
@@ -127,27 +128,14 @@ impl Kernel {
     }
 }
 
-/// Reads reports and hands each on, until the buffer cannot be waited for. It waits for whoever takes them: when the
-/// kernel's buffer is full meanwhile, connections go through the daemon.
-pub(super) async fn read_all(mut buffer: RingBuf<MapData>, flows: mpsc::Sender<DirectFlow>) {
-    let bell = match sys::bell(&buffer) {
-        Ok(bell) => bell,
-        Err(error) => {
-            tracing::error!(%error, "cannot watch the buffer of direct connections");
-            return;
-        }
-    };
-    while let Ok(mut ready) = bell.readable().await {
-        ready.clear_ready();
-        while let Some(report) = buffer.next().map(|item| Report::from_bytes(&item)) {
-            let Some(report) = report else {
-                tracing::error!("an entry of unknown length in the buffer of direct connections");
-                continue;
-            };
-            if flows.send(DirectFlow::from(report)).await.is_err() {
-                return;
-            }
-        }
+/// Hands each report on, until the buffer cannot be waited for. It waits for whoever takes them: when the kernel's
+/// buffer is full meanwhile, connections go through the daemon.
+pub(super) async fn report_all(buffer: RingBuf<MapData>, flows: mpsc::Sender<DirectFlow>) {
+    let Some(mut reports) = Reports::new(buffer, "direct connections", Report::from_bytes) else { return };
+    // The place first: one that was taken out of the buffer is not lost when this task is ended for a successor.
+    while let Ok(place) = flows.reserve().await {
+        let Some(report) = reports.next().await else { return };
+        place.send(DirectFlow::from(report));
     }
 }
 

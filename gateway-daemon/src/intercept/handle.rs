@@ -357,8 +357,8 @@ impl Running {
             tokio::spawn(watch::follow(core())),
             tokio::spawn(labels::follow(core())),
             tokio::spawn(passages::report_all(datagrams, self.datagrams.clone())),
-            tokio::spawn(direct::read_all(direct_flows, self.direct_flows.clone())),
-            tokio::spawn(refusals::read_all(refusals, control_sockets, tell)),
+            tokio::spawn(direct::report_all(direct_flows, self.direct_flows.clone())),
+            tokio::spawn(refusals::report_all(refusals, control_sockets, tell)),
         ];
         held(&self.duties).extend(duties);
         Ok(())

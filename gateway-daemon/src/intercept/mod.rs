@@ -27,6 +27,7 @@ mod queries;
 mod reach;
 mod refusals;
 mod remove;
+mod reports;
 mod runs;
 mod sys;
 mod unix;
@@ -38,7 +39,6 @@ mod watch;
 mod tests;
 
 pub use accept::{Arrival, Unattributed};
-pub use cgroups::leave_cgroup_namespace;
 pub use direct::{DirectFlow, Grant, Leave};
 pub use error::InterceptError;
 pub use existing::Existing;

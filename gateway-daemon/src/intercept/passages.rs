@@ -16,6 +16,7 @@ use super::{
     accept::{address, comm, socket_addr},
     error::{Doing, InterceptError},
     kernel::{Kernel, absent_is_fine, held, map_error},
+    reports::Reports,
     sys,
 };
 use crate::domain::{
@@ -119,27 +120,14 @@ fn same(one: &Key<Destination>, other: &Key<Destination>) -> bool {
     one.prefix_len() == other.prefix_len() && one.data() == other.data()
 }
 
-/// Reads reports and hands each on, until the buffer cannot be waited for. It waits for whoever takes them: what does
-/// not fit into the kernel's buffer meanwhile is refused there.
-pub(super) async fn report_all(mut buffer: RingBuf<MapData>, flows: mpsc::Sender<DatagramFlow>) {
-    let bell = match sys::bell(&buffer) {
-        Ok(bell) => bell,
-        Err(error) => {
-            tracing::error!(%error, "cannot watch the buffer of datagrams");
-            return;
-        }
-    };
-    while let Ok(mut ready) = bell.readable().await {
-        ready.clear_ready();
-        while let Some(record) = buffer.next().map(|item| FlowRecord::from_bytes(&item)) {
-            let Some(record) = record else {
-                tracing::error!("an entry of unknown length in the buffer of datagrams");
-                continue;
-            };
-            if flows.send(DatagramFlow::from(record)).await.is_err() {
-                return;
-            }
-        }
+/// Hands each report on, until the buffer cannot be waited for. It waits for whoever takes them: what does not fit into
+/// the kernel's buffer meanwhile is refused there.
+pub(super) async fn report_all(buffer: RingBuf<MapData>, flows: mpsc::Sender<DatagramFlow>) {
+    let Some(mut records) = Reports::new(buffer, "datagrams", FlowRecord::from_bytes) else { return };
+    // The place first: one that was taken out of the buffer is not lost when this task is ended for a successor.
+    while let Ok(place) = flows.reserve().await {
+        let Some(record) = records.next().await else { return };
+        place.send(DatagramFlow::from(record));
     }
 }
 

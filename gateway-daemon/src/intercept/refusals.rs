@@ -12,7 +12,7 @@ use gateway_common::{
 
 use super::{
     accept::{comm, socket_addr},
-    sys,
+    reports::Reports,
 };
 use crate::domain::{
     address::{ClientAddr, OriginalDestination},
@@ -195,27 +195,14 @@ impl KernelRefusal {
     }
 }
 
-/// Reads refusals and hands each to `tell`, until the buffer cannot be waited for.
-pub(super) async fn read_all(
-    mut buffer: RingBuf<MapData>,
+/// Hands each refusal to `tell`, until the buffer cannot be waited for.
+pub(super) async fn report_all(
+    buffer: RingBuf<MapData>,
     control_sockets: Vec<String>,
     mut tell: impl FnMut(KernelRefusal) + Send,
 ) {
-    let bell = match sys::bell(&buffer) {
-        Ok(bell) => bell,
-        Err(error) => {
-            tracing::error!(%error, "cannot watch the buffer of kernel refusals");
-            return;
-        }
-    };
-    while let Ok(mut ready) = bell.readable().await {
-        ready.clear_ready();
-        while let Some(item) = buffer.next() {
-            if let Some(refusal) = Refusal::from_bytes(&item) {
-                tell(KernelRefusal::new(&refusal, &control_sockets));
-            } else {
-                tracing::error!(bytes = item.len(), "an entry of unknown length in the buffer of refusals");
-            }
-        }
+    let Some(mut refusals) = Reports::new(buffer, "refusals", Refusal::from_bytes) else { return };
+    while let Some(refusal) = refusals.next().await {
+        tell(KernelRefusal::new(&refusal, &control_sockets));
     }
 }

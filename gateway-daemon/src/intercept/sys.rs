@@ -246,23 +246,26 @@ pub(super) fn bpf_is_security_module() -> io::Result<bool> {
     Ok(modules.iter().take(count).any(|module| *module == BPF))
 }
 
-/// Sees cgroups as the whole node does. A container has a cgroup namespace of its own, from which the cgroups of others
-/// look as if they lay above its root. For the thread that calls it and those that it starts from then on.
+/// Sees cgroups as the whole node does, or as its first process does where nothing more is to be seen. A container has a
+/// cgroup namespace of its own, from which the cgroups of others look as if they lay above its root. For the thread that
+/// calls it and those that it starts from then on.
 pub(super) fn join_first_cgroup_namespace() -> io::Result<()> {
     /// `PROC_CGROUP_INIT_INO`: the inode of the namespace that the kernel starts with.
     const FIRST: u64 = 0xefff_fffb;
     let inode = |path: &str| std::fs::metadata(path).map(|metadata| metadata.ino());
-    if inode("/proc/thread-self/ns/cgroup")? == FIRST {
+    let own = inode("/proc/thread-self/ns/cgroup")?;
+    if own == FIRST {
         return Ok(());
     }
     // Process 1 may be one that nobody may look at; process 2 is the kernel's own.
-    let first = ["/proc/1/ns/cgroup", "/proc/2/ns/cgroup"]
-        .into_iter()
-        .find(|path| inode(path).is_ok_and(|found| found == FIRST))
-        .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "no process of the node's own is to be seen")
-        })?;
-    setns(std::fs::File::open(first)?, CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from)
+    let processes = ["/proc/1/ns/cgroup", "/proc/2/ns/cgroup"];
+    let first = processes.into_iter().find(|path| inode(path).is_ok_and(|found| found == FIRST));
+    // A node that is a container itself: its first process sees all that lies within.
+    let outer = || processes.into_iter().find(|path| inode(path).is_ok_and(|found| found != own));
+    let chosen = first.or_else(outer).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "no process of the node's own is to be seen")
+    })?;
+    setns(std::fs::File::open(chosen)?, CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from)
 }
 
 /// Reads an extended attribute; `None` where it is not set or the file system has none.
