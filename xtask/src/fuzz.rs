@@ -5,11 +5,13 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::{places, shell};
 
@@ -27,7 +29,8 @@ const FLAGS: &[&str] = &[
 /// A message or two; what is longer is explored more slowly.
 const INPUT_BYTES: u32 = 4096;
 
-/// Builds all targets and runs each for so long, or those whose names contain `filter`.
+/// Builds all targets and runs each for so long, or those whose names contain `filter`. `words/NAME` is the dictionary
+/// of a target that reads a language.
 pub fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
     shell::step("fuzz targets");
     let folder = places::root()?.join("gateway-daemon").join("fuzz");
@@ -38,21 +41,63 @@ pub fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
     build.args(["build", "--release", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
     build.args(["--target", &triple, "--target-dir"]).arg(&target).env("RUSTFLAGS", FLAGS.join(" "));
     shell::run(&mut build)?;
-    for name in names(&folder)?.iter().filter(|name| filter.is_none_or(|part| name.contains(part))) {
-        shell::step(&format!("fuzz {name} for {seconds} s"));
-        let made = |what: &str| -> Result<PathBuf> {
-            let path = target.join(what).join(name);
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-            Ok(path)
-        };
-        let (corpus, artifacts) = (made("corpus")?, made("artifacts")?);
-        let mut fuzz = Command::new(target.join(&triple).join("release").join(name));
-        fuzz.arg(corpus).arg(folder.join("seeds").join(name));
-        fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_BYTES}"));
-        fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
-        shell::run(fuzz.args(["-print_final_stats=1", "-verbosity=0", "-timeout=10"]))?;
+    let names = names(&folder)?;
+    let wanted: Vec<&String> =
+        names.iter().filter(|name| filter.is_none_or(|part| name.contains(part))).collect();
+    // Each target has one thread.
+    let together = thread::available_parallelism().map_or(1, NonZero::get);
+    for names in wanted.chunks(together) {
+        let shown = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        shell::step(&format!("fuzz {shown} for {seconds} s"));
+        let running: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let mut fuzz = one(&folder, &target, &triple, name, seconds)?;
+                eprintln!("  $ {}", shell::shown(&fuzz));
+                let child = fuzz.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+                Ok((name, child.with_context(|| format!("cannot start {name}"))?))
+            })
+            .collect::<Result<_>>()?;
+        // Read side by side: a target whose pipe is full would stand still.
+        let finished =
+            running.into_iter().map(|(name, child)| (name, thread::spawn(|| child.wait_with_output())));
+        for (name, finished) in finished.collect::<Vec<_>>() {
+            let output = finished.join().map_err(|_| anyhow!("{name}: nobody waits for it"))??;
+            let told = String::from_utf8_lossy(&output.stderr);
+            if !output.status.success() {
+                eprintln!("{}", told.trim_end());
+                bail!("{name} has found something, or could not run: {}", output.status);
+            }
+            let figures = told.lines().filter_map(|line| line.strip_prefix("stat::"));
+            eprintln!("  {name}: {}", figures.map(squeezed).collect::<Vec<_>>().join(", "));
+        }
     }
     Ok(())
+}
+
+/// The command of one target: its corpus so far, its seeds, and its dictionary if it reads a language.
+fn one(folder: &Path, target: &Path, triple: &str, name: &str, seconds: u32) -> Result<Command> {
+    let made = |what: &str| -> Result<PathBuf> {
+        let path = target.join(what).join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    };
+    let (corpus, artifacts) = (made("corpus")?, made("artifacts")?);
+    let mut fuzz = Command::new(target.join(triple).join("release").join(name));
+    fuzz.arg(corpus).arg(folder.join("seeds").join(name));
+    fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_BYTES}"));
+    fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
+    let words = folder.join("words").join(name);
+    if words.exists() {
+        fuzz.arg(format!("-dict={}", words.display()));
+    }
+    fuzz.args(["-print_final_stats=1", "-verbosity=0", "-timeout=10"]);
+    Ok(fuzz)
+}
+
+/// A figure of libFuzzer's, without the blanks that align it.
+fn squeezed(figure: &str) -> String {
+    figure.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn names(folder: &Path) -> Result<Vec<String>> {

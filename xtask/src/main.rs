@@ -63,7 +63,7 @@ enum Task {
         #[arg(long)]
         advisories: bool,
     },
-    /// Build the fuzz targets of the codecs and of masking, and run each, or those whose names contain FILTER
+    /// Build the fuzz targets of the codecs, of masking and of lineage, and run each, or those whose names contain FILTER
     Fuzz {
         /// Part of a target's name
         filter: Option<String>,

@@ -1,4 +1,5 @@
-//! Rooms of the daemon, compiled alone for the fuzz targets: the codecs, and what masks their values.
+//! Rooms of the daemon, compiled alone for the fuzz targets: the codecs, what masks their values, and what reads
+//! statements.
 #![allow(dead_code, reason = "a room offers more than its fuzz target uses")]
 
 #[path = "../../src/domain/mod.rs"]
@@ -7,3 +8,5 @@ pub mod domain;
 pub mod mask;
 #[path = "../../src/protocol/mod.rs"]
 pub mod protocol;
+#[path = "../../src/sql/mod.rs"]
+pub mod sql;
