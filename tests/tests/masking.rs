@@ -177,3 +177,36 @@ fn a_predicate_on_a_masked_column_is_no_oracle() {
         "1\n"
     );
 }
+
+#[test]
+fn a_hashed_column_can_be_looked_up_where_policy_says_so_and_in_no_other_way() {
+    let policy = r#"@id("all") permit (principal, action, resource);
+        @id("pseudonyms") @mask("hash") @compare("equal") forbid (principal, action == Action::"sql:read", resource is Column)
+        when { resource.name == "email" };"#;
+    let stage = Stage::with(|settings| policy.clone_into(&mut settings.policy));
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    let known = "grace.hopper1@example.com";
+    for (sql, parameters) in [
+        ("SELECT id, email FROM customers WHERE email = $1", &[known][..]),
+        ("SELECT id, email FROM customers WHERE email = 'grace.hopper1@example.com'", &[]),
+        ("SELECT id, email FROM customers WHERE email IN ('nobody', $1)", &[known]),
+    ] {
+        let reply = client.extended(sql, parameters, 0);
+        assert!(reply.errors.is_empty(), "{sql}: {:?}", reply.errors);
+        let rows = reply.texts();
+        assert_eq!((rows.len(), rows[0][0].as_str()), (1, "1"), "{sql}");
+        assert!(!rows[0][1].contains("hopper"), "{sql}: {}", rows[0][1]);
+    }
+    for sql in [
+        "SELECT id FROM customers WHERE email > 'g'",
+        "SELECT id FROM customers WHERE left(email, 1) = 'g'",
+        "SELECT id FROM (SELECT id, left(email, 1) AS email FROM customers) c WHERE email = 'g'",
+        "SELECT a.id FROM customers a JOIN customers b ON a.email = b.email",
+        "SELECT id FROM customers ORDER BY email",
+    ] {
+        let reply = client.query(sql);
+        assert_eq!(reply.error().code(), "42501", "{sql}");
+        assert!(reply.error().message().contains("pseudonyms"), "{sql}: {}", reply.error().message());
+    }
+}

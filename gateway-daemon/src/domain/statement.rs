@@ -138,7 +138,10 @@ pub struct Effect {
 pub enum ColumnUse {
     /// The value can reach a result column, which can then be masked.
     Projected,
-    /// The value steers the statement (WHERE, JOIN, ORDER BY, GROUP BY, HAVING, LIMIT…): an oracle.
+    /// The value is only held against others that the statement brings along, by `=`, `<>`, IN or `= ANY`: it tells
+    /// which rows hold a value that is known already.
+    Matched,
+    /// The value steers the statement in any other way (WHERE, JOIN, ORDER BY, GROUP BY, HAVING, LIMIT…): an oracle.
     Compared,
     /// The value is computed with in a way that fails for some values, or decides whether something else is run that
     /// can fail (casts, arithmetic, CASE over such): its error would tell.

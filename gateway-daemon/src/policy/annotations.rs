@@ -7,12 +7,12 @@ use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PolicyId as Ceda
 use super::{
     entity::malformed_id,
     error::{Place, Problem},
-    rules::Rule,
+    rules::{Comparable, Rule},
 };
 use crate::domain::{decision::Transform, detector::Detector, ids::PolicyId};
 
 /// The annotations that mean something here; another one is a mistake that would go unnoticed.
-const ANNOTATIONS: [&str; 6] = ["id", "message", "mask", "detect", "approval", "window"];
+const ANNOTATIONS: [&str; 7] = ["id", "message", "mask", "detect", "compare", "approval", "window"];
 const MAX_ID_CHARS: usize = 128;
 
 /// Checks one policy's annotations and the ids that it names.
@@ -31,7 +31,7 @@ pub(super) fn read_annotations(
         if !ANNOTATIONS.contains(&name) {
             problems.push(problem(
                 format!("unknown annotation @{name}"),
-                "known are @id, @message, @mask, @detect, @approval and @window",
+                "known are @id, @message, @mask, @detect, @compare, @approval and @window",
             ));
         }
     }
@@ -57,6 +57,7 @@ pub(super) fn read_annotations(
         message: policy.annotation("message").filter(|message| !message.is_empty()).map(str::to_owned),
         mask: None,
         detect: None,
+        comparable: Comparable::Never,
         approval: None,
         reads_context: false,
         policy: policy.new_id(CedarId::new(id)),
@@ -88,6 +89,22 @@ pub(super) fn read_annotations(
             problems.push(problem(
                 format!("@detect on \"{id}\" has no meaning without @mask"),
                 "add @mask(\"redact\"): it says what becomes of what is found",
+            ));
+        }
+    }
+    if let Some(how) = policy.annotation("compare") {
+        rule.comparable = Comparable::Equal;
+        if how != "equal" {
+            problems.push(problem(
+                format!("@compare({how:?}) of \"{id}\" is not a known comparison"),
+                "known is equal: =, <>, IN and = ANY with values that the statement brings along",
+            ));
+        }
+        // Other masks hide whether two values are equal.
+        if rule.mask != Some(Transform::Hash) || rule.detect.is_some() {
+            problems.push(problem(
+                format!("@compare on \"{id}\" has no meaning without @mask(\"hash\"), or beside @detect"),
+                "hashes show which values are equal anyway; every other mask hides it, and so must a filter",
             ));
         }
     }

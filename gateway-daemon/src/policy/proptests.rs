@@ -10,6 +10,7 @@ use proptest::{prelude::*, sample::select};
 
 use super::{
     entity::{column_id, escape, malformed_id, schema_id, table_id},
+    rules::Comparable,
     state::{Depth, State},
     tests::{PERMIT_ALL, inline, policies, principal, relation, target, workload},
 };
@@ -124,7 +125,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         select(["email", "ssn", "name", "a", "b"].as_slice()),
         prop_oneof![
             3 => Just(ColumnUse::Projected),
-            1 => select([ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
+            1 => select([ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
         ],
     )
         .prop_map(|(relation, name, usage)| ColumnAccess {
@@ -187,7 +188,7 @@ fn cedar(
 fn context(statement: &Statement, several: bool, usage: Option<ColumnUse>) -> Context {
     let usage = usage.map(|usage| match usage {
         ColumnUse::Projected => "projected",
-        ColumnUse::Compared => "compared",
+        ColumnUse::Matched | ColumnUse::Compared => "compared",
         ColumnUse::Computed => "computed",
         ColumnUse::Moved | ColumnUse::Written => "moved",
     });
@@ -246,6 +247,10 @@ fn reference(
                 return None;
             }
             if let Some(mask) = rules.iter().filter_map(|rule| rule.mask).reduce(Transform::stronger) {
+                let may_match = rules.iter().all(|rule| rule.comparable == Comparable::Equal);
+                if access.usage == ColumnUse::Matched && may_match {
+                    continue;
+                }
                 if access.usage != ColumnUse::Projected {
                     return None;
                 }

@@ -29,10 +29,21 @@ pub(super) struct Rule {
     pub(super) mask: Option<Transform>,
     /// With it, the mask is for what these find inside the values, not for the values.
     pub(super) detect: Option<BTreeSet<Detector>>,
+    /// What the mask leaves of filters by the column.
+    pub(super) comparable: Comparable,
     pub(super) approval: Option<String>,
     /// Whether its conditions look at the request's context.
     pub(super) reads_context: bool,
     pub(super) policy: Policy,
+}
+
+/// In which ways a masked column may be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparable {
+    /// In none.
+    Never,
+    /// For equality with values that the statement brings along.
+    Equal,
 }
 
 /// Where a policy or template starts in its file, in bytes. A macro, since the type of the location has no public

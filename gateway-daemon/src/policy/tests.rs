@@ -712,6 +712,43 @@ fn what_is_looked_for_is_said_by_name_and_the_stronger_transform_wins() {
 }
 
 #[test]
+fn a_hash_may_be_compared_for_equality_where_its_policy_says_so_and_nothing_else_may() {
+    let mask = |annotations: &str| {
+        format!(
+            r#"@id("all") permit (principal, action, resource);
+            @id("pseudonyms") {annotations} forbid (principal, action == Action::"sql:read", resource is Column)
+            when {{ resource.name == "email" }};"#
+        )
+    };
+    let read = |usage| statement(Verb::Select, Some("customers"), &[("email", usage)]);
+    let comparable = policies(&mask(r#"@mask("hash") @compare("equal")"#));
+    assert_eq!(masks(&decide(&comparable, &[read(ColumnUse::Matched)])), []);
+    let shown = decide(&comparable, &[read(ColumnUse::Projected)]);
+    assert_eq!(masks(&shown), [("public.customers.email".to_owned(), Transform::Hash)]);
+    for usage in [ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved] {
+        assert_eq!(ids(&denial(decide(&comparable, &[read(usage)])).policies), ["pseudonyms"]);
+    }
+    let plain = policies(&mask(r#"@mask("hash")"#));
+    assert_eq!(ids(&denial(decide(&plain, &[read(ColumnUse::Matched)])).policies), ["pseudonyms"]);
+    // Another mask of the same column does not say so.
+    let both = policies(&format!(
+        "{}{}",
+        mask(r#"@mask("hash") @compare("equal")"#),
+        r#"@id("contact") @mask("hash") forbid (principal, action == Action::"sql:read", resource is Column);"#
+    ));
+    denial(decide(&both, &[read(ColumnUse::Matched)]));
+    for (annotations, expected) in [
+        (r#"@mask("hash") @compare("less")"#, "is not a known comparison"),
+        (r#"@mask("redact") @compare("equal")"#, "has no meaning without @mask(\"hash\")"),
+        (r#"@mask("hash") @detect("email") @compare("equal")"#, "has no meaning without @mask(\"hash\")"),
+        (r#"@compare("equal")"#, "has no meaning without @mask(\"hash\")"),
+    ] {
+        let refused = Policies::load_all(vec![inline(&mask(annotations))], &["ci"]).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{annotations}: {refused}");
+    }
+}
+
+#[test]
 fn detect_names_what_there_is_and_stands_beside_a_mask() {
     for (annotations, expected) in [
         (r#"@mask("redact") @detect("emails")"#, "\"emails\", which is no detector"),

@@ -6,7 +6,7 @@ use super::{
     entity::{Refusal, table_id},
     explain::{Answer, Outcome, RuleError, RuleRef},
     question::Subject,
-    rules::Rule,
+    rules::{Comparable, Rule},
     state::{Finding, State},
 };
 use crate::domain::{
@@ -80,6 +80,12 @@ pub(super) fn strongest_mask(rules: &[Rule], finding: &Finding) -> Option<Mask> 
         .reduce(
             |one, other| if one.transform.stronger(other.transform) == one.transform { one } else { other },
         )
+}
+
+/// Whether every mask of whole values that applies leaves the column to be compared for equality.
+fn may_be_matched(rules: &[Rule], finding: &Finding) -> bool {
+    let masks = finding.forbids.iter().filter_map(|rule| rules.get(*rule));
+    masks.filter(|rule| rule.detect.is_none()).all(|rule| rule.comparable == Comparable::Equal)
 }
 
 /// The answers so far.
@@ -178,10 +184,10 @@ impl<'a> Verdict<'a> {
             if usage == ColumnUse::Projected {
                 outcome = Outcome::Masked;
                 self.masks.columns.insert(column.clone(), mask);
-            } else {
+            } else if usage != ColumnUse::Matched || !may_be_matched(&self.state.set.rules, finding) {
                 outcome = Outcome::MaskedUse;
                 let (used, instead) = match usage {
-                    ColumnUse::Compared => (
+                    ColumnUse::Matched | ColumnUse::Compared => (
                         "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
                         "Select the column itself, without filtering, joining, sorting or grouping by it.",
                     ),
@@ -226,7 +232,9 @@ impl<'a> Verdict<'a> {
                 self.masks.scans.entry(column.clone()).or_default().extend(&scan);
                 Outcome::Permitted
             }
-            (ColumnUse::Compared | ColumnUse::Computed | ColumnUse::Written, _) => Outcome::Permitted,
+            (ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed | ColumnUse::Written, _) => {
+                Outcome::Permitted
+            }
             (ColumnUse::Moved, _) => {
                 let named = scan.policies.first().map(ToString::to_string).unwrap_or_default();
                 self.deny(Denied {

@@ -59,7 +59,7 @@ forbid (principal, action == Action::"sql:read", resource is Column) when { reso
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("partly") };
 @id("last4") @mask("last4")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("tail") };
-@id("hash") @mask("hash")
+@id("hash") @mask("hash") @compare("equal")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("hashed") };
 @id("null") @mask("null")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("hidden") };

@@ -8,6 +8,22 @@ use crate::domain::statement::{ColumnName, RelationName};
 /// The base columns whose values flow into an expression.
 pub(super) type Reads = BTreeSet<u32>;
 
+/// Marks the number of a column whose value is only matched: see [`ColumnUse::Matched`]. Whatever does not ask for the
+/// mark takes the number for the column's own.
+///
+/// [`ColumnUse::Matched`]: crate::domain::statement::ColumnUse::Matched
+const MATCHED: u32 = 1 << 31;
+
+/// The same columns, as ones that are only matched.
+pub(super) fn matched(reads: &Reads) -> Reads {
+    reads.iter().map(|number| number | MATCHED).collect()
+}
+
+/// Whether the number is that of a column that is only matched.
+pub(super) const fn is_matched(number: u32) -> bool {
+    number & MATCHED != 0
+}
+
 /// Gives every column that a statement mentions a number.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
@@ -49,8 +65,8 @@ impl Columns {
         numbers.len()
     }
 
-    /// The name behind a number.
+    /// The name behind a number, marked or not.
     pub(super) fn name(&self, number: u32) -> Option<&ColumnName> {
-        self.names.get(usize::try_from(number).ok()?)
+        self.names.get(usize::try_from(number & !MATCHED).ok()?)
     }
 }

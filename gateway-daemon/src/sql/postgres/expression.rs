@@ -6,7 +6,7 @@ use pg_query::protobuf::{
 };
 use pg_query::{Node, NodeEnum};
 
-use super::columns::Reads;
+use super::columns::{Reads, matched};
 use super::error::SqlError;
 use super::names::{inner, text, unexpected};
 use super::nodes::{clause_node, planner_node, source_node, statement_node};
@@ -352,9 +352,36 @@ impl<'a> Reader<'a> {
         }
         let [mut left, mut right] = reads;
         self.operands(expression, &left, &right, before);
+        if self.tests_equality(expression) {
+            // With a column on the other side as well, the rows may come in the order of the values.
+            if right.is_empty() && is_stored_column(expression.lexpr.as_deref(), env) {
+                left = matched(&left);
+            } else if left.is_empty() && is_stored_column(expression.rexpr.as_deref(), env) {
+                right = matched(&right);
+            }
+        }
         into.append(&mut left);
         into.append(&mut right);
         Ok(())
+    }
+
+    /// Whether the operation is PostgreSQL's own test for equality, or its opposite, of one operand with one value or
+    /// several.
+    fn tests_equality(&self, expression: &AExpr) -> bool {
+        let kind = AExprKind::try_from(expression.kind);
+        let of_kind = matches!(
+            kind,
+            Ok(AExprKind::AexprOp
+                | AExprKind::AexprOpAny
+                | AExprKind::AexprOpAll
+                | AExprKind::AexprIn
+                | AExprKind::AexprDistinct
+                | AExprKind::AexprNotDistinct)
+        );
+        let [name] = expression.name.as_slice() else { return false };
+        let by_name = text(name)
+            .is_some_and(|name| matches!(name, "=" | "<>") && !self.catalogue.user_operators.contains(name));
+        of_kind && by_name
     }
 
     /// Its conditions decide which of its results is computed, and whether a later condition is.
@@ -487,5 +514,18 @@ impl<'a> Reader<'a> {
             Some(window) => self.window(window, env),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether the operand is a column as a table stores it.
+fn is_stored_column(operand: Option<&Node>, env: &Env<'_, '_>) -> bool {
+    let Some(NodeEnum::ColumnRef(column)) = operand.and_then(inner) else { return false };
+    match column.fields.as_slice() {
+        [name] => text(name).is_some_and(|name| env.is_stored(None, name)),
+        [relation, name] => match (text(relation), text(name)) {
+            (Some(relation), Some(name)) => env.is_stored(Some(relation), name),
+            _ => false,
+        },
+        _ => false,
     }
 }

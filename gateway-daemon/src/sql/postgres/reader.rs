@@ -12,7 +12,7 @@ use crate::domain::statement::{
     SessionEffect, Statement, TransactionStep, Verb,
 };
 
-use super::columns::{Columns, Reads};
+use super::columns::{Columns, Reads, is_matched};
 use super::error::SqlError;
 use super::names::inner;
 use super::parser;
@@ -196,12 +196,13 @@ impl<'a> Reader<'a> {
             (&facts.moved, ColumnUse::Moved),
             (&facts.written, ColumnUse::Written),
         ] {
-            columns.extend(
-                reads
-                    .iter()
-                    .filter_map(|number| self.columns.name(*number))
-                    .map(|name| ColumnAccess { column: name.clone(), usage }),
-            );
+            columns.extend(reads.iter().filter_map(|number| {
+                let usage = match usage {
+                    ColumnUse::Compared if is_matched(*number) => ColumnUse::Matched,
+                    usage => usage,
+                };
+                Some(ColumnAccess { column: self.columns.name(*number)?.clone(), usage })
+            }));
         }
         Statement {
             effects: facts.effects,

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::domain::catalogue::Relation;
+use crate::domain::catalogue::{Relation, RelationKind};
 use crate::domain::statement::RelationName;
 
 use super::columns::Reads;
@@ -17,6 +17,9 @@ use super::total::is_plain_type;
 
 /// Columns that every stored relation has and that no snapshot lists.
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+/// Types whose values cannot be tried one by one: bytea, name, bigint, integer, text, inet, char, varchar, numeric, uuid.
+const TYPES_OF_MANY: [u32; 10] = [17, 19, 20, 23, 25, 869, 1042, 1043, 1700, 2950];
 
 /// One result column of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +99,11 @@ impl<'a> Outputs<'a> {
             return self.all();
         }
         reads
+    }
+
+    /// Whether there is certainly no column of that name.
+    fn lacks(&self, name: &str) -> bool {
+        self.named(name, &mut Reads::new()) == Found::Absent
     }
 
     /// Whether every column and its name are known.
@@ -208,6 +216,33 @@ impl<'e, 'a> Env<'e, 'a> {
 
     fn chain(self) -> impl Iterator<Item = Env<'e, 'a>> {
         std::iter::successors(Some(self), |env| env.parent.copied())
+    }
+
+    /// Whether the name means a column as a table stores it, and nothing else: not one of a view, of a subquery or a
+    /// join, which may show a part of a value, not one that is generated from others, and not one of a type with so few
+    /// values that a handful of tests finds out which it is.
+    pub(super) fn is_stored(self, qualifier: Option<&str>, name: &str) -> bool {
+        let Some(level) = self.chain().find_map(|env| env.level) else { return false };
+        let mut sources =
+            level.sources.iter().filter(|source| qualifier.is_none() || source.name == qualifier);
+        let mut stored = 0;
+        let known = sources.all(|source| match &source.rows {
+            Rows::Relation(relation) => match relation.columns.iter().find(|column| column.name == name) {
+                Some(column) => {
+                    stored += 1;
+                    relation.kind == RelationKind::Table
+                        && TYPES_OF_MANY.contains(&column.type_oid)
+                        && column
+                            .origins
+                            .iter()
+                            .all(|origin| origin.relation == relation.name && origin.column == column.name)
+                }
+                None => true,
+            },
+            Rows::Unknown(_) => false,
+            Rows::Derived(outputs) => outputs.lacks(name),
+        });
+        known && stored == 1
     }
 
     /// The CTE of that name, if one is in scope.

@@ -5,7 +5,7 @@ use pg_query::{Node, NodeEnum};
 
 use crate::domain::statement::{ColumnAccess, ColumnUse, RelationName, SessionEffect, TransactionStep, Verb};
 
-use super::columns::Reads;
+use super::columns::{Reads, matched};
 use super::error::SqlError;
 use super::names::{definition, inner, parts, setting_text, unexpected};
 use super::nodes::{clause_node, expression_node, planner_node, source_node};
@@ -282,6 +282,10 @@ impl<'a> Reader<'a> {
             let number = self.columns.number(column.clone());
             match usage {
                 ColumnUse::Projected | ColumnUse::Moved => self.facts.moved.insert(number),
+                ColumnUse::Matched => {
+                    self.facts.compared.extend(matched(&Reads::from([number])));
+                    true
+                }
                 ColumnUse::Compared => self.facts.compared.insert(number),
                 ColumnUse::Computed => self.facts.computed.insert(number),
                 ColumnUse::Written => self.facts.written.insert(number),

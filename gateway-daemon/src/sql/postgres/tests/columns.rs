@@ -1,3 +1,8 @@
+use std::collections::BTreeSet;
+
+use crate::domain::statement::ColumnUse;
+use crate::sql::postgres::read;
+
 use super::check;
 
 #[test]
@@ -390,4 +395,58 @@ fn json_and_xml_syntax_is_walked() {
         // Older servers read this as a call of whatever function bears the name.
         ("SELECT JSON_VALUE('{}', '$.a')", "select -, call - | Function(\"json_value\")"),
     ]);
+}
+
+/// Only a stored column itself, held against values that the statement brings along, is matched: equality of a part of
+/// a value, or with another column, would tell more.
+#[test]
+fn equality_with_brought_values_is_told_from_every_other_comparison() {
+    let catalogue = super::shop();
+    for (text, expected) in [
+        ("SELECT id FROM customers WHERE email = 'a'", ColumnUse::Matched),
+        ("SELECT id FROM customers c WHERE $1 = c.email", ColumnUse::Matched),
+        ("SELECT id FROM customers WHERE email <> 'a' AND NOT email IN ('b', $2)", ColumnUse::Matched),
+        ("SELECT id FROM customers WHERE email = ANY ($1) OR email IS DISTINCT FROM 'x'", ColumnUse::Matched),
+        ("SELECT id FROM orders JOIN customers c ON c.id = customer_id AND email = 'a'", ColumnUse::Matched),
+        ("DELETE FROM customers WHERE email = 'a'", ColumnUse::Matched),
+        ("PREPARE p AS SELECT id FROM customers WHERE email = $1", ColumnUse::Matched),
+        ("SELECT id FROM customers ORDER BY email = 'a'", ColumnUse::Matched),
+        ("SELECT id FROM customers WHERE email < 'a'", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE email LIKE 'a'", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE lower(email) = 'a'", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE email COLLATE \"C\" = 'a'", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE (email, id) = ('a', 1)", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE email = 'a' OR email > 'b'", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE email = name", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE email = (SELECT body FROM notes)", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE email IN (SELECT body FROM notes)", ColumnUse::Compared),
+        ("SELECT id FROM customers WHERE NULLIF(email, 'a') IS NULL", ColumnUse::Compared),
+        ("SELECT 1 FROM customers GROUP BY email HAVING email = 'a'", ColumnUse::Compared),
+        (
+            "SELECT 1 FROM (SELECT left(email, 1) AS email FROM customers) c WHERE email = 'a'",
+            ColumnUse::Compared,
+        ),
+        ("WITH c AS (SELECT email FROM customers) SELECT 1 FROM c WHERE email = 'a'", ColumnUse::Compared),
+        ("SELECT id FROM customer_mail WHERE mail = 'a'", ColumnUse::Compared),
+        ("SELECT 1 FROM customers a JOIN customers b USING (email) WHERE email = 'a'", ColumnUse::Compared),
+        (
+            "SELECT 1 FROM notes WHERE EXISTS (SELECT FROM (SELECT) s, customers WHERE email > 'a')",
+            ColumnUse::Compared,
+        ),
+    ] {
+        let statements = read(text, &catalogue).unwrap();
+        let of_email: BTreeSet<ColumnUse> = statements
+            .iter()
+            .flat_map(|statement| &statement.columns)
+            .filter(|access| access.column.to_string() == "public.customers.email")
+            .map(|access| access.usage)
+            .filter(|usage| matches!(usage, ColumnUse::Matched | ColumnUse::Compared))
+            .collect();
+        assert!(of_email.contains(&expected), "{text}: {of_email:?}");
+        assert_eq!(of_email.contains(&ColumnUse::Compared), expected == ColumnUse::Compared, "{text}");
+    }
+    let mut own = super::shop();
+    own.user_operators.insert("=".to_owned());
+    let statements = read("SELECT id FROM customers WHERE email = 'a'", &own).unwrap();
+    assert!(statements[0].columns.iter().all(|access| access.usage != ColumnUse::Matched));
 }

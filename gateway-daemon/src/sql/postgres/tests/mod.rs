@@ -81,13 +81,16 @@ pub(super) fn short(statement: &Statement) -> String {
         ('M', ColumnUse::Moved),
         ('W', ColumnUse::Written),
     ] {
-        let names: Vec<String> = statement
+        // What is matched is compared, in the least way.
+        let is_meant = |found| found == usage || usage == ColumnUse::Compared && found == ColumnUse::Matched;
+        let names: BTreeSet<String> = statement
             .columns
             .iter()
-            .filter(|access| access.usage == usage)
+            .filter(|access| is_meant(access.usage))
             .map(|access| access.column.to_string().trim_start_matches("public.").to_owned())
             .collect();
         if !names.is_empty() {
+            let names: Vec<String> = names.into_iter().collect();
             write!(line, " | {letter} {}", names.join(" ")).unwrap();
         }
     }

@@ -141,7 +141,7 @@ proptest! {
         }
         let (text, usage) = match place {
             0 => (format!("SELECT {expression} FROM customers c"), ColumnUse::Projected),
-            1 => (format!("SELECT 1 FROM customers c WHERE {expression} = 'a'"), ColumnUse::Compared),
+            1 => (format!("SELECT 1 FROM customers c WHERE {expression} < 'a'"), ColumnUse::Compared),
             2 => (format!("SELECT 1 FROM customers c ORDER BY {expression}"), ColumnUse::Compared),
             3 => (format!("INSERT INTO notes (body) SELECT {expression} FROM customers c"), ColumnUse::Moved),
             4 => (format!("UPDATE customers c SET name = {expression} WHERE id = 1"), ColumnUse::Moved),
