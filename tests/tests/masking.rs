@@ -47,6 +47,12 @@ fn counts_nulls_and_types_stay_as_they_are() {
     let counted = client.query("SELECT count(*), count(email), count(DISTINCT status) FROM customers, orders WHERE customer_id = customers.id");
     assert!(counted.errors.is_empty() || counted.error().code() == "42501", "{counted:?}");
     assert_eq!(client.query("SELECT count(*) FROM customers").texts(), [["300"]]);
+    // What is shown as NULL is no secret.
+    let counted = client.query("SELECT count(email), count(*) FILTER (WHERE email IS NULL) FROM customers");
+    assert_eq!(counted.texts(), [["285", "15"]]);
+    assert_eq!(client.query("SELECT id FROM customers WHERE email IS NULL").texts().len(), 15);
+    let parted = client.query("SELECT count(nullif(left(email, 1), 'g')) FROM customers");
+    assert_eq!(parted.texts(), [["0"]], "which address begins with what is a secret");
 }
 
 #[test]

@@ -138,6 +138,8 @@ pub struct Effect {
 pub enum ColumnUse {
     /// The value can reach a result column, which can then be masked.
     Projected,
+    /// Only whether there is a value is looked at (IS NULL, `count`).
+    Tested,
     /// The value is only held against others that the statement brings along, by `=`, `<>`, IN or `= ANY`: it tells
     /// which rows hold a value that is known already.
     Matched,

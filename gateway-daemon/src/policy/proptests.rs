@@ -125,7 +125,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         select(["email", "ssn", "name", "a", "b"].as_slice()),
         prop_oneof![
             3 => Just(ColumnUse::Projected),
-            1 => select([ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
+            1 => select([ColumnUse::Tested, ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
         ],
     )
         .prop_map(|(relation, name, usage)| ColumnAccess {
@@ -188,7 +188,7 @@ fn cedar(
 fn context(statement: &Statement, several: bool, usage: Option<ColumnUse>) -> Context {
     let usage = usage.map(|usage| match usage {
         ColumnUse::Projected => "projected",
-        ColumnUse::Matched | ColumnUse::Compared => "compared",
+        ColumnUse::Tested | ColumnUse::Matched | ColumnUse::Compared => "compared",
         ColumnUse::Computed => "computed",
         ColumnUse::Moved | ColumnUse::Written => "moved",
     });
@@ -248,7 +248,9 @@ fn reference(
             }
             if let Some(mask) = rules.iter().filter_map(|rule| rule.mask).reduce(Transform::stronger) {
                 let may_match = rules.iter().all(|rule| rule.comparable == Comparable::Equal);
-                if access.usage == ColumnUse::Matched && may_match {
+                if access.usage == ColumnUse::Matched && may_match
+                    || access.usage == ColumnUse::Tested && mask != Transform::Null
+                {
                     continue;
                 }
                 if access.usage != ColumnUse::Projected {

@@ -173,7 +173,7 @@ impl<'a> Facts<'a> {
         if let Some(usage) = usage {
             let usage = match usage {
                 ColumnUse::Projected => "projected",
-                ColumnUse::Matched | ColumnUse::Compared => "compared",
+                ColumnUse::Tested | ColumnUse::Matched | ColumnUse::Compared => "compared",
                 ColumnUse::Computed => "computed",
                 ColumnUse::Moved | ColumnUse::Written => "moved",
             };

@@ -728,6 +728,9 @@ fn a_hash_may_be_compared_for_equality_where_its_policy_says_so_and_nothing_else
     for usage in [ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved] {
         assert_eq!(ids(&denial(decide(&comparable, &[read(usage)])).policies), ["pseudonyms"]);
     }
+    assert_eq!(masks(&decide(&comparable, &[read(ColumnUse::Tested)])), [], "NULL stays NULL");
+    let hidden = denial(decide(&policies(&mask(r#"@mask("null")"#)), &[read(ColumnUse::Tested)]));
+    assert!(hidden.reason.contains("tested for NULL"), "{}", hidden.reason);
     let plain = policies(&mask(r#"@mask("hash")"#));
     assert_eq!(ids(&denial(decide(&plain, &[read(ColumnUse::Matched)])).policies), ["pseudonyms"]);
     // Another mask of the same column does not say so.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     action::{Lookup, TargetFacts},
-    decision::{ContentMask, Decision, Denial, Mask, MaskPlan},
+    decision::{ContentMask, Decision, Denial, Mask, MaskPlan, Transform},
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Statement, Verb},
 };
@@ -184,9 +184,12 @@ impl<'a> Verdict<'a> {
             if usage == ColumnUse::Projected {
                 outcome = Outcome::Masked;
                 self.masks.columns.insert(column.clone(), mask);
-            } else if usage != ColumnUse::Matched || !may_be_matched(&self.state.set.rules, finding) {
+            } else if !self.leaves(&mask, usage, finding) {
                 outcome = Outcome::MaskedUse;
                 let (used, instead) = match usage {
+                    ColumnUse::Tested => {
+                        ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
+                    }
                     ColumnUse::Matched | ColumnUse::Compared => (
                         "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
                         "Select the column itself, without filtering, joining, sorting or grouping by it.",
@@ -218,6 +221,15 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// Whether a use tells no more of the values than they do as the mask shows them. NULL is shown as NULL.
+    fn leaves(&self, mask: &Mask, usage: ColumnUse, finding: &Finding) -> bool {
+        match usage {
+            ColumnUse::Tested => mask.transform != Transform::Null,
+            ColumnUse::Matched => may_be_matched(&self.state.set.rules, finding),
+            _ => false,
+        }
+    }
+
     /// A column whose values are looked through where they are shown. Comparing shows none of them, and is permitted:
     /// otherwise a rule for all text would forbid all filters.
     fn scanned(
@@ -232,9 +244,14 @@ impl<'a> Verdict<'a> {
                 self.masks.scans.entry(column.clone()).or_default().extend(&scan);
                 Outcome::Permitted
             }
-            (ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed | ColumnUse::Written, _) => {
-                Outcome::Permitted
-            }
+            (
+                ColumnUse::Tested
+                | ColumnUse::Matched
+                | ColumnUse::Compared
+                | ColumnUse::Computed
+                | ColumnUse::Written,
+                _,
+            ) => Outcome::Permitted,
             (ColumnUse::Moved, _) => {
                 let named = scan.policies.first().map(ToString::to_string).unwrap_or_default();
                 self.deny(Denied {

@@ -67,7 +67,9 @@ impl Marks {
                 }
             }
         }
-        for digits in bytes.split(|byte| !byte.is_ascii_digit()) {
+        // The time in microseconds has nine random digits as well.
+        let is_time = |digits: &[u8]| digits.len() == 16 && matches!(digits.get(..2), Some(b"17" | b"18"));
+        for digits in bytes.split(|byte| !byte.is_ascii_digit()).filter(|digits| !is_time(digits)) {
             let found = digits.windows(9).find_map(|digits| {
                 let digits = std::str::from_utf8(digits).ok()?;
                 self.numbers.contains(digits).then(|| digits.to_owned())

@@ -233,6 +233,7 @@ fn show(report: &Report<'_>, out: &mut impl Write) -> Result<(), Failure> {
 fn row(answer: &Answer) -> [String; 4] {
     let usage = answer.usage.map_or("", |usage| match usage {
         crate::domain::statement::ColumnUse::Projected => " (projected)",
+        crate::domain::statement::ColumnUse::Tested => " (tested for NULL)",
         crate::domain::statement::ColumnUse::Matched => " (compared by equality)",
         crate::domain::statement::ColumnUse::Compared => " (compared)",
         crate::domain::statement::ColumnUse::Computed => " (computed)",

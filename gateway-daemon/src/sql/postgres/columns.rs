@@ -3,25 +3,33 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::catalogue::{Column, Relation};
-use crate::domain::statement::{ColumnName, RelationName};
+use crate::domain::statement::{ColumnName, ColumnUse, RelationName};
 
 /// The base columns whose values flow into an expression.
 pub(super) type Reads = BTreeSet<u32>;
 
-/// Marks the number of a column whose value is only matched: see [`ColumnUse::Matched`]. Whatever does not ask for the
-/// mark takes the number for the column's own.
-///
-/// [`ColumnUse::Matched`]: crate::domain::statement::ColumnUse::Matched
+/// Marks the number of a column whose value is only matched, or only tested: see [`ColumnUse`]. Whatever does not ask
+/// for the mark takes the number for the column's own.
 const MATCHED: u32 = 1 << 31;
+const TESTED: u32 = 1 << 30;
 
 /// The same columns, as ones that are only matched.
 pub(super) fn matched(reads: &Reads) -> Reads {
     reads.iter().map(|number| number | MATCHED).collect()
 }
 
-/// Whether the number is that of a column that is only matched.
-pub(super) const fn is_matched(number: u32) -> bool {
-    number & MATCHED != 0
+/// The same columns, as ones of which only is looked at whether there is a value.
+pub(super) fn tested(reads: &Reads) -> Reads {
+    reads.iter().map(|number| number | TESTED).collect()
+}
+
+/// What a use amounts to for the column of that number.
+pub(super) const fn amounts_to(usage: ColumnUse, number: u32) -> ColumnUse {
+    match usage {
+        ColumnUse::Projected | ColumnUse::Compared if number & TESTED != 0 => ColumnUse::Tested,
+        ColumnUse::Compared if number & MATCHED != 0 => ColumnUse::Matched,
+        usage => usage,
+    }
 }
 
 /// Gives every column that a statement mentions a number.
@@ -67,6 +75,6 @@ impl Columns {
 
     /// The name behind a number, marked or not.
     pub(super) fn name(&self, number: u32) -> Option<&ColumnName> {
-        self.names.get(usize::try_from(number & !MATCHED).ok()?)
+        self.names.get(usize::try_from(number & !(MATCHED | TESTED)).ok()?)
     }
 }

@@ -6,12 +6,12 @@ use pg_query::protobuf::{
 };
 use pg_query::{Node, NodeEnum};
 
-use super::columns::{Reads, matched};
+use super::columns::{Reads, matched, tested};
 use super::error::SqlError;
 use super::names::{inner, text, unexpected};
 use super::nodes::{clause_node, planner_node, source_node, statement_node};
 use super::reader::Reader;
-use super::scope::Env;
+use super::scope::{Env, Needs};
 
 impl<'a> Reader<'a> {
     /// Adds what flows into the expression's value.
@@ -135,7 +135,17 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             NodeEnum::MinMaxExpr(expression) => self.expressions(&expression.args, env, into),
-            NodeEnum::NullTest(test) => self.optional(test.arg.as_deref(), env, into),
+            NodeEnum::NullTest(test) => {
+                let mut reads = Reads::new();
+                self.optional(test.arg.as_deref(), env, &mut reads)?;
+                let reads = if is_stored_column(test.arg.as_deref(), env, Needs::AnyType) {
+                    tested(&reads)
+                } else {
+                    reads
+                };
+                into.extend(reads);
+                Ok(())
+            }
             NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), env, into),
             NodeEnum::GroupingFunc(grouping) => self.expressions(&grouping.args, env, into),
             NodeEnum::GroupingSet(set) => self.expressions(&set.content, env, into),
@@ -354,9 +364,10 @@ impl<'a> Reader<'a> {
         self.operands(expression, &left, &right, before);
         if self.tests_equality(expression) {
             // With a column on the other side as well, the rows may come in the order of the values.
-            if right.is_empty() && is_stored_column(expression.lexpr.as_deref(), env) {
+            if right.is_empty() && is_stored_column(expression.lexpr.as_deref(), env, Needs::ManyValues) {
                 left = matched(&left);
-            } else if left.is_empty() && is_stored_column(expression.rexpr.as_deref(), env) {
+            } else if left.is_empty() && is_stored_column(expression.rexpr.as_deref(), env, Needs::ManyValues)
+            {
                 right = matched(&right);
             }
         }
@@ -518,12 +529,12 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether the operand is a column as a table stores it.
-fn is_stored_column(operand: Option<&Node>, env: &Env<'_, '_>) -> bool {
+pub(super) fn is_stored_column(operand: Option<&Node>, env: &Env<'_, '_>, needs: Needs) -> bool {
     let Some(NodeEnum::ColumnRef(column)) = operand.and_then(inner) else { return false };
     match column.fields.as_slice() {
-        [name] => text(name).is_some_and(|name| env.is_stored(None, name)),
+        [name] => text(name).is_some_and(|name| env.is_stored(None, name, needs)),
         [relation, name] => match (text(relation), text(name)) {
-            (Some(relation), Some(name)) => env.is_stored(Some(relation), name),
+            (Some(relation), Some(name)) => env.is_stored(Some(relation), name, needs),
             _ => false,
         },
         _ => false,

@@ -8,12 +8,13 @@ use pg_query::{Node, NodeEnum};
 
 use crate::domain::statement::Opaque;
 
-use super::columns::Reads;
+use super::columns::{Reads, tested};
 use super::error::SqlError;
+use super::expression::is_stored_column;
 use super::names::{inner, parts, setting_text};
 use super::offline;
 use super::reader::Reader;
-use super::scope::Env;
+use super::scope::{Env, Needs};
 use super::settings;
 
 /// Volatile functions that change nothing outside the session and show nothing of others.
@@ -125,6 +126,13 @@ impl<'a> Reader<'a> {
         let name = self.function_name(&call.funcname)?;
         let mut arguments = Reads::new();
         self.call_arguments(name, call, env, &mut arguments)?;
+        if name == Some("count")
+            && !call.agg_distinct
+            && let [argument] = call.args.as_slice()
+            && is_stored_column(Some(argument), env, Needs::AnyType)
+        {
+            arguments = tested(&arguments);
+        }
         if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
             // The value decides how many rows come out.
             self.compared(arguments.clone());

@@ -12,7 +12,7 @@ use crate::domain::statement::{
     SessionEffect, Statement, TransactionStep, Verb,
 };
 
-use super::columns::{Columns, Reads, is_matched};
+use super::columns::{Columns, Reads, amounts_to};
 use super::error::SqlError;
 use super::names::inner;
 use super::parser;
@@ -197,11 +197,8 @@ impl<'a> Reader<'a> {
             (&facts.written, ColumnUse::Written),
         ] {
             columns.extend(reads.iter().filter_map(|number| {
-                let usage = match usage {
-                    ColumnUse::Compared if is_matched(*number) => ColumnUse::Matched,
-                    usage => usage,
-                };
-                Some(ColumnAccess { column: self.columns.name(*number)?.clone(), usage })
+                let column = self.columns.name(*number)?.clone();
+                Some(ColumnAccess { column, usage: amounts_to(usage, *number) })
             }));
         }
         Statement {

@@ -18,6 +18,28 @@ use super::total::is_plain_type;
 /// Columns that every stored relation has and that no snapshot lists.
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 
+/// What is asked of a stored column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// That it is PostgreSQL's own: a composite is NULL also where all that it is made of is.
+    AnyType,
+    /// That a handful of tests does not find out which value it is.
+    ManyValues,
+}
+
+impl Needs {
+    fn are_met_by(self, type_oid: u32) -> bool {
+        match self {
+            Self::AnyType => type_oid < FIRST_OTHER_TYPE && type_oid != RECORD,
+            Self::ManyValues => TYPES_OF_MANY.contains(&type_oid),
+        }
+    }
+}
+
+/// The first oid that is not PostgreSQL's own (`FirstGenbkiObjectId`).
+const FIRST_OTHER_TYPE: u32 = 10_000;
+const RECORD: u32 = 2249;
+
 /// Types whose values cannot be tried one by one: bytea, name, bigint, integer, text, inet, char, varchar, numeric, uuid.
 const TYPES_OF_MANY: [u32; 10] = [17, 19, 20, 23, 25, 869, 1042, 1043, 1700, 2950];
 
@@ -219,9 +241,8 @@ impl<'e, 'a> Env<'e, 'a> {
     }
 
     /// Whether the name means a column as a table stores it, and nothing else: not one of a view, of a subquery or a
-    /// join, which may show a part of a value, not one that is generated from others, and not one of a type with so few
-    /// values that a handful of tests finds out which it is.
-    pub(super) fn is_stored(self, qualifier: Option<&str>, name: &str) -> bool {
+    /// join, which may show a part of a value, and not one that is generated from others.
+    pub(super) fn is_stored(self, qualifier: Option<&str>, name: &str, needs: Needs) -> bool {
         let Some(level) = self.chain().find_map(|env| env.level) else { return false };
         let mut sources =
             level.sources.iter().filter(|source| qualifier.is_none() || source.name == qualifier);
@@ -231,7 +252,7 @@ impl<'e, 'a> Env<'e, 'a> {
                 Some(column) => {
                     stored += 1;
                     relation.kind == RelationKind::Table
-                        && TYPES_OF_MANY.contains(&column.type_oid)
+                        && needs.are_met_by(column.type_oid)
                         && column
                             .origins
                             .iter()

@@ -5,7 +5,7 @@ use pg_query::{Node, NodeEnum};
 
 use crate::domain::statement::{ColumnAccess, ColumnUse, RelationName, SessionEffect, TransactionStep, Verb};
 
-use super::columns::{Reads, matched};
+use super::columns::{Reads, matched, tested};
 use super::error::SqlError;
 use super::names::{definition, inner, parts, setting_text, unexpected};
 use super::nodes::{clause_node, expression_node, planner_node, source_node};
@@ -281,15 +281,13 @@ impl<'a> Reader<'a> {
         for ColumnAccess { column, usage } in &statement.columns {
             let number = self.columns.number(column.clone());
             match usage {
-                ColumnUse::Projected | ColumnUse::Moved => self.facts.moved.insert(number),
-                ColumnUse::Matched => {
-                    self.facts.compared.extend(matched(&Reads::from([number])));
-                    true
-                }
-                ColumnUse::Compared => self.facts.compared.insert(number),
-                ColumnUse::Computed => self.facts.computed.insert(number),
-                ColumnUse::Written => self.facts.written.insert(number),
-            };
+                ColumnUse::Projected | ColumnUse::Moved => self.facts.moved.extend([number]),
+                ColumnUse::Tested => self.facts.compared.extend(tested(&Reads::from([number]))),
+                ColumnUse::Matched => self.facts.compared.extend(matched(&Reads::from([number]))),
+                ColumnUse::Compared => self.facts.compared.extend([number]),
+                ColumnUse::Computed => self.facts.computed.extend([number]),
+                ColumnUse::Written => self.facts.written.extend([number]),
+            }
         }
         self.facts.session_effect =
             Some(SessionEffect::Prepare { name: stmt.name.clone(), statement: Box::new(statement) });

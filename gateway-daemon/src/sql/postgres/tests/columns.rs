@@ -21,7 +21,7 @@ fn a_plain_select_projects_and_compares() {
         ("SELECT /* email */ name -- email\n FROM customers", "select customers | P customers.name"),
         (
             "SELECT email IS NULL, length(ssn) FROM customers",
-            "select customers | P customers.email customers.ssn",
+            "select customers | P customers.ssn | T customers.email",
         ),
         (
             "SELECT CASE WHEN email LIKE 'a%' THEN 1 ELSE 0 END FROM customers",
@@ -71,12 +71,12 @@ fn what_can_fail_or_decides_over_what_can_fail_is_computed_with() {
     let computed = "select customers | P customers.email | F customers.email";
     let both = "select customers | P customers.email customers.id";
     check(&[
-        ("SELECT upper(email) || '!', length(email), email IS NULL FROM customers", shown),
+        ("SELECT upper(email) || '!', length(email), (email || 'a') IS NULL FROM customers", shown),
         ("SELECT email::varchar(3), substr(email, 1, 4), md5(email) FROM customers", shown),
         ("SELECT CASE WHEN email LIKE 'a%' THEN 'a' ELSE lower(email) END FROM customers", shown),
         ("SELECT coalesce(email, 'none'), nullif(email, ''), email > 'm' AND true FROM customers", shown),
         ("SELECT format('%s: %L', 'a', email), json_build_object('k', email) FROM customers", shown),
-        ("SELECT to_char(email, '999'), date_trunc('day', email), count(email) FROM customers", shown),
+        ("SELECT to_char(email, '999'), date_trunc('day', email), count(lower(email)) FROM customers", shown),
         ("SELECT email::integer FROM customers", computed),
         ("SELECT 1 / (ascii(email) - 103) FROM customers", computed),
         ("SELECT email::regclass FROM customers", computed),
@@ -449,4 +449,38 @@ fn equality_with_brought_values_is_told_from_every_other_comparison() {
     own.user_operators.insert("=".to_owned());
     let statements = read("SELECT id FROM customers WHERE email = 'a'", &own).unwrap();
     assert!(statements[0].columns.iter().all(|access| access.usage != ColumnUse::Matched));
+}
+
+/// NULL is shown as NULL, so that nothing is hidden from who counts; only of a column as it is stored.
+#[test]
+fn whether_there_is_a_value_is_told_from_the_value() {
+    check(&[
+        ("SELECT count(email), email IS NULL FROM customers", "select customers | T customers.email"),
+        (
+            "SELECT id FROM customers c WHERE c.email IS NOT NULL",
+            "select customers | P customers.id | T customers.email",
+        ),
+        (
+            "SELECT count(email), max(email) FROM customers",
+            "select customers | P customers.email | T customers.email",
+        ),
+        (
+            "SELECT count(DISTINCT email) FROM customers",
+            "select customers | P customers.email | C customers.email",
+        ),
+        ("SELECT count(NULLIF(email, 'a')) FROM customers", "select customers | P customers.email"),
+        ("SELECT NULLIF(email, 'a') IS NULL FROM customers", "select customers | P customers.email"),
+        (
+            "SELECT count(e) FROM (SELECT NULLIF(email, 'a') AS e FROM customers) c",
+            "select customers | P customers.email",
+        ),
+        (
+            "SELECT count(mail) FROM customer_mail",
+            "select customer_mail | P customer_mail.mail customers.email",
+        ),
+        (
+            "INSERT INTO notes (id) SELECT count(email) FROM customers",
+            "select customers, insert notes | M customers.email | W notes.id",
+        ),
+    ]);
 }

@@ -296,7 +296,7 @@ fn code_of_unknown_body_is_opaque() {
         ),
         (
             "CREATE TRIGGER t BEFORE INSERT ON notes FOR EACH ROW WHEN (new.body IS NULL) EXECUTE FUNCTION f()",
-            "create notes, call - | C notes.body | Code(\"CREATE TRIGGER\")",
+            "create notes, call - | T notes.body | Code(\"CREATE TRIGGER\")",
         ),
         (
             "CREATE PUBLICATION p FOR TABLE notes",

@@ -76,6 +76,7 @@ pub(super) fn short(statement: &Statement) -> String {
     }
     for (letter, usage) in [
         ('P', ColumnUse::Projected),
+        ('T', ColumnUse::Tested),
         ('C', ColumnUse::Compared),
         ('F', ColumnUse::Computed),
         ('M', ColumnUse::Moved),
