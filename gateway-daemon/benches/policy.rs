@@ -21,8 +21,8 @@ use gateway_daemon::{
         ids::CgroupId,
         principal::Principal,
         statement::{
-            ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, RowLimit, SessionEffect, Statement,
-            TransactionStep, Verb,
+            ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, RowLimit, SearchPathStep,
+            SessionEffect, Statement, TransactionStep, Verb,
         },
     },
     policy::{Origin, Policies, Source},
@@ -118,6 +118,7 @@ fn statement(column: &str) -> Statement {
         copy: None,
         session_effect: SessionEffect::None,
         transaction: TransactionStep::None,
+        search_path: SearchPathStep::None,
     }
 }
 

@@ -237,6 +237,18 @@ pub enum TransactionStep {
     Keeps,
 }
 
+/// What a statement does to the path along which names without a schema are looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchPathStep {
+    /// Nothing.
+    None,
+    /// Empties it: only `pg_catalog` and temporary relations are left.
+    Empties,
+    /// Brings back what the session began with.
+    Resets,
+}
+
 /// One statement, read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Statement {
@@ -256,4 +268,6 @@ pub struct Statement {
     pub session_effect: SessionEffect,
     /// What it does to its transaction.
     pub transaction: TransactionStep,
+    /// What it does to the search path.
+    pub search_path: SearchPathStep,
 }

@@ -19,7 +19,7 @@ use crate::domain::{
     decision::{Decision, Transform},
     statement::{
         ColumnAccess, ColumnName, ColumnUse, Effect as SqlEffect, Opaque, RelationName, RowLimit,
-        SessionEffect, Statement, TransactionStep, Verb,
+        SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
     },
 };
 
@@ -149,6 +149,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
             copy: None,
             session_effect: SessionEffect::None,
             transaction: TransactionStep::None,
+            search_path: SearchPathStep::None,
         })
 }
 

@@ -17,8 +17,8 @@ use crate::domain::{
     ids::{CgroupId, PolicyId},
     principal::Principal,
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SessionEffect,
-        Statement, TransactionStep, Verb,
+        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SearchPathStep,
+        SessionEffect, Statement, TransactionStep, Verb,
     },
 };
 
@@ -77,6 +77,7 @@ pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, Colum
         copy: None,
         session_effect: SessionEffect::None,
         transaction: TransactionStep::None,
+        search_path: SearchPathStep::None,
     }
 }
 

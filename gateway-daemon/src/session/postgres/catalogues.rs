@@ -53,6 +53,8 @@ impl Snapshot {
 /// Who is to read a changed schema anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
+    /// Nobody else: the change is of how this session looks names up.
+    Own,
     /// Sessions that begin: the change is the session's own (a temporary object), or may be none at all.
     Later,
     /// All.
@@ -134,8 +136,11 @@ impl Catalogues {
     }
 
     /// Makes the next session of `place` read the schema anew: a statement may have changed it. `Reach::All`: those
-    /// that are open as well, before their next statement.
+    /// that are open as well, before their next statement. `Reach::Own`: none.
     pub async fn outdate(&self, place: &Place, reach: Reach) {
+        if reach == Reach::Own {
+            return;
+        }
         let known = self.known(place);
         if reach == Reach::All {
             known.changes.fetch_add(1, Ordering::AcqRel);

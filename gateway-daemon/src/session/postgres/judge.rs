@@ -13,7 +13,8 @@ use crate::{
         ids::PolicyId,
         principal::Principal,
         statement::{
-            ColumnName, CopyDirection, Opaque, RelationName, SessionEffect, Statement, TransactionStep, Verb,
+            ColumnName, CopyDirection, Opaque, RelationName, SearchPathStep, SessionEffect, Statement,
+            TransactionStep, Verb,
         },
     },
     policy::Policies,
@@ -295,6 +296,13 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Read
                 "COPY shares a message with other statements",
                 "Send COPY alone.",
                 "copy-alone",
+            ));
+        }
+        if statement.search_path == SearchPathStep::Empties && !alone {
+            return Err(refuse(
+                "setting search_path shares a message with other statements",
+                "Send it alone.",
+                "search-path-alone",
             ));
         }
         match &statement.session_effect {

@@ -17,7 +17,7 @@ use crate::{
     domain::{
         catalogue::Catalogue,
         decision::{Denial, MaskPlan},
-        statement::{SessionEffect, Statement, Verb},
+        statement::{SearchPathStep, SessionEffect, Statement, Verb},
     },
     protocol::postgres::backend::TransactionStatus,
     sql::postgres::unknown_relations,
@@ -90,12 +90,13 @@ impl Relay<'_> {
                 }
             }
         }
-        let prepared = KnownStatements { names: &self.statements, batch: self.batch };
+        let prepared = self.known_statements();
         let mut verdict =
             self.room.judge.decide(&self.asker, self.facts, &self.snapshot.catalogue, reading, &prepared);
         // One that does not exist is the server's to name. But a message's first statements may make, rename or
         // bring back what the later ones name; where something is masked, nobody knows what that would show.
-        if unsure && verdict.statements.len() > 1 && !verdict.target_masks.columns.is_empty() {
+        let masked = !verdict.target_masks.columns.is_empty();
+        if ((unsure && masked) || self.may_move_path(&verdict.statements)) && verdict.statements.len() > 1 {
             verdict = self.refused_verdict(Denial::builtin(
                 "the message names relations that are not there before it runs",
                 "Send its statements one by one.",
@@ -105,22 +106,43 @@ impl Relay<'_> {
         Ok(Judged::Verdict(Arc::new(verdict)))
     }
 
+    fn known_statements(&self) -> KnownStatements<'_> {
+        KnownStatements {
+            names: &self.statements,
+            batch: self.batch,
+            judge: &self.room.judge,
+            catalogue: &self.snapshot.catalogue,
+        }
+    }
+
+    /// Whether some of the statements may be run with another search path than they are read with.
+    fn may_move_path(&self, statements: &[Statement]) -> bool {
+        let resets = |statement: &Statement| statement.search_path == SearchPathStep::Resets;
+        self.path_moved
+            && (self.schema_changed
+                || (self.schema_unsettled && may_undo(statements))
+                // Behind the last one comes nothing.
+                || statements.iter().rev().skip(1).any(resets))
+    }
+
     /// Another session has changed the schema: as if this one had.
     fn hear_of_changes(&mut self) {
         self.schema_changed |= self.snapshot.is_outdated();
     }
 
     /// The verdict on BEGIN, COMMIT, ROLLBACK, SET and their like, which no schema can make mean something else: they
-    /// need not wait for one, and end a transaction in which none can be read.
+    /// need not wait for one, and end a transaction in which none can be read. SET TRANSACTION must not: it comes before
+    /// whatever a transaction reads.
     fn judge_without_schema(&self, text: &str) -> Option<Arc<Verdict>> {
-        if !self.schema_changed || text.len() > QUICK_TEXT_BYTES {
+        let is_good = !self.schema_changed && self.snapshot.is_fresh(Instant::now());
+        if is_good || text.len() > QUICK_TEXT_BYTES {
             return None;
         }
         let reading = self.read(text);
         if !reading.as_ref().is_ok_and(|statements| needs_no_schema(statements)) {
             return None;
         }
-        let prepared = KnownStatements { names: &self.statements, batch: self.batch };
+        let prepared = self.known_statements();
         let catalogue = &self.snapshot.catalogue;
         Some(Arc::new(self.room.judge.decide(&self.asker, self.facts, catalogue, reading, &prepared)))
     }

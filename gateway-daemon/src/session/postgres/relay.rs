@@ -15,7 +15,7 @@ use super::{
     catalogues::{Place, Reach, Snapshot},
     ending::Ending,
     expected::Expected,
-    judge::{Asker, Verdict},
+    judge::{Asker, Judge, Verdict},
     names::{Batch, Names},
     replies::RowHandling,
     transport::{End, Reading, Side, Stop, Transport, turn},
@@ -24,10 +24,11 @@ use crate::{
     audit::{Receipt, Submitter},
     domain::{
         action::TargetFacts,
+        catalogue::Catalogue,
         decision::Denial,
         event::{AuditEvent, EventKind, Outcome},
         ids::PolicyId,
-        statement::Statement,
+        statement::{SessionEffect, Statement},
     },
     protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
 };
@@ -98,6 +99,8 @@ pub(super) struct Relay<'a> {
     pub(super) schema_unsettled: bool,
     /// Whom it concerns.
     pub(super) schema_reach: Reach,
+    /// The search path has been emptied by this session, and may come back at the end of a transaction.
+    pub(super) path_moved: bool,
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,
     pub(super) portals: Names<Option<Arc<Prepared>>>,
@@ -155,7 +158,8 @@ impl<'a> Relay<'a> {
             snapshot,
             schema_changed: false,
             schema_unsettled: false,
-            schema_reach: Reach::Later,
+            schema_reach: Reach::Own,
+            path_moved: false,
             queue: VecDeque::new(),
             statements: Names::default(),
             portals: Names::default(),
@@ -390,12 +394,32 @@ impl<'a> Relay<'a> {
 pub(super) struct KnownStatements<'a> {
     pub(super) names: &'a Names<Arc<Prepared>>,
     pub(super) batch: Batch,
+    pub(super) judge: &'a Judge,
+    /// The schema as it is now.
+    pub(super) catalogue: &'a Catalogue,
+}
+
+impl KnownStatements<'_> {
+    /// The statements as the server will read them now, should the schema have changed since they were read last.
+    fn now(&self, prepared: &Prepared) -> Option<Arc<[Statement]>> {
+        if prepared.verdict.catalogue.epoch == self.catalogue.epoch {
+            return Some(Arc::clone(&prepared.verdict.statements));
+        }
+        let statements = self.judge.read(&prepared.text, self.catalogue).ok()?;
+        match (prepared.origin, statements.first().map(|statement| &statement.session_effect)) {
+            (Origin::Parse, _) => Some(statements),
+            (Origin::Sql, Some(SessionEffect::Prepare { statement, .. })) => {
+                Some(Arc::from([statement.as_ref().clone()]))
+            }
+            (Origin::Sql, _) => None,
+        }
+    }
 }
 
 impl super::judge::Prepared for KnownStatements<'_> {
     fn statements(&self, name: &str) -> Option<Arc<[Statement]>> {
         match self.names.lookup(name.as_bytes(), self.batch) {
-            super::names::Lookup::Known(prepared) => Some(Arc::clone(&prepared.verdict.statements)),
+            super::names::Lookup::Known(prepared) => self.now(prepared),
             _ => None,
         }
     }

@@ -322,7 +322,7 @@ impl Relay<'_> {
                 self.schema_unsettled = false;
                 // Kept or undone: what was read in the transaction may be neither.
                 self.schema_changed = true;
-                let reach = std::mem::replace(&mut self.schema_reach, Reach::Later);
+                let reach = std::mem::replace(&mut self.schema_reach, Reach::Own);
                 self.room.catalogues.outdate(&self.place, reach).await;
             }
         }

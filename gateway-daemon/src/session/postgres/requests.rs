@@ -18,7 +18,7 @@ use crate::{
     domain::{
         decision::Denial,
         event::AuditEvent,
-        statement::{SessionEffect, TransactionStep},
+        statement::{SearchPathStep, SessionEffect, TransactionStep},
     },
     protocol::{
         postgres::{
@@ -526,6 +526,15 @@ impl Relay<'_> {
             self.schema_unsettled = true;
             let reach = if verdict.changes_shared_schema() { Reach::All } else { Reach::Later };
             self.schema_reach = self.schema_reach.max(reach);
+        }
+        let moves = |step| verdict.statements.iter().any(|statement| statement.search_path == step);
+        let empties = moves(SearchPathStep::Empties);
+        if empties || (self.path_moved && moves(SearchPathStep::Resets)) {
+            self.path_moved |= empties;
+            self.schema_changed = true;
+            self.schema_unsettled = true;
+            // A portal goes on with the names as its Bind found them, and could not be judged by them any more.
+            self.portals.clear();
         }
         // A snapshot of the change is none of the schema that a ROLLBACK, also to a savepoint, brings back.
         if self.schema_unsettled && verdict.ends_or_undoes() {

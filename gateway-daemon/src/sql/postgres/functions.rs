@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use pg_query::protobuf::{FuncCall, TypeName};
 use pg_query::{Node, NodeEnum};
 
-use crate::domain::statement::Opaque;
+use crate::domain::statement::{Opaque, SearchPathStep};
 
 use super::columns::{Reads, tested};
 use super::error::SqlError;
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
             self.window(window, env)?;
         }
         if let Some(name) = name {
-            Self::check_settings_function(name, &call.args)?;
+            self.check_settings_function(name, &call.args)?;
         }
         into.append(&mut arguments);
         Ok(())
@@ -244,15 +244,24 @@ impl<'a> Reader<'a> {
     }
 
     /// `set_config` and `current_setting` do what SET and SHOW do, and are judged alike.
-    fn check_settings_function(name: &str, arguments: &[Node]) -> Result<(), SqlError> {
+    fn check_settings_function(&mut self, name: &str, arguments: &[Node]) -> Result<(), SqlError> {
         let literal = |index: usize| arguments.get(index).and_then(constant_text);
+        let is_of_row = arguments.first().is_some_and(settings::is_name_column);
+        let parameter = if is_of_row { self.setting.clone() } else { literal(0) };
         match name {
-            settings::FUNCTION => match (literal(0), literal(1)) {
-                (Some(parameter), Some(value)) => settings::check(&parameter, &[value]),
+            settings::FUNCTION => match (parameter, literal(1)) {
+                (Some(parameter), Some(value)) => {
+                    let values = [value];
+                    if self.only_sets && settings::empties_search_path(&parameter, &values) {
+                        self.facts.search_path = Some(SearchPathStep::Empties);
+                        return Ok(());
+                    }
+                    settings::check(&parameter, &values)
+                }
                 _ => Err(SqlError::session_state("set_config() of something that is not written out")),
             },
             // A name that is computed is the server's to judge: it keeps the secret ones for its superusers.
-            "current_setting" => literal(0).map_or(Ok(()), |parameter| settings::check_shown(&parameter)),
+            "current_setting" => parameter.map_or(Ok(()), |parameter| settings::check_shown(&parameter)),
             _ => Ok(()),
         }
     }

@@ -9,13 +9,14 @@ use pg_query::{Node, NodeEnum};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{
     ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit,
-    SessionEffect, Statement, TransactionStep, Verb,
+    SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads, amounts_to};
 use super::error::SqlError;
 use super::names::inner;
 use super::parser;
+use super::relations;
 use super::scope::Env;
 use super::total::Met;
 
@@ -80,7 +81,9 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     for raw in &parsed.statements {
         if let Some(node) = raw.stmt.as_deref() {
             reader.statement(node)?;
-            statements.push(reader.finish());
+            let statement = reader.finish();
+            relations::refuse_secret_columns(&statement)?;
+            statements.push(statement);
         }
     }
     Ok(Text { statements, free: reader.free })
@@ -131,6 +134,7 @@ pub(super) struct Facts {
     pub(super) copy: Option<CopyDirection>,
     pub(super) session_effect: Option<SessionEffect>,
     pub(super) transaction: Option<TransactionStep>,
+    pub(super) search_path: Option<SearchPathStep>,
 }
 
 /// What becomes of a query's result columns.
@@ -155,6 +159,10 @@ pub(super) struct Reader<'a> {
     pub(super) depth: usize,
     /// What of the statement can fail.
     pub(super) met: Met,
+    /// The statement is nothing but a call of `set_config` for its reader.
+    pub(super) only_sets: bool,
+    /// The statement's one row is this parameter's of `pg_settings`, so that `name` is its name.
+    pub(super) setting: Option<String>,
     work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
@@ -170,6 +178,8 @@ impl<'a> Reader<'a> {
             references: 0,
             depth: 0,
             met: Met::default(),
+            only_sets: false,
+            setting: None,
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -210,6 +220,7 @@ impl<'a> Reader<'a> {
             copy: facts.copy,
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
             transaction: facts.transaction.unwrap_or(TransactionStep::None),
+            search_path: facts.search_path.unwrap_or(SearchPathStep::None),
         }
     }
 

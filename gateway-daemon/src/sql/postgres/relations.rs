@@ -4,7 +4,7 @@ use pg_query::Node;
 use pg_query::protobuf::RangeVar;
 
 use crate::domain::catalogue::Relation;
-use crate::domain::statement::{RelationName, Verb};
+use crate::domain::statement::{ColumnName, RelationName, Statement, Verb};
 
 use super::columns::Reads;
 use super::error::SqlError;
@@ -30,7 +30,6 @@ const SECRET_RELATIONS: &[&str] = &[
     "pg_hba_file_rules",
     "pg_ident_file_mappings",
     "pg_file_settings",
-    "pg_subscription",
     "pg_prepared_statements",
     "pg_prepared_xacts",
     "pg_cursors",
@@ -56,6 +55,22 @@ const SECRET_ANYWHERE: &[&str] = &[
     "pg_qualstats_all",
     "pg_wait_sampling_history",
 ];
+
+/// Columns of the same kind in relations that are harmless otherwise: the server itself shows these to superusers alone.
+const SECRET_COLUMNS: &[(&str, &str)] = &[("pg_subscription", "subconninfo")];
+
+/// Refuses a statement that has anything to do with a column that nobody may read, also through a view.
+pub(super) fn refuse_secret_columns(statement: &Statement) -> Result<(), SqlError> {
+    let is_secret = |name: &ColumnName| {
+        SECRET_COLUMNS
+            .iter()
+            .any(|(relation, column)| name.relation.name == *relation && name.column == *column)
+    };
+    match statement.columns.iter().find(|access| is_secret(&access.column)) {
+        Some(access) => Err(SqlError::secret(&access.column.to_string())),
+        None => Ok(()),
+    }
+}
 
 impl<'a> Reader<'a> {
     /// The resolved name, and the relation if the catalogue knows it.

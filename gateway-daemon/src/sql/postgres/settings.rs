@@ -1,19 +1,27 @@
 //! Run-time parameters: which may be changed or shown by anyone, because they neither change how SQL is read
 //! nor who runs it nor what is recorded.
+//!
+//! The search path may be emptied, as pg_dump and what it writes do, and brought back to what it was: the session
+//! reads the schema anew after it.
 
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AExprKind, CoercionForm, FuncCall, LimitOption, SelectStmt, SetOperation};
 use pg_query::protobuf::{VariableSetKind, VariableSetStmt};
 
-use crate::domain::statement::Verb;
+use crate::domain::statement::{SearchPathStep, Verb};
 
 use super::columns::Reads;
 use super::error::SqlError;
-use super::names::setting_text;
+use super::functions::constant_text;
+use super::names::{inner, parts, setting_text};
 use super::nodes::kind;
 use super::reader::Reader;
 use super::scope::Env;
 
 /// The function that does what SET does.
 pub(super) const FUNCTION: &str = "set_config";
+
+const SEARCH_PATH: &str = "search_path";
 
 /// Parameters that may take any value: formats, limits and planner choices of the session itself.
 const HARMLESS: &[&str] = &[
@@ -31,6 +39,7 @@ const HARMLESS: &[&str] = &[
     "datestyle",
     "deadlock_timeout",
     "default_statistics_target",
+    "default_toast_compression",
     "default_transaction_deferrable",
     "default_transaction_isolation",
     "default_transaction_read_only",
@@ -88,9 +97,13 @@ const HARMLESS: &[&str] = &[
 const PINNED: &[(&str, &[&str])] = &[
     ("check_function_bodies", &["off", "false", "0", "no", "on", "true", "1", "yes"]),
     ("client_encoding", &["utf8", "utf-8", "unicode"]),
+    ("default_table_access_method", &["heap"]),
+    ("default_tablespace", &[""]),
     ("default_with_oids", &["off", "false", "0", "no"]),
     ("escape_string_warning", &["on", "true", "1", "yes"]),
-    ("row_security", &["on", "true", "1", "yes"]),
+    ("restrict_nonsystem_relation_kind", &["view, foreign-table", "view", "foreign-table"]),
+    // Off, a row that a policy of the server's would hide is an error: nothing is seen that was not before.
+    ("row_security", &["on", "true", "1", "yes", "off", "false", "0", "no"]),
     ("standard_conforming_strings", &["on", "true", "1", "yes"]),
     ("transform_null_equals", &["off", "false", "0", "no"]),
 ];
@@ -133,6 +146,29 @@ pub(super) fn check(parameter: &str, values: &[String]) -> Result<(), SqlError> 
     }
 }
 
+/// Whether a parameter is the search path, and the values leave nothing in it.
+pub(super) fn empties_search_path(parameter: &str, values: &[String]) -> bool {
+    parameter.eq_ignore_ascii_case(SEARCH_PATH) && values == [""]
+}
+
+/// Whether a query is `SELECT set_config(…)` and nothing else, so that it runs now, once and by itself.
+pub(super) fn is_call_alone(stmt: &SelectStmt) -> bool {
+    let [target] = stmt.target_list.as_slice() else { return false };
+    let Some(NodeEnum::ResTarget(target)) = inner(target) else { return false };
+    let Some(NodeEnum::FuncCall(call)) = target.val.as_deref().and_then(inner) else { return false };
+    if !matches!(parts(&call.funcname).as_deref(), Ok([FUNCTION] | ["pg_catalog", FUNCTION])) {
+        return false;
+    }
+    // Compared as a whole, so that no part of a query that a later version of the grammar has is forgotten.
+    let rest = SelectStmt { target_list: Vec::new(), ..stmt.clone() };
+    let call = FuncCall { funcname: Vec::new(), args: Vec::new(), location: 0, ..call.as_ref().clone() };
+    rest == SelectStmt {
+        op: SetOperation::SetopNone.into(),
+        limit_option: LimitOption::Default.into(),
+        ..SelectStmt::default()
+    } && call == FuncCall { funcformat: CoercionForm::CoerceExplicitCall.into(), ..FuncCall::default() }
+}
+
 /// Whether a parameter's value may be shown.
 pub(super) fn check_shown(parameter: &str) -> Result<(), SqlError> {
     let parameter = parameter.to_ascii_lowercase();
@@ -144,6 +180,24 @@ pub(super) fn check_shown(parameter: &str) -> Result<(), SqlError> {
 }
 
 impl<'a> Reader<'a> {
+    /// The parameter whose row of `pg_settings` is all that a query reads: `… FROM pg_settings WHERE name = 'x'`, as
+    /// pg_dump has it, which sets parameters only where there are such.
+    pub(super) fn one_setting(&self, stmt: &'a SelectStmt) -> Option<String> {
+        let [source] = stmt.from_clause.as_slice() else { return None };
+        let NodeEnum::RangeVar(var) = inner(source)? else { return None };
+        let NodeEnum::AExpr(test) = inner(stmt.where_clause.as_deref()?)? else { return None };
+        let (relation, _) = self.relation(var).ok()?;
+        let is_pg_settings = relation.schema == "pg_catalog" && relation.name == "pg_settings";
+        let is_equality = AExprKind::try_from(test.kind) == Ok(AExprKind::AexprOp)
+            && parts(&test.name).as_deref() == Ok(&["="])
+            && !self.catalogue.user_operators.contains("=");
+        let hides_nothing = var.alias.is_none() && stmt.with_clause.is_none();
+        let is_name = is_name_column(test.lexpr.as_deref()?);
+        (is_pg_settings && is_equality && hides_nothing && is_name)
+            .then(|| constant_text(test.rexpr.as_deref()?))
+            .flatten()
+    }
+
     /// SET and RESET.
     pub(super) fn set(&mut self, stmt: &'a VariableSetStmt) -> Result<(), SqlError> {
         self.effect(Verb::Set, None);
@@ -153,9 +207,19 @@ impl<'a> Reader<'a> {
             Ok(VariableSetKind::VarSetValue) => {
                 let values: Option<Vec<String>> = stmt.args.iter().map(value_text).collect();
                 match values {
+                    Some(values) if empties_search_path(&stmt.name, &values) => {
+                        self.facts.search_path = Some(SearchPathStep::Empties);
+                        Ok(())
+                    }
                     Some(values) => check(&stmt.name, &values),
                     None => check(&stmt.name, &[]),
                 }
+            }
+            Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset)
+                if stmt.name.eq_ignore_ascii_case(SEARCH_PATH) =>
+            {
+                self.facts.search_path = Some(SearchPathStep::Resets);
+                Ok(())
             }
             Ok(
                 VariableSetKind::VarSetDefault | VariableSetKind::VarReset | VariableSetKind::VarSetCurrent,
@@ -167,10 +231,19 @@ impl<'a> Reader<'a> {
                 "TRANSACTION SNAPSHOT" => Ok(()),
                 other => Err(SqlError::session_state(&format!("SET {other}"))),
             },
-            Ok(VariableSetKind::VarResetAll) => Ok(()),
+            Ok(VariableSetKind::VarResetAll) => {
+                self.facts.search_path = Some(SearchPathStep::Resets);
+                Ok(())
+            }
             Ok(VariableSetKind::Undefined) | Err(_) => Err(SqlError::UnknownNode { kind: "VariableSetStmt" }),
         }
     }
+}
+
+/// Whether an expression is the column `name` and nothing else.
+pub(super) fn is_name_column(node: &pg_query::Node) -> bool {
+    let Some(NodeEnum::ColumnRef(column)) = inner(node) else { return false };
+    parts(&column.fields).as_deref() == Ok(&["name"])
 }
 
 fn value_text(node: &pg_query::Node) -> Option<String> {

@@ -3,7 +3,9 @@
 use pg_query::protobuf::{DiscardMode, ExplainStmt, PrepareStmt, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
-use crate::domain::statement::{ColumnAccess, ColumnUse, RelationName, SessionEffect, TransactionStep, Verb};
+use crate::domain::statement::{
+    ColumnAccess, ColumnUse, RelationName, SearchPathStep, SessionEffect, TransactionStep, Verb,
+};
 
 use super::columns::{Reads, matched, tested};
 use super::error::SqlError;
@@ -27,7 +29,13 @@ impl<'a> Reader<'a> {
         let Some(kind) = inner(node) else { return Err(unexpected(node)) };
         match kind {
             NodeEnum::SelectStmt(stmt) => {
+                // Not for a SELECT that only the server decides when to run: behind PREPARE, a cursor or EXPLAIN.
+                if self.depth == 1 {
+                    self.only_sets = settings::is_call_alone(stmt);
+                    self.setting = self.one_setting(stmt);
+                }
                 let outputs = self.select(stmt, env)?;
+                (self.only_sets, self.setting) = (false, None);
                 let all = outputs.all();
                 self.shown(all);
                 if !self.facts.effects.iter().any(|effect| effect.verb == Verb::Select) {
@@ -85,6 +93,7 @@ impl<'a> Reader<'a> {
             NodeEnum::DiscardStmt(stmt) => {
                 self.effect(Verb::Set, None);
                 if DiscardMode::try_from(stmt.target) == Ok(DiscardMode::DiscardAll) {
+                    self.facts.search_path = Some(SearchPathStep::Resets);
                     self.facts.session_effect = Some(SessionEffect::Deallocate { name: None });
                 }
                 Ok(())

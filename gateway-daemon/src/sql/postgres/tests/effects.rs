@@ -1,5 +1,5 @@
 use super::{check, shop};
-use crate::domain::statement::{CopyDirection, SessionEffect};
+use crate::domain::statement::{CopyDirection, SearchPathStep, SessionEffect};
 use crate::sql::postgres::{read, unknown_relations};
 
 #[test]
@@ -233,6 +233,11 @@ fn sessions_and_transactions() {
         ("SET TRANSACTION READ ONLY", "set -"),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "set -"),
         ("RESET ALL", "set -"),
+        ("SET search_path = ''", "set -"),
+        ("RESET search_path", "set -"),
+        ("SET row_security = off", "set -"),
+        ("SELECT pg_catalog.set_config('search_path', '', false)", "select -"),
+        ("SELECT count(*) FROM pg_subscription", "select pg_catalog.pg_subscription"),
         ("DISCARD ALL", "set -"),
         ("SET CONSTRAINTS ALL DEFERRED", "set -"),
         ("SELECT set_config('application_name', 'x', false)", "select -"),
@@ -344,4 +349,20 @@ fn relations_that_the_snapshot_lacks_are_named() {
     assert_eq!(unknown("SELECT * FROM customers, fresh, s.t"), "public.fresh s.t");
     assert_eq!(unknown("CREATE TABLE fresh (a int)"), "");
     assert_eq!(unknown("DROP TABLE fresh"), "public.fresh");
+}
+
+#[test]
+fn steps_of_the_search_path_are_told() {
+    for (text, step) in [
+        ("SELECT set_config('search_path', '', true)", SearchPathStep::Empties),
+        ("SET LOCAL search_path = ''", SearchPathStep::Empties),
+        ("SET search_path TO DEFAULT", SearchPathStep::Resets),
+        ("RESET ALL", SearchPathStep::Resets),
+        ("DISCARD ALL", SearchPathStep::Resets),
+        ("SELECT set_config('work_mem', '', true)", SearchPathStep::None),
+        ("RESET work_mem", SearchPathStep::None),
+    ] {
+        let read = read(text, &shop()).unwrap();
+        assert_eq!(read[0].search_path, step, "{text}");
+    }
 }
