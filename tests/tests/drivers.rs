@@ -195,6 +195,16 @@ fn sqlx() {
 }
 
 #[test]
+fn sqlalchemy() {
+    takes_the_same_steps(&["/usr/bin/python3", source("sqlalchemy_orm.py").to_str().unwrap()]);
+}
+
+#[test]
+fn django() {
+    takes_the_same_steps(&["/usr/bin/python3", source("django_orm.py").to_str().unwrap()]);
+}
+
+#[test]
 fn pgbench_in_every_mode() {
     let stage = Stage::with(|settings| ALL.clone_into(&mut settings.policy));
     let pgbench = programs::postgres("pgbench");

@@ -74,6 +74,21 @@ const NEEDS: &[Need] = &[
         what_for: "asyncpg, a driver of the tests",
         present: || knows_python("asyncpg"),
     },
+    Need {
+        package: "python3-psycopg2",
+        what_for: "the driver below SQLAlchemy and Django",
+        present: || knows_python("psycopg2"),
+    },
+    Need {
+        package: "python3-sqlalchemy",
+        what_for: "SQLAlchemy, whose introspection the tests send through",
+        present: || knows_python("sqlalchemy"),
+    },
+    Need {
+        package: "python3-django",
+        what_for: "Django, whose introspection the tests send through",
+        present: || knows_python("django"),
+    },
     Need { package: "nodejs", what_for: "what runs node-postgres", present: || has("node") },
     Need {
         package: "default-jdk-headless",
