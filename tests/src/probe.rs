@@ -1,12 +1,13 @@
 //! A process that connects where it is told to, and a target that counts who arrives.
 
 use std::{
+    collections::HashSet,
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -77,11 +78,19 @@ impl Drop for Probe {
     }
 }
 
+/// Who has come so far.
+#[derive(Debug, Default)]
+struct Arrivals {
+    count: usize,
+    /// Of connections that are the test's own; a port may be used again.
+    own: HashSet<SocketAddr>,
+}
+
 /// A target that counts the connections that reach it.
 #[derive(Debug)]
 pub struct Target {
     address: SocketAddr,
-    count: Arc<AtomicUsize>,
+    arrived: Arc<Mutex<Arrivals>>,
     stop: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
 }
@@ -95,19 +104,22 @@ impl Target {
     /// Serves a listener that may belong to another network namespace.
     pub fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("its address");
-        let (count, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (arrived, stop) = (Arc::new(Mutex::new(Arrivals::default())), Arc::new(AtomicBool::new(false)));
         listener.set_nonblocking(true).expect("a listener that can be polled");
-        let (counted, stopped) = (Arc::clone(&count), Arc::clone(&stop));
+        let (counted, stopped) = (Arc::clone(&arrived), Arc::clone(&stop));
         let server = thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                if listener.accept().is_ok() {
-                    counted.fetch_add(1, Ordering::AcqRel);
+                if let Ok((_, from)) = listener.accept() {
+                    let mut counted = counted.lock().expect("no panic while it is held");
+                    if !counted.own.remove(&from) {
+                        counted.count += 1;
+                    }
                 } else {
                     thread::sleep(Duration::from_millis(2));
                 }
             }
         });
-        Self { address, count, stop, server: Some(server) }
+        Self { address, arrived, stop, server: Some(server) }
     }
 
     /// Where it is.
@@ -117,12 +129,19 @@ impl Target {
 
     /// How many connections have arrived, once those of now are counted: a connection of the test's own goes last.
     pub fn reached(&self) -> usize {
-        let before = self.count.load(Ordering::Acquire);
-        drop(TcpStream::connect(self.address).expect("the way is open outside of capture"));
+        let arrived = || self.arrived.lock().expect("no panic while it is held");
+        let from = {
+            // Held, so that it is known as the test's own before it is accepted.
+            let mut arrived = arrived();
+            let last = TcpStream::connect(self.address).expect("the way is open outside of capture");
+            let from = last.local_addr().expect("its address");
+            arrived.own.insert(from);
+            from
+        };
         programs::wait_for("the target to count", Duration::from_secs(5), || {
-            (self.count.load(Ordering::Acquire) > before).then_some(())
+            (!arrived().own.contains(&from)).then_some(())
         });
-        self.count.fetch_sub(1, Ordering::AcqRel) - 1
+        arrived().count
     }
 }
 
