@@ -28,6 +28,7 @@ pub mod netns;
 pub mod postgres;
 pub mod probe;
 pub mod programs;
+pub mod regression;
 pub mod stage;
 pub mod throughput;
 pub mod tokens;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{places, setup, shell};
+use super::{places, setup, shell, sources};
 
 /// What builds and what runs beside it. Debian's `kubernetes-client` brings kubectl, where none is installed.
 const PACKAGES: [&str; 9] = [
@@ -51,30 +51,9 @@ pub fn programs() -> Result<PathBuf> {
     Ok(built)
 }
 
-/// The system's own sources are used, with lists of their own: nothing of the system's settings changes.
 fn fetch(folder: &Path) -> Result<()> {
-    let settings = Path::new("/etc/apt/sources.list.d/debian.sources");
-    let text = fs::read_to_string(settings).with_context(|| format!("cannot read {}", settings.display()))?;
-    let of_sources: Vec<String> = text
-        .lines()
-        .map(|line| if line.starts_with("Types:") { "Types: deb-src".to_owned() } else { line.to_owned() })
-        .collect();
-    let list = folder.join("src.sources");
-    fs::write(&list, of_sources.join("\n") + "\n").context("cannot write a list of sources")?;
-    fs::create_dir_all(folder.join("lists")).context("cannot make a folder")?;
-    let apt = |words: &[&str]| -> Result<()> {
-        let mut command = Command::new("apt-get");
-        command.current_dir(folder).args(["-o", "Dir::Etc::sourceparts=/dev/null", "-o"]);
-        command.arg(format!("Dir::Etc::sourcelist={}", list.display())).arg("-o");
-        shell::run(command.arg(format!("Dir::State::lists={}", folder.join("lists").display())).args(words))
-    };
-    apt(&["update"])?;
-    apt(&["--download-only", "source", "kubernetes"])?;
-    let entries = fs::read_dir(folder).context("cannot look for the source package")?.filter_map(Result::ok);
-    let description = entries
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
-        .context("no source package came")?;
+    sources::download(folder, "kubernetes")?;
+    let description = sources::file(folder, ".dsc")?;
     let _ = fs::remove_dir_all(folder.join("tree"));
     shell::run(Command::new("dpkg-source").current_dir(folder).arg("-x").arg(description).arg("tree"))
 }

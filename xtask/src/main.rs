@@ -11,9 +11,11 @@ mod fuzz;
 mod kubernetes;
 mod machine;
 mod places;
+mod regression;
 mod rooms;
 mod setup;
 mod shell;
+mod sources;
 mod suite;
 
 use std::process::ExitCode;
@@ -47,6 +49,10 @@ enum Task {
         /// Only the leak hunt, with so many statements: nothing that an agent sees may depend on a masked value
         #[arg(long, value_name = "COUNT", conflicts_with = "filter")]
         leaks: Option<u32>,
+        /// Instead, PostgreSQL's own regression SQL, or its files whose names contain FILTER, direct and captured:
+        /// the share of statements with the same outcome, and why the others differ
+        #[arg(long)]
+        regression: bool,
         /// On a Debian kernel of this release instead (6.1), in a virtual machine: the conformance suite, and the
         /// daemon's own tests of its kernel side
         #[arg(long, value_name = "RELEASE", conflicts_with = "filter")]
@@ -108,6 +114,7 @@ fn main() -> ExitCode {
         Task::Test { restarts: Some(count), .. } => suite::prober(count),
         Task::Test { leaks: Some(count), .. } => suite::leaks(count),
         Task::Test { kubernetes: true, .. } => suite::kubernetes(),
+        Task::Test { regression: true, filter, .. } => regression::run(filter.as_deref()),
         Task::Test { kernel: Some(release), .. } => machine::test(&release),
         Task::Test { filter, .. } => suite::test(filter.as_deref()),
         Task::Bypass { filter } => suite::bypass(filter.as_deref()),
