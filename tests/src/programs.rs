@@ -171,6 +171,15 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
+/// Processor time of a process so far, in user and kernel mode.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its statistics");
+    // The name may hold blanks; what counts comes after its closing bracket: utime is the 14th field in all.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: f64 = [11, 12].map(|at| fields[at].parse::<f64>().expect("ticks")).iter().sum();
+    ticks / 100.0
+}
+
 /// How many file descriptors a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count()

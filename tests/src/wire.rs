@@ -186,6 +186,28 @@ impl Client {
         reply
     }
 
+    /// Reads up to ReadyForQuery and returns how many bytes that was. Messages are not looked into, errors apart.
+    pub fn skip_to_ready(&mut self) -> Result<u64, ServerError> {
+        let mut input = io::BufReader::with_capacity(1 << 18, &self.stream);
+        let mut bytes = 0;
+        loop {
+            let mut header = [0; 5];
+            input.read_exact(&mut header).map_err(|error| closed(&error))?;
+            let length = u64::from(u32_at(&header, 1)) - 4;
+            bytes += length + 5;
+            let mut body = (&mut input).take(length);
+            if header[0] == b'E' {
+                let mut error = Vec::new();
+                body.read_to_end(&mut error).map_err(|error| closed(&error))?;
+                return Err(error_of(&error));
+            }
+            io::copy(&mut body, &mut io::sink()).map_err(|error| closed(&error))?;
+            if header[0] == b'Z' {
+                return Ok(bytes);
+            }
+        }
+    }
+
     /// Queues Parse.
     pub fn parse(&mut self, name: &str, sql: &str) {
         let mut body = zero_ended(&[name, sql]);

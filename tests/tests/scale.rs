@@ -15,7 +15,7 @@ use nodegate_tests::{
     daemon::{Daemon, Settings, Target as Configured},
     issuer::Issuer,
     probe::Target,
-    programs::{descriptors, end, resident_kib, wait_for},
+    programs::{cpu_seconds, descriptors, end, resident_kib, wait_for},
 };
 
 const CGROUPS: usize = 200;
@@ -66,13 +66,6 @@ fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
 }
 
-/// Processor time so far, in clock ticks.
-fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
 #[test]
 fn two_hundred_captured_namespaces_cost_a_pair_of_sockets_each_and_no_thread_and_do_not_mix() {
     let (issuer, target) = (Issuer::start(), Target::new());
@@ -100,11 +93,11 @@ fn two_hundred_captured_namespaces_cost_a_pair_of_sockets_each_and_no_thread_and
     assert!(idle.2 <= before.2 + u64::try_from(CGROUPS).unwrap() * KIB_EACH, "{before:?} {idle:?}");
     // What capturing them brought about is over by then.
     std::thread::sleep(Duration::from_secs(3));
-    let busy = ticks(daemon.pid());
+    let busy = cpu_seconds(daemon.pid());
     std::thread::sleep(Duration::from_secs(10));
-    let busy = ticks(daemon.pid()) - busy;
+    let busy = cpu_seconds(daemon.pid()) - busy;
     println!(
-        "{CGROUPS} idle: {} descriptors, {} threads, {} KiB more than before; {busy} clock ticks in 10 s",
+        "{CGROUPS} idle: {} descriptors, {} threads, {} KiB more than before; {busy:.2} s of a core in 10 s",
         idle.0 - before.0,
         idle.1.saturating_sub(before.1),
         idle.2.saturating_sub(before.2),

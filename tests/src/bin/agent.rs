@@ -46,11 +46,12 @@ fn main() -> ExitCode {
             );
         }
         ["impostor", address, heard] => impostor(addresses(&[address])[0], Path::new(heard)),
+        ["fetch", target, user, statement] => fetch(addresses(&[target])[0], user, statement),
         ["connect-cost", count, target] => connect_cost(number(count), &addresses(&[target])),
         _ => {
             eprintln!(
                 "usage: agent serve SOCKET | probe MARKER ADDRESS RATE PATIENCE_MS | storm COUNT THREADS EVERY ADDRESS… | connect-cost COUNT ADDRESS | \
-                 questions SECONDS THREADS ADDRESS NAME | ask NAME ADDRESS… | datagrams ADDRESS | impostor ADDRESS FILE"
+                 questions SECONDS THREADS ADDRESS NAME | ask NAME ADDRESS… | datagrams ADDRESS | fetch ADDRESS USER STATEMENT | impostor ADDRESS FILE"
             );
             return ExitCode::from(2);
         }
@@ -217,6 +218,17 @@ fn datagrams(target: SocketAddr) {
     let to = [Some(SockaddrStorage::from(target))];
     let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &parts, to, [], MsgFlags::empty());
     println!("sendmmsg: {}", said(sent.map(drop).map_err(std::io::Error::from)));
+}
+
+/// Runs one statement and looks at nothing of its result but how long it is, so that the time is the servers'.
+fn fetch(target: SocketAddr, user: &str, statement: &str) {
+    let stream = TcpStream::connect(target).expect("a connection");
+    let mut client =
+        wire::Client::start_as(stream, &[("user", user), ("database", "shop")]).expect("a login");
+    let started = Instant::now();
+    client.send(b'Q', &[statement.as_bytes(), b"\0"].concat());
+    let bytes = client.skip_to_ready().expect("a result");
+    println!("{}", json!({ "bytes": bytes, "seconds": started.elapsed().as_secs_f64() }));
 }
 
 /// Takes the time of `connect()` alone, again and again, and prints the median and the 99th percentile.
