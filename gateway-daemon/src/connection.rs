@@ -25,7 +25,7 @@ use crate::{
     detect::{self, Detected},
     domain::{
         action::{Action, TargetFacts},
-        decision::{Decision, Denial},
+        decision::{Decision, Denial, RecordLimits},
         event::{AuditEvent, EventKind, Outcome},
         flow::{Flow, Workload},
         ids::{CgroupId, PolicyId, SessionId, TargetName},
@@ -120,6 +120,13 @@ impl Sessions {
         // A panic while the map was held cannot leave it half changed: every change is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A flow that may talk to its target.
+struct Permitted {
+    principal: Arc<Principal>,
+    policies: Vec<PolicyId>,
+    record: RecordLimits,
 }
 
 /// Why a flow got no session. The client of a known protocol is told in that protocol.
@@ -257,7 +264,7 @@ impl Gateway {
     ) {
         about.target = Some(target.facts.id());
         match self.admit(&flow, &workload, Some(&target.facts)).await {
-            Ok((principal, policies)) => {
+            Ok(Permitted { principal, policies, .. }) => {
                 about.identity = Some(principal.id());
                 if target.way == Way::Direct {
                     // It came before the kernel knew of it; the next one need not.
@@ -287,12 +294,14 @@ impl Gateway {
         let encryption = self.encryption(&flow, target.as_deref());
         let admitted = self.admit(&flow, &workload, target.as_ref().map(|target| &target.facts)).await;
         let admission = match (admitted, target) {
-            (Ok((principal, policies)), Some(target)) => {
+            (Ok(Permitted { principal, policies, record }), Some(target)) => {
                 about.identity = Some(principal.id());
                 let route = Route { netns: flow.netns, address: flow.original_destination.socket_addr() };
-                Admission::Admitted { principal, target, route, policies }
+                Admission::Admitted { principal, target, route, policies, record }
             }
-            (Ok((principal, _)), None) => self.refused(&mut about, no_target(&flow), Some(&principal)),
+            (Ok(Permitted { principal, .. }), None) => {
+                self.refused(&mut about, no_target(&flow), Some(&principal))
+            }
             (Err(Refused { denial, principal }), _) => self.refused(&mut about, denial, principal.as_deref()),
         };
         let _open = Open::new(&self.counters.sessions, workload.cgroup, about.target.clone());
@@ -326,7 +335,7 @@ impl Gateway {
         flow: &Flow,
         workload: &Workload,
         target: Option<&TargetFacts>,
-    ) -> Result<(Arc<Principal>, Vec<PolicyId>), Refused> {
+    ) -> Result<Permitted, Refused> {
         let principal = match self.identity.principal_for(flow).await {
             Ok(principal) => principal,
             Err(error) => return Err(Refused { denial: no_identity(&error), principal: None }),
@@ -335,7 +344,7 @@ impl Gateway {
             return Err(Refused { denial: no_target(flow), principal: Some(principal) });
         };
         match self.policies.decide(&principal, workload, target, Action::Connect) {
-            Decision::Allow { policies, .. } => Ok((principal, policies)),
+            Decision::Allow { policies, record, .. } => Ok(Permitted { principal, policies, record }),
             Decision::Deny(denial) => Err(Refused { denial, principal: Some(principal) }),
         }
     }

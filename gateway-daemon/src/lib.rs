@@ -15,6 +15,7 @@ pub mod kubernetes;
 pub mod mask;
 pub mod policy;
 pub mod protocol;
+pub mod recording;
 pub mod session;
 pub mod sql;
 pub mod tls;

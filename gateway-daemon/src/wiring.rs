@@ -4,6 +4,7 @@ mod build;
 mod control;
 mod handover;
 mod pods;
+mod recordings;
 mod reload;
 mod streams;
 mod watched;
@@ -212,6 +213,7 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
                             _ = terminate.recv() => {}
                             _ = interrupt.recv() => {}
                         }
+                        recordings::close(&gateway);
                         audit.close().await;
                         return Ok(());
                     }
@@ -228,6 +230,7 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
         warn!(sessions = cut, "sessions that were still open are cut off");
     }
     admin.stop().await;
+    recordings::close(&gateway);
     note(&audit, "stopped".to_owned()).await?;
     audit.close().await;
     Ok(())

@@ -464,6 +464,37 @@ impl Daemon {
         programs::said(&mut command, "", Duration::from_mins(2))
     }
 
+    /// `nodegate sessions …` on this daemon's recordings.
+    pub fn sessions_command(&self, words: &[&str]) -> Said {
+        let mut command = Command::new(programs::nodegate());
+        command.arg("sessions").args(words).arg("--dir").arg(self.folder.join("state").join("recordings"));
+        programs::said(&mut command, "", Duration::from_mins(2))
+    }
+
+    /// The recordings that these words of `sessions list` find, the newest first.
+    pub fn sessions_list(&self, words: &[&str]) -> Vec<Value> {
+        let words: Vec<&str> = ["list", "--json", "--limit", "0"].iter().chain(words).copied().collect();
+        let said = self.sessions_command(&words);
+        said.ok().lines().map(|line| serde_json::from_str(line).expect("a recording is JSON")).collect()
+    }
+
+    /// The lines of one recording.
+    pub fn recording(&self, session: &str) -> Vec<Value> {
+        let said = self.sessions_command(&["export", session, "--format", "jsonl"]);
+        said.ok().lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    }
+
+    /// Waits until so many sessions have ended, and returns the lines of each, the newest first.
+    pub fn ended_recordings(&self, count: usize) -> Vec<Vec<Value>> {
+        let ended = programs::wait_for("sessions to end", Duration::from_secs(20), || {
+            let mut listed = self.sessions_list(&[]);
+            listed.retain(|session| session["end"].is_string());
+            (listed.len() >= count).then_some(listed)
+        });
+        let ids = ended.iter().map(|session| session["session"].as_str().expect("an id"));
+        ids.map(|id| self.recording(id)).collect()
+    }
+
     /// Every audit record that these words of `audit search` find.
     pub fn audit_search(&self, words: &[&str]) -> Vec<Value> {
         let words: Vec<&str> = ["search", "--json"].iter().chain(words).copied().collect();

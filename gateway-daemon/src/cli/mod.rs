@@ -9,6 +9,7 @@ mod identity;
 mod policy;
 mod postgres;
 mod run;
+mod sessions;
 mod status;
 mod table;
 mod tokens;
@@ -50,6 +51,7 @@ enum Command {
     Identity(identity::IdentityArgs),
     Policy(policy::PolicyArgs),
     Audit(audit::AuditArgs),
+    Sessions(sessions::SessionsArgs),
     Postgres(postgres::PostgresArgs),
     Ca(ca::CaArgs),
     Uninstall(uninstall::UninstallArgs),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => return run::run(&args, &connection),
         Command::Policy(args) => return policy::run(args),
         Command::Audit(args) => return audit::run(args),
+        Command::Sessions(args) => return sessions::run(args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Postgres(args) => postgres::run(args),
         Command::Ca(args) => ca::run(&args),

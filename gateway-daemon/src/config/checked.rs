@@ -36,6 +36,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where the audit log is.
     pub audit: Audit,
+    /// What sessions saw, where that is recorded.
+    pub recording: Option<Recording>,
     /// The admin API.
     pub admin: Admin,
     /// The kernel side.
@@ -275,6 +277,30 @@ pub struct Audit {
     pub dir: PathBuf,
     /// Days after which closed segments may be removed.
     pub retention_days: u32,
+}
+
+/// What of sessions is recorded, and for how long it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// Bytes of a request's results, unless policies say so.
+    pub result_bytes: u64,
+    /// Bytes of a session, unless policies say so.
+    pub session_bytes: u64,
+    /// Bytes of all recordings on disk.
+    pub total_bytes: u64,
+    /// Days after which recordings are removed.
+    pub retention_days: u32,
+    /// What becomes of a session that cannot be recorded.
+    pub on_failure: UnrecordedSession,
+}
+
+/// What becomes of a session that cannot be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnrecordedSession {
+    /// It ends.
+    Ends,
+    /// It goes on, and its recording says what is missing.
+    GoesOn,
 }
 
 /// The admin API.

@@ -23,6 +23,7 @@ pub(super) struct Config {
     pub targets: At<Vec<At<Target>>>,
     pub policy: Policy,
     pub audit: Audit,
+    pub recording: Option<Recording>,
     #[serde(default)]
     pub admin: Admin,
     #[serde(default)]
@@ -196,6 +197,42 @@ pub(super) struct Audit {
     pub dir: At<String>,
     pub retention_days: Option<At<u32>>,
     pub on_failure: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recording {
+    pub result_size: Option<At<Size>>,
+    pub session_size: Option<At<Size>>,
+    pub total_size: Option<At<Size>>,
+    pub retention_days: Option<At<u32>>,
+    pub on_failure: Option<At<String>>,
+}
+
+/// A number of bytes, or a text with a unit.
+#[derive(Debug)]
+pub(super) struct Size(pub String);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size, such as `64KiB`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+                Ok(Size(text.to_owned()))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

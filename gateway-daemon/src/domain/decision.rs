@@ -83,6 +83,29 @@ pub struct Mask {
     pub policy: PolicyId,
 }
 
+/// How much of what policies permitted is recorded, where they say so. Of several policies the smallest size counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RecordLimits {
+    /// Bytes of a request's results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
+    /// Bytes of a whole session; it counts where the policy permitted to connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_bytes: Option<u64>,
+}
+
+impl RecordLimits {
+    /// Adds what another policy says.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let smaller = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        Self {
+            result_bytes: smaller(self.result_bytes, other.result_bytes),
+            session_bytes: smaller(self.session_bytes, other.session_bytes),
+        }
+    }
+}
+
 /// A refusal: what the agent is told, and what the operator reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
@@ -114,6 +137,8 @@ pub enum Decision {
         masks: MaskPlan,
         /// The policies that permitted.
         policies: Vec<PolicyId>,
+        /// What they say of recording.
+        record: RecordLimits,
     },
     /// Do not.
     Deny(Denial),

@@ -14,5 +14,6 @@ pub mod pod;
 pub mod principal;
 pub mod promise;
 pub mod sensitive;
+pub mod size;
 pub mod statement;
 pub mod way;

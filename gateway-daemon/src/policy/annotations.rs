@@ -9,10 +9,20 @@ use super::{
     error::{Place, Problem},
     rules::{Comparable, Rule},
 };
-use crate::domain::{decision::Transform, detector::Detector, ids::PolicyId};
+use crate::domain::{
+    decision::{RecordLimits, Transform},
+    detector::Detector,
+    ids::PolicyId,
+    size::parse_size,
+};
 
 /// The annotations that mean something here; another one is a mistake that would go unnoticed.
-const ANNOTATIONS: [&str; 7] = ["id", "message", "mask", "detect", "compare", "approval", "window"];
+const ANNOTATIONS: [&str; 9] =
+    ["id", "message", "mask", "detect", "compare", "approval", "window", RECORD_RESULTS, RECORD_SESSION];
+/// How much is recorded of the results of a request that the policy permits.
+const RECORD_RESULTS: &str = "record_results";
+/// How much is recorded of a session that the policy permits to connect.
+const RECORD_SESSION: &str = "record_session";
 const MAX_ID_CHARS: usize = 128;
 
 /// Checks one policy's annotations and the ids that it names.
@@ -31,7 +41,8 @@ pub(super) fn read_annotations(
         if !ANNOTATIONS.contains(&name) {
             problems.push(problem(
                 format!("unknown annotation @{name}"),
-                "known are @id, @message, @mask, @detect, @compare, @approval and @window",
+                "known are @id, @message, @mask, @detect, @compare, @approval, @window, @record_results and \
+                 @record_session",
             ));
         }
     }
@@ -59,6 +70,7 @@ pub(super) fn read_annotations(
         detect: None,
         comparable: Comparable::Never,
         approval: None,
+        record: RecordLimits::default(),
         reads_context: false,
         policy: policy.new_id(CedarId::new(id)),
     };
@@ -127,6 +139,27 @@ pub(super) fn read_annotations(
             format!("@window on \"{id}\" has no meaning without @approval"),
             "add @approval(\"…\") or remove @window",
         ));
+    }
+    for name in [RECORD_RESULTS, RECORD_SESSION] {
+        let Some(text) = policy.annotation(name) else { continue };
+        let size = parse_size(text);
+        if size.is_none() {
+            problems.push(problem(
+                format!("@{name}({text:?}) of \"{id}\" is not a size"),
+                "write a number of bytes, or one with a unit: \"0\", \"16KiB\", \"1MiB\"",
+            ));
+        }
+        if rule.effect != Effect::Permit {
+            problems.push(problem(
+                format!("@{name} on \"{id}\" has no meaning: what is forbidden has no result"),
+                "put it on the permit that lets the request through",
+            ));
+        }
+        if name == RECORD_RESULTS {
+            rule.record.result_bytes = size;
+        } else {
+            rule.record.session_bytes = size;
+        }
     }
     if rule.message.is_some() && rule.effect == Effect::Permit {
         warnings.push(problem(format!("@message on \"{id}\" is never shown: it permits"), ""));

@@ -14,7 +14,11 @@ use super::{
     error::{Place, PolicyError, Problem},
     source::Source,
 };
-use crate::domain::{decision::Transform, detector::Detector, ids::PolicyId};
+use crate::domain::{
+    decision::{RecordLimits, Transform},
+    detector::Detector,
+    ids::PolicyId,
+};
 use cedar_policy::{
     Effect, Policy, PolicyId as CedarId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError,
 };
@@ -32,6 +36,8 @@ pub(super) struct Rule {
     /// What the mask leaves of filters by the column.
     pub(super) comparable: Comparable,
     pub(super) approval: Option<String>,
+    /// How much is recorded of what it permits.
+    pub(super) record: RecordLimits,
     /// Whether its conditions look at the request's context.
     pub(super) reads_context: bool,
     pub(super) policy: Policy,

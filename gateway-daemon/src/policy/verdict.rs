@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     action::{Lookup, TargetFacts},
-    decision::{ContentMask, Decision, Denial, Mask, MaskPlan, Transform},
+    decision::{ContentMask, Decision, Denial, Mask, MaskPlan, RecordLimits, Transform},
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Statement, Verb},
 };
@@ -354,7 +354,11 @@ impl<'a> Verdict<'a> {
     pub(super) fn decision(mut self) -> Decision {
         if self.denials.is_empty() {
             let permits: Vec<usize> = self.permits.iter().copied().collect();
-            return Decision::Allow { policies: self.ids(&permits), masks: self.masks };
+            let record = permits
+                .iter()
+                .filter_map(|rule| self.state.set.rules.get(*rule))
+                .fold(RecordLimits::default(), |all, rule| all.and(rule.record));
+            return Decision::Allow { policies: self.ids(&permits), masks: self.masks, record };
         }
         self.denials.sort_by_key(|denied| denied.rank);
         let mut policies: Vec<PolicyId> = Vec::new();

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use tracing::{info, warn};
 
-use super::{AUTHORITY_DIR, Error};
+use super::{AUTHORITY_DIR, Error, recordings};
 use crate::{
     audit::{self, AuditLog},
     config::checked::{self, Config},
@@ -52,6 +52,10 @@ pub(super) async fn build(
         warn!("policy: {problem}");
     }
     let targets = Targets::new(&config.targets)?;
+    let recorder = match &config.recording {
+        None => None,
+        Some(recording) => Some(recordings::start(recording, &config.audit.dir, &audit)?),
+    };
     let masker = Masker::new(hash_key(&config.audit.dir.join("mask.key"))?);
     let authority = Arc::new(Authority::open(&config.audit.dir.join(AUTHORITY_DIR))?);
     let (intercept, streams) = Intercept::start(
@@ -115,6 +119,7 @@ pub(super) async fn build(
             judge: Judge::new(policies),
             audit: audit.clone(),
             masker,
+            recorder,
             cancel_keys: CancelKeys::default(),
             catalogues: Catalogues::default(),
             limits,

@@ -143,7 +143,7 @@ impl Watched {
         comparable.admin.clone_from(&self.config.admin);
         if comparable != self.config {
             warn!(
-                "identity, policy, audit, capture, kubernetes or limits have changed in the configuration: they need a restart"
+                "identity, policy, audit, recording, capture, kubernetes or limits have changed in the configuration: they need a restart"
             );
         }
     }

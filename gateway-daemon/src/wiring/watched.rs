@@ -98,6 +98,26 @@ impl WatchedDaemon {
         let (queued, capacity) = gateway.postgres.audit.queue();
         page.gauge("audit_queue_events", "Events that wait for the disk", [(vec![], queued)]);
         page.gauge("audit_queue_capacity_events", "Events that may wait for the disk", [(vec![], capacity)]);
+        if let Some(recorder) = &gateway.postgres.recorder {
+            let tally = recorder.tally();
+            for (name, help, count) in [
+                ("recording_entries", "Entries of recordings that were taken", tally.entries),
+                ("recording_entries_lost", "Entries that are missing in recordings", tally.lost),
+                ("recording_write_failures", "Attempts to write recordings that failed", tally.failures),
+            ] {
+                page.counter(name, help, [(vec![], count)]);
+            }
+            page.gauge(
+                "recording_queue_bytes",
+                "Bytes of recordings that wait for the disk",
+                [(vec![], tally.waiting)],
+            );
+            page.gauge(
+                "recording_queue_capacity_bytes",
+                "Bytes of recordings that may wait for the disk",
+                [(vec![], tally.capacity)],
+            );
+        }
         let maps = gateway.intercept.map_entries();
         let entries = maps.iter().map(|map| (vec![("map", map.name.to_owned())], map.entries));
         page.gauge("kernel_map_entries", "Entries in maps of the kernel programs", entries);

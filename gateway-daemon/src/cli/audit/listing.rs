@@ -44,6 +44,14 @@ impl Look {
         Self { width: Some(terminal_columns(stdout).unwrap_or(80)), colours }
     }
 
+    /// `text` in what is left of the terminal's width behind `before` columns.
+    pub fn cut(self, text: &str, before: usize) -> String {
+        let Some(width) = self.width.filter(|width| *width >= NARROWEST) else { return text.to_owned() };
+        // In a narrow window the text still gets a piece of line of its own.
+        let room = width.saturating_sub(before).max(20);
+        shorten(text, room)
+    }
+
     /// Whether somebody looks at it through a terminal.
     pub fn is_terminal(self) -> bool {
         self.width.is_some()
@@ -75,11 +83,11 @@ impl Listing {
             let _ =
                 write!(line, "  {:kind$}  {:identity$}  {:target$}  ", row.kind, row.identity, row.target);
             let before = 24 + 2 + outcome + 2 + kind + 2 + identity + 2 + target + 2;
-            line.push_str(&self.cut(&row.text, before));
+            line.push_str(&self.look.cut(&row.text, before));
             writeln!(out, "{}", line.trim_end())?;
             if !row.reason.is_empty() {
                 let indent = 26;
-                writeln!(out, "{:indent$}└ {}", "", self.cut(&row.reason, indent + 2))?;
+                writeln!(out, "{:indent$}└ {}", "", self.look.cut(&row.reason, indent + 2))?;
             }
         }
         Ok(())
@@ -97,14 +105,6 @@ impl Listing {
             Some(colour) => write!(line, "\u{1b}[{colour}m{text}\u{1b}[0m"),
             None => write!(line, "{text}"),
         };
-    }
-
-    /// `text` in what is left of the terminal's width behind `before` columns.
-    fn cut(&self, text: &str, before: usize) -> String {
-        let Some(width) = self.look.width.filter(|width| *width >= NARROWEST) else { return text.to_owned() };
-        // In a narrow window the text still gets a piece of line of its own.
-        let room = width.saturating_sub(before).max(20);
-        shorten(text, room)
     }
 }
 
@@ -184,7 +184,7 @@ const fn kind_word(kind: EventKind) -> &'static str {
 }
 
 /// 24 columns, UTC, to the millisecond.
-fn time_text(micros: u64) -> String {
+pub fn time_text(micros: u64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
         .ok()

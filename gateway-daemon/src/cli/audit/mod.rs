@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-mod listing;
+pub(super) mod listing;
 
 use listing::{Listing, Look};
 

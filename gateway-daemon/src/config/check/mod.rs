@@ -3,6 +3,7 @@
 
 mod dns;
 mod identity;
+mod recording;
 mod targets;
 mod vault;
 
@@ -59,6 +60,7 @@ impl Checker {
         let targets = self.targets(&raw.targets);
         let policy = self.existing(&raw.policy.dir, Kind::Directory).map(|dir| checked::Policy { dir });
         let audit = self.audit(&raw.audit);
+        let recording = raw.recording.as_ref().map(|recording| self.recording(recording));
         let admin = self.admin(&raw.admin);
         let capture = self.capture(&raw.capture);
         let limits = self.limits(&raw.limits);
@@ -79,6 +81,10 @@ impl Checker {
             targets: targets?,
             policy: policy?,
             audit: audit?,
+            recording: match recording {
+                None => None,
+                Some(recording) => Some(recording?),
+            },
             admin: admin?,
             capture: capture?,
             limits: limits?,

@@ -1,11 +1,15 @@
 //! What every audit record of a session has in common.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
-use crate::domain::{
-    event::{AuditEvent, EventKind, Outcome},
-    flow::Flow,
-    ids::{SessionId, TargetName},
+use crate::{
+    domain::{
+        event::{AuditEvent, EventKind, Outcome},
+        flow::{Flow, Workload},
+        ids::{SessionId, TargetName},
+        principal::Principal,
+    },
+    recording::Header,
 };
 
 /// No statement's text is recorded beyond this.
@@ -35,6 +39,29 @@ impl About {
             target: self.target.clone(),
             destination: Some(self.flow.original_destination),
             ..AuditEvent::new(kind, outcome)
+        }
+    }
+
+    /// The first line of the session's recording.
+    pub fn recording(
+        &self,
+        principal: &Principal,
+        target: &TargetName,
+        database: &str,
+        workload: &Workload,
+    ) -> Header {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Header {
+            session: self.session.clone(),
+            at: u64::try_from(now.as_micros()).unwrap_or(u64::MAX),
+            identity: principal.id(),
+            target: target.clone(),
+            database: database.to_owned(),
+            destination: self.flow.original_destination,
+            cgroup: self.flow.captured_cgroup,
+            workload: workload.path.clone(),
+            label: workload.label.clone(),
+            process: format!("{} ({})", self.flow.pid, self.flow.comm),
         }
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 
 use super::{target::LoginError, transport::End};
-use crate::{audit::AuditError, domain::decision::Denial, protocol::wire::WireError};
+use crate::{
+    audit::AuditError, domain::decision::Denial, protocol::wire::WireError, recording::RecordingError,
+};
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,9 @@ pub enum Ending {
     /// What must be recorded cannot be.
     #[error("the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),
+    /// What must be recorded of the session cannot be.
+    #[error("the session cannot be recorded: {0}")]
+    Recording(RecordingError),
     /// No session with the target.
     #[error("no session with the target: {0}")]
     Login(LoginError),
@@ -104,6 +109,9 @@ impl Ending {
                 "58030",
                 "the request cannot be recorded, so it is not run; tell your operator".to_owned(),
             )),
+            Self::Recording(_) => {
+                Some(("58030", "the session cannot be recorded, so it ends; tell your operator".to_owned()))
+            }
             // What the client chose itself, or what passes; everything else is the operator's to mend.
             Self::Login(LoginError::Refused { sqlstate, message }) if sqlstate == "3D000" => {
                 Some(("3D000", message.clone()))

@@ -5,12 +5,14 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use super::{
     judge::Verdict,
     names::{Batch, Learnt},
+    recorded::Recorded,
+    relay::Prepared,
 };
 use crate::domain::decision::Denial;
 
 /// A judged request on its way.
 #[derive(Debug)]
-pub struct Request {
+pub(super) struct Request {
     /// How it was judged.
     pub verdict: Arc<Verdict>,
     /// Set when it was refused: the server got a statement that fails instead.
@@ -19,13 +21,15 @@ pub struct Request {
     pub started: Instant,
     /// Rows returned or affected so far.
     pub rows: u64,
+    /// What the recording must know of it, until its reply is recorded.
+    pub(super) recorded: Option<Recorded>,
     /// The statement's name that this request gives a meaning by SQL's PREPARE.
     pub prepares: Option<(Vec<u8>, Learnt)>,
 }
 
 /// An answer that is owed.
 #[derive(Debug)]
-pub enum Expected {
+pub(super) enum Expected {
     /// A simple query: anything up to ReadyForQuery.
     Simple(Box<Request>, Batch),
     /// ParseComplete.
@@ -48,8 +52,8 @@ pub enum Expected {
         /// How its statement was judged.
         verdict: Option<Arc<Verdict>>,
     },
-    /// RowDescription or NoData for the client.
-    Describe,
+    /// RowDescription or NoData for the client. The statement is known where the session is recorded.
+    Describe(Option<Arc<Prepared>>),
     /// RowDescription or NoData for the daemon, ahead of an Execute whose rows must be traced.
     DescribeOurs(Arc<Verdict>),
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -69,7 +73,7 @@ impl Expected {
             Self::Simple(request, _) | Self::Execute(request) => Some(&request.verdict),
             Self::Parse { verdict, .. } | Self::DescribeOurs(verdict) => Some(verdict),
             Self::Bind { verdict, .. } => verdict.as_ref(),
-            Self::Describe | Self::CloseStatement(_) | Self::ClosePortal(_) | Self::Sync(_) => None,
+            Self::Describe(_) | Self::CloseStatement(_) | Self::ClosePortal(_) | Self::Sync(_) => None,
         }
     }
 
@@ -84,8 +88,13 @@ impl Expected {
 }
 
 /// Drops what the server skips after an error in the extended protocol: everything up to the next Sync, which stays.
-pub fn skip_to_sync(queue: &mut VecDeque<Expected>) {
-    while queue.front().is_some_and(|expected| !matches!(expected, Expected::Sync(_))) {
-        queue.pop_front();
+/// Returns what the recording knows of the requests among that.
+pub(super) fn skip_to_sync(queue: &mut VecDeque<Expected>) -> Vec<Recorded> {
+    let mut skipped = Vec::new();
+    while let Some(expected) = queue.pop_front_if(|expected| !matches!(expected, Expected::Sync(_))) {
+        if let Expected::Execute(request) = expected {
+            skipped.extend(request.recorded);
+        }
     }
+    skipped
 }

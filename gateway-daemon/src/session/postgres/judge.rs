@@ -8,7 +8,7 @@ use crate::{
     domain::{
         action::{Action, TargetFacts},
         catalogue::{Catalogue, RelationKind},
-        decision::{ContentMask, Decision, Denial, MaskPlan},
+        decision::{ContentMask, Decision, Denial, MaskPlan, RecordLimits},
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
@@ -45,6 +45,8 @@ pub struct Verdict {
     pub denial: Option<Arc<Denial>>,
     /// The policies that permitted.
     pub policies: Vec<PolicyId>,
+    /// What they say of recording.
+    pub record: RecordLimits,
     /// Masks of the columns that the statements read.
     pub masks: MaskPlan,
     /// Masks of every tagged column of the target.
@@ -231,6 +233,16 @@ impl Judge {
         self.policies.epoch()
     }
 
+    /// Every mask that this agent meets at the target.
+    pub fn target_masks(
+        &self,
+        asker: &Asker,
+        target: &TargetFacts,
+        catalogue: &Arc<Catalogue>,
+    ) -> Arc<MaskPlan> {
+        self.policies.masks_for(&asker.principal, &asker.workload, target, catalogue)
+    }
+
     /// Reads `text` against `catalogue`, without deciding.
     pub fn read(&self, text: &str, catalogue: &Catalogue) -> Reading {
         self.readings.read(text, catalogue)
@@ -246,11 +258,12 @@ impl Judge {
         prepared: &impl Prepared,
     ) -> Verdict {
         let policy_epoch = self.policies.epoch();
-        let target_masks = self.policies.masks_for(&asker.principal, &asker.workload, target, catalogue);
+        let target_masks = self.target_masks(asker, target, catalogue);
         let mut verdict = Verdict {
             statements: Arc::from([]),
             denial: None,
             policies: Vec::new(),
+            record: RecordLimits::default(),
             masks: MaskPlan::default(),
             target_masks,
             catalogue: Arc::clone(catalogue),
@@ -269,7 +282,8 @@ impl Judge {
         if !statements.is_empty() {
             let action = Action::Sql(&statements);
             match self.policies.decide(&asker.principal, &asker.workload, target, action) {
-                Decision::Allow { masks, policies } => {
+                Decision::Allow { masks, policies, record } => {
+                    verdict.record = record;
                     verdict.masks = masks;
                     verdict.policies = policies;
                 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{
         catalogue::Catalogue,
-        decision::{Denial, MaskPlan},
+        decision::{Denial, MaskPlan, RecordLimits},
         statement::{SearchPathStep, SessionEffect, Statement, Verb},
     },
     protocol::postgres::backend::TransactionStatus,
@@ -215,8 +215,10 @@ impl Relay<'_> {
             statements: Arc::from([]),
             denial: Some(Arc::new(denial)),
             policies: Vec::new(),
+            record: RecordLimits::default(),
             masks: MaskPlan::default(),
-            target_masks: Arc::default(),
+            // What cannot be read may hold values of masked columns.
+            target_masks: self.room.judge.target_masks(&self.asker, self.facts, &self.snapshot.catalogue),
             catalogue: Arc::clone(&self.snapshot.catalogue),
             policy_epoch: self.room.judge.policy_epoch(),
             rows: Rows::Clear,

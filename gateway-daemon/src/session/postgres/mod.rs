@@ -9,12 +9,14 @@ mod advice;
 mod answer;
 mod cancel;
 mod catalogues;
+mod constants;
 mod ending;
 mod expected;
 mod judge;
 mod judging;
 mod names;
 mod readings;
+mod recorded;
 mod relay;
 mod replies;
 mod requests;
@@ -41,6 +43,7 @@ pub use watch::Watched;
 use self::{
     cancel::Cancellable,
     ending::Ending,
+    recorded::Recording,
     relay::{Relay, Start},
     startup::{Asked, Wanted},
     target::Upstream,
@@ -50,7 +53,7 @@ use crate::{
     audit::AuditLog,
     credential::Provider,
     domain::{
-        decision::Denial,
+        decision::{Denial, RecordLimits},
         event::{EventKind, Outcome},
         flow::Workload,
         ids::PolicyId,
@@ -60,6 +63,7 @@ use crate::{
     intercept::Intercept,
     mask::Masker,
     protocol::postgres::backend::{Authentication, Message, TransactionStatus},
+    recording::Recorder,
 };
 
 /// How long the last word to a client may take to leave.
@@ -83,6 +87,8 @@ pub struct Postgres {
     pub cancel_keys: CancelKeys,
     /// Schemas of targets.
     pub catalogues: Catalogues,
+    /// Records what sessions see, where the configuration wants it.
+    pub recorder: Option<Recorder>,
     /// How long a session may take.
     pub limits: Limits,
 }
@@ -109,6 +115,8 @@ pub enum Admission {
         route: Route,
         /// The policies that permitted.
         policies: Vec<PolicyId>,
+        /// What they say of recording.
+        record: RecordLimits,
     },
     /// It may not: the client is told why, in its own protocol, before any byte reaches a target.
     Refused(Denial),
@@ -153,9 +161,9 @@ impl Postgres {
         wanted: Wanted,
         client: &mut Side<Transport>,
     ) -> Ending {
-        let (principal, target, route, policies) = match admission {
-            Admission::Admitted { principal, target, route, policies } => {
-                (principal, target, route, policies)
+        let (principal, target, route, policies, record) = match admission {
+            Admission::Admitted { principal, target, route, policies, record } => {
+                (principal, target, route, policies, record)
             }
             Admission::Refused(denial) => return self.refuse(about, denial).await,
         };
@@ -184,7 +192,7 @@ impl Postgres {
                 return Ending::Login(error);
             }
         };
-        match self.begin(about, workload, principal, &target, route, wanted, upstream, client).await {
+        match self.begin(about, workload, principal, &target, route, wanted, upstream, record, client).await {
             Ok(ending) | Err(ending) => ending,
         }
     }
@@ -210,6 +218,7 @@ impl Postgres {
         route: Route,
         wanted: Wanted,
         upstream: Upstream,
+        record: RecordLimits,
         client: &mut Side<Transport>,
     ) -> Result<Ending, Ending> {
         let Upstream { mut side, parameters, cancel_key } = upstream;
@@ -217,6 +226,14 @@ impl Postgres {
         let place = (target.facts.id(), wanted.database.clone());
         let snapshot =
             self.catalogues.of(&target.facts, &place, &mut side).await.map_err(Ending::Catalogue)?;
+        let recording = match &self.recorder {
+            None => None,
+            Some(recorder) => {
+                let header = about.recording(&principal, &target.facts.id(), &wanted.database, &workload);
+                let session = recorder.begin(header).map_err(Ending::Recording)?;
+                Some(Recording::new(session, recorder, record))
+            }
+        };
         let registration = match cancel_key {
             Some(key) => {
                 let what = Cancellable {
@@ -241,8 +258,12 @@ impl Postgres {
             client,
             upstream: side,
             snapshot,
+            recording,
         });
         let ending = relay.serve().await;
+        if let Some(recording) = relay.recording.take() {
+            recording.end(&ending);
+        }
         relay.part().await;
         Ok(ending)
     }

@@ -13,10 +13,12 @@ use super::{
     Postgres,
     about::About,
     catalogues::{Place, Reach, Snapshot},
+    constants::kept,
     ending::Ending,
     expected::Expected,
     judge::{Asker, Judge, Verdict},
     names::{Batch, Names},
+    recorded::{Bound, Description, Recorded, Recording},
     replies::RowHandling,
     transport::{End, Reading, Side, Stop, Transport, turn},
 };
@@ -48,6 +50,19 @@ pub(super) struct Prepared {
     pub(super) verdict: Arc<Verdict>,
     /// Whether judging it again can begin from its text.
     pub(super) origin: Origin,
+    /// The types that the client fixed.
+    pub(super) parameter_types: Vec<u32>,
+    /// Its columns, as the client was told, where the session is recorded.
+    pub(super) description: Description,
+}
+
+/// What a portal runs.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// Its statement; `None` for one that the session never saw.
+    pub(super) prepared: Option<Arc<Prepared>>,
+    /// What its Bind said, where the session is recorded.
+    pub(super) bound: Option<Arc<Bound>>,
 }
 
 /// Where a prepared statement comes from.
@@ -103,7 +118,7 @@ pub(super) struct Relay<'a> {
     pub(super) path_moved: bool,
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,
-    pub(super) portals: Names<Option<Arc<Prepared>>>,
+    pub(super) portals: Names<Portal>,
     pub(super) batch: Batch,
     /// Messages of the extended protocol have been forwarded since the last Sync.
     pub(super) unsynced: bool,
@@ -126,6 +141,8 @@ pub(super) struct Relay<'a> {
     /// more is said to the client.
     pub(super) unwritten: Option<Receipt>,
     pub(super) submitter: Submitter,
+    /// What the client asks and sees, where that is recorded.
+    pub(super) recording: Option<Recording>,
     /// Since when the client has owed the rest of a message.
     pub(super) half_sent_since: Option<Instant>,
     /// Since when the target has owed the rest of a message, and how far it had come: bytes held, bytes to pass on.
@@ -142,11 +159,12 @@ pub(super) struct Start<'a> {
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
     pub(super) snapshot: Snapshot,
+    pub(super) recording: Option<Recording>,
 }
 
 impl<'a> Relay<'a> {
     pub(super) fn new(start: Start<'a>) -> Self {
-        let Start { room, about, asker, facts, place, client, upstream, snapshot } = start;
+        let Start { room, about, asker, facts, place, client, upstream, snapshot, recording } = start;
         Self {
             room,
             about,
@@ -176,6 +194,7 @@ impl<'a> Relay<'a> {
             rows: RowHandling::Undescribed,
             unwritten: None,
             submitter: room.audit.submitter(),
+            recording,
             half_sent_since: None,
             half_received: None,
         }
@@ -221,7 +240,13 @@ impl<'a> Relay<'a> {
     }
 
     async fn step(&mut self) -> Result<(), Ending> {
-        self.take_replies().await?;
+        if let Err(ending) = self.take_replies().await {
+            if matches!(ending, Ending::Recording(_)) {
+                // What is not recorded is not seen.
+                self.client.discard();
+            }
+            return Err(ending);
+        }
         self.take_requests().await?;
         if let Some(receipt) = &self.unwritten {
             // The requests leave first, so that the server works while the disk does.
@@ -346,14 +371,20 @@ impl<'a> Relay<'a> {
     }
 
     /// Records a request that is now refused or forwarded.
-    pub(super) fn request_event(
-        &self,
+    pub(super) fn note_request(
+        &mut self,
         text: &str,
         verdict: &Verdict,
         refusal: Option<&Denial>,
-    ) -> AuditEvent {
+        bound: Option<Arc<Bound>>,
+    ) -> Result<(AuditEvent, Option<Recorded>), Ending> {
+        let kept = kept(text, verdict, &self.room.masker);
+        let recorded = match &mut self.recording {
+            Some(recording) => Some(recording.request(&kept, verdict, refusal, bound)?),
+            None => None,
+        };
         let outcome = if refusal.is_some() { Outcome::Denied } else { Outcome::Allowed };
-        let mut event = self.about.request(outcome, text);
+        let mut event = self.about.request(outcome, &kept.text);
         match refusal {
             Some(denial) => {
                 event.policies.clone_from(&denial.policies);
@@ -368,7 +399,7 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        event
+        Ok((event, recorded))
     }
 
     /// Records how a request ended. Not waited for: it is a fact about what has happened already.

@@ -1,16 +1,18 @@
 //! The server's answers: matched against what is owed, masked, scrubbed, and passed on as they came wherever
 //! nothing has to change. A server that answers what nobody asked ends the session.
 
-use std::{mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use bytes::{Buf, BytesMut};
 
 use super::{
     answer,
     catalogues::Reach,
+    constants::Constants,
     ending::Ending,
     expected::{Expected, skip_to_sync},
     judge::{Rows, Verdict},
+    recorded::Recorded,
     relay::{Copying, Relay},
 };
 use crate::{
@@ -89,6 +91,16 @@ impl Relay<'_> {
             };
             let here = rest.len();
             if matches!(tag, b'D' | b'd') && self.passes_data(tag)? {
+                if let Some(recording) = &mut self.recording {
+                    let recorded = front_recorded(&self.queue);
+                    match rest.get(HEADER_BYTES..total) {
+                        Some(row) if tag == b'D' => recording.row(recorded, row),
+                        Some(data) => recording.copied(recorded, data),
+                        // Recorded as a whole: the rest of it comes.
+                        None if recording.wants(recorded, total - HEADER_BYTES) => break,
+                        None => recording.passed(recorded, tag, total - HEADER_BYTES),
+                    }
+                }
                 if here < total {
                     self.pass(unchanged);
                     unchanged = 0;
@@ -107,7 +119,11 @@ impl Relay<'_> {
                 }
                 break;
             }
-            let gist = Gist::of(tag, rest.get(HEADER_BYTES..total).unwrap_or_default());
+            let body = rest.get(HEADER_BYTES..total).unwrap_or_default();
+            if let Some(recording) = &mut self.recording {
+                recording.hear(tag, body)?;
+            }
+            let gist = Gist::of(tag, body);
             if self.takes_unchanged(tag, gist).await? {
                 unchanged += total;
                 continue;
@@ -170,22 +186,28 @@ impl Relay<'_> {
             b'2' => self.bind_complete()?,
             b'3' => self.close_complete()?,
             b't' => match self.queue.front() {
-                Some(Expected::Describe) => {}
+                Some(Expected::Describe(_)) => {}
                 _ => return Err(unexpected(tag)),
             },
             b'C' | b'I' | b's' => self.complete(tag, gist)?,
             b'Z' => self.ready(gist).await?,
             b'T' => match self.queue.front() {
-                Some(Expected::Describe) => {
+                Some(Expected::Describe(statement)) => {
+                    if let Some(recording) = &self.recording {
+                        recording.describes(statement.as_ref());
+                    }
                     self.queue.pop_front();
                 }
                 Some(Expected::Simple(request, _)) if request.verdict.rows == Rows::Clear => {
                     self.rows = RowHandling::Clear;
+                    if let Some(recording) = &mut self.recording {
+                        recording.begin_rows(request.recorded.as_ref());
+                    }
                 }
                 _ => return Ok(false),
             },
             b'n' => match self.queue.front() {
-                Some(Expected::Describe) => {
+                Some(Expected::Describe(_)) => {
                     self.queue.pop_front();
                 }
                 _ => return Ok(false),
@@ -225,6 +247,9 @@ impl Relay<'_> {
             Message::NoticeResponse(fields) => {
                 let verdict = self.queue.front().and_then(|expected| expected.verdict()).cloned();
                 let fields = answer::scrub(fields, verdict.as_deref(), &self.room.masker);
+                if let Some(recording) = &mut self.recording {
+                    recording.notice(constants(verdict.as_deref()), &fields);
+                }
                 backend::notice_response(&mut self.client.output, &fields)
                     .map_err(|error| Ending::upstream(&error))
             }
@@ -269,6 +294,9 @@ impl Relay<'_> {
     /// A statement has ended, or a portal is suspended.
     fn complete(&mut self, tag: u8, gist: Gist) -> Result<(), Ending> {
         let affected = if let Gist::Rows(rows) = gist { rows } else { 0 };
+        if let Some(recording) = &mut self.recording {
+            recording.statement_ended(tag);
+        }
         match self.queue.front_mut() {
             Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
                 request.rows += affected;
@@ -284,9 +312,12 @@ impl Relay<'_> {
                 if let Some((name, learnt)) = request.prepares.take() {
                     self.statements.confirm(&name, learnt);
                 }
-                let Some(Expected::Execute(request)) = self.queue.pop_front() else {
+                let Some(Expected::Execute(mut request)) = self.queue.pop_front() else {
                     return Err(unexpected(tag));
                 };
+                if let Some(recording) = &mut self.recording {
+                    recording.finish(&mut request, None)?;
+                }
                 self.copying = Copying::No;
                 self.rows = RowHandling::Undescribed;
                 self.note_completion(&request, None)
@@ -299,7 +330,10 @@ impl Relay<'_> {
         let Gist::Status(status) = gist else { return Err(unexpected(b'Z')) };
         self.transaction = status;
         let batch = match self.queue.pop_front() {
-            Some(Expected::Simple(request, batch)) => {
+            Some(Expected::Simple(mut request, batch)) => {
+                if let Some(recording) = &mut self.recording {
+                    recording.finish(&mut request, None)?;
+                }
                 if request.refusal.is_none() && !request.verdict.statements.is_empty() {
                     self.note_completion(&request, None)?;
                 }
@@ -332,6 +366,9 @@ impl Relay<'_> {
     fn described(&mut self, frame: &Frame, fields: &[Field<'_>]) -> Result<(), Ending> {
         match self.queue.front() {
             Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
+                if let Some(recording) = &mut self.recording {
+                    recording.begin_rows(request.recorded.as_ref());
+                }
                 self.rows = trace(&request.verdict, fields, &self.room.masker)
                     .map_err(|error| Ending::Mask(error.to_string()))?;
                 self.client.output.extend_from_slice(frame.raw());
@@ -340,6 +377,9 @@ impl Relay<'_> {
             Some(Expected::DescribeOurs(verdict)) => {
                 self.rows = trace(verdict, fields, &self.room.masker)
                     .map_err(|error| Ending::Mask(error.to_string()))?;
+                if let Some(recording) = &mut self.recording {
+                    recording.announce();
+                }
                 self.queue.pop_front();
                 Ok(())
             }
@@ -349,8 +389,14 @@ impl Relay<'_> {
 
     fn masked_row(&mut self, frame: &Frame) -> Result<(), Ending> {
         let RowHandling::Masked(plan) = &self.rows else { return Err(unexpected(frame.tag)) };
+        let start = self.client.output.len();
         mask_data_row(frame, plan, &self.room.masker, &mut self.client.output)
-            .map_err(|error| Ending::Mask(error.to_string()))
+            .map_err(|error| Ending::Mask(error.to_string()))?;
+        if let Some(recording) = &mut self.recording {
+            let masked = self.client.output.get(start + HEADER_BYTES..).unwrap_or_default();
+            recording.row(front_recorded(&self.queue), masked);
+        }
+        Ok(())
     }
 
     /// Whether what COPY sends is looked through, for the request whose answer comes now.
@@ -388,6 +434,9 @@ impl Relay<'_> {
             let why = "COPY in binary format has content that must be masked: use the text or CSV format";
             return Err(Ending::Mask(why.to_owned()));
         }
+        if let Some(recording) = &mut self.recording {
+            recording.copied(front_recorded(&self.queue), &masked);
+        }
         Message::CopyData(&masked).encode(&mut self.client.output).map_err(|error| Ending::upstream(&error))
     }
 
@@ -404,6 +453,14 @@ impl Relay<'_> {
                     self.note_completion(request, Some(failure))?;
                 }
                 let fields = answer::scrub(fields, verdict.as_deref(), &self.room.masker);
+                if let Some(recording) = &mut self.recording {
+                    match self.queue.front_mut() {
+                        Some(Expected::Simple(request, _) | Expected::Execute(request)) => {
+                            recording.finish(request, Some(&fields))?;
+                        }
+                        _ => recording.failed(constants(verdict.as_deref()), &fields)?,
+                    }
+                }
                 backend::error_response(&mut self.client.output, &fields)
             }
         }
@@ -416,7 +473,10 @@ impl Relay<'_> {
             }
             Some(Expected::Sync(_)) | None => {}
             Some(_) => {
-                skip_to_sync(&mut self.queue);
+                let skipped = skip_to_sync(&mut self.queue);
+                if let Some(recording) = &mut self.recording {
+                    recording.skipped(skipped)?;
+                }
                 // Without a Sync in the queue the server goes on skipping what is still to come.
                 self.skipping = self.queue.is_empty();
             }
@@ -425,12 +485,26 @@ impl Relay<'_> {
     }
 }
 
+/// What the recording knows of the request whose answer comes now.
+fn front_recorded(queue: &VecDeque<Expected>) -> Option<&Recorded> {
+    match queue.front() {
+        Some(Expected::Simple(request, _) | Expected::Execute(request)) => request.recorded.as_ref(),
+        _ => None,
+    }
+}
+
+/// Whether what is said of a request may quote its constants where it is kept.
+fn constants(verdict: Option<&Verdict>) -> Constants {
+    if verdict.is_some_and(Verdict::meets_masked) { Constants::Withheld } else { Constants::Kept }
+}
+
 /// The verdict of a simple query that has failed: no statements are left of it.
 fn nothing_more(verdict: &Verdict) -> Verdict {
     Verdict {
         statements: Arc::from([]),
         denial: verdict.denial.clone(),
         policies: Vec::new(),
+        record: verdict.record,
         masks: verdict.masks.clone(),
         target_masks: Arc::clone(&verdict.target_masks),
         catalogue: Arc::clone(&verdict.catalogue),

@@ -7,12 +7,14 @@ use bytes::BytesMut;
 use super::{
     answer::{REFUSED_NAME, REFUSED_STATEMENT},
     catalogues::Reach,
+    constants::{Constants, kept},
     ending::Ending,
     expected::{Expected, Request},
     judge::{Forwarding, Rows, Verdict},
     judging::Judged,
     names::{Learnt, Lookup},
-    relay::{Copying, Fate, Origin, Prepared, Relay},
+    recorded::{Description, Recorded, Values},
+    relay::{Copying, Fate, Origin, Portal, Prepared, Relay},
 };
 use crate::{
     domain::{
@@ -110,7 +112,8 @@ impl Relay<'_> {
                     // Its bytes go straight on: what comes before it leaves first.
                     let before = mem::replace(&mut batched, Batched::new(self.queue.is_empty()));
                     self.send(before).await?;
-                    match self.learn_bind(&portal, &statement, &mut batched).await? {
+                    let values = Values::Large { bytes };
+                    match self.learn_bind(&portal, &statement, values, &mut batched).await? {
                         Taken::Done => (self.client_bytes_left, self.fate) = (bytes, Fate::Forwarded),
                         Taken::Wait => {
                             self.large_waits = true;
@@ -254,16 +257,22 @@ impl Relay<'_> {
         }
         match message {
             Message::Query(sql) => return self.take_query(sql, &frame, batched).await,
-            Message::Parse { name, sql, .. } => return self.take_parse(name, sql, &frame, batched).await,
-            Message::Bind { portal, statement, .. } => {
-                let taken = self.learn_bind(portal, statement, batched).await?;
+            Message::Parse { name, sql, parameter_types } => {
+                return self.take_parse(name, sql, parameter_types, &frame, batched).await;
+            }
+            Message::Bind { portal, statement, parameter_formats, parameters, result_formats } => {
+                let values = Values::Whole { formats: parameter_formats, parameters, result_formats };
+                let taken = self.learn_bind(portal, statement, values, batched).await?;
                 if matches!(taken, Taken::Done) {
                     batched.staged.extend_from_slice(frame.raw());
                 }
                 return Ok(taken);
             }
             Message::Execute { portal, .. } => return self.take_execute(portal, &frame, batched).await,
-            Message::Describe { .. } => self.forward(Expected::Describe, &frame, batched),
+            Message::Describe { kind, name } => {
+                let described = self.described_statement(kind, name);
+                self.forward(Expected::Describe(described), &frame, batched);
+            }
             Message::Close { kind: Kind::Statement, name } => {
                 self.forward(Expected::CloseStatement(name.to_vec()), &frame, batched);
             }
@@ -340,12 +349,15 @@ impl Relay<'_> {
             self.refuse_simple(text, verdict, batched)?;
             return Ok(Taken::Done);
         }
+        let mut recorded = None;
         if !verdict.statements.is_empty() {
-            batched.record(self.request_event(text, &verdict, None), &verdict);
+            let (event, known) = self.note_request(text, &verdict, None, None)?;
+            batched.record(event, &verdict);
+            recorded = known;
         }
         let learnt = self.learn_prepare(text, &verdict);
         self.after_forwarding(&verdict);
-        let request = request(verdict, None, learnt);
+        let request = request(verdict, None, recorded, learnt);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         batched.staged.extend_from_slice(frame.raw());
@@ -356,6 +368,7 @@ impl Relay<'_> {
         &mut self,
         name: &[u8],
         sql: &[u8],
+        parameter_types: Vec<u32>,
         frame: &Frame,
         batched: &mut Batched,
     ) -> Result<Taken, Ending> {
@@ -371,7 +384,7 @@ impl Relay<'_> {
         };
         self.unsynced = true;
         if let Some(denial) = verdict.denial.clone() {
-            batched.record_refusal(self.request_event(text, &verdict, Some(&denial)));
+            batched.record_refusal(self.note_request(text, &verdict, Some(&denial), None)?.0);
             stage_refused_parse(&mut batched.staged)?;
             self.queue.push_back(Expected::Parse {
                 name: Vec::new(),
@@ -381,7 +394,13 @@ impl Relay<'_> {
             });
             return Ok(Taken::Done);
         }
-        let prepared = Prepared { text: text.into(), verdict: Arc::clone(&verdict), origin: Origin::Parse };
+        let prepared = Prepared {
+            text: text.into(),
+            verdict: Arc::clone(&verdict),
+            origin: Origin::Parse,
+            parameter_types,
+            description: Description::new(),
+        };
         let learnt = self.statements.learn(name, Arc::new(prepared), self.batch);
         self.queue.push_back(Expected::Parse {
             name: name.to_vec(),
@@ -398,6 +417,7 @@ impl Relay<'_> {
         &mut self,
         portal: &[u8],
         statement: &[u8],
+        values: Values<'_>,
         batched: &mut Batched,
     ) -> Result<Taken, Ending> {
         self.refresh_if_aged(batched).await?;
@@ -411,7 +431,15 @@ impl Relay<'_> {
             Lookup::Unsettled => return Ok(Taken::Wait),
         };
         let verdict = prepared.as_ref().map(|prepared| Arc::clone(&prepared.verdict));
-        let learnt = self.portals.learn(portal, prepared, self.batch);
+        let bound = self.recording.as_ref().map(|recording| {
+            let masker = &self.room.masker;
+            let constants = match &prepared {
+                Some(prepared) => kept(&prepared.text, &prepared.verdict, masker).constants,
+                None => Constants::Withheld,
+            };
+            recording.bind(prepared.as_ref(), constants, values, masker)
+        });
+        let learnt = self.portals.learn(portal, Portal { prepared, bound }, self.batch);
         self.unsynced = true;
         self.queue.push_back(Expected::Bind { name: portal.to_vec(), learnt, verdict });
         Ok(Taken::Done)
@@ -423,9 +451,9 @@ impl Relay<'_> {
         frame: &Frame,
         batched: &mut Batched,
     ) -> Result<Taken, Ending> {
-        let prepared = match self.portals.lookup(portal, self.batch) {
-            Lookup::Known(prepared) => prepared.clone(),
-            Lookup::Unknown => None,
+        let (prepared, bound) = match self.portals.lookup(portal, self.batch) {
+            Lookup::Known(portal) => (portal.prepared.clone(), portal.bound.clone()),
+            Lookup::Unknown => (None, None),
             Lookup::Unsettled => return Ok(Taken::Wait),
         };
         let (text, verdict) = match prepared {
@@ -446,14 +474,17 @@ impl Relay<'_> {
         };
         self.unsynced = true;
         if let Some(denial) = verdict.denial.clone() {
-            batched.record_refusal(self.request_event(&text, &verdict, Some(&denial)));
+            batched.record_refusal(self.note_request(&text, &verdict, Some(&denial), bound)?.0);
             stage_refused_parse(&mut batched.staged)?;
-            let request = request(verdict, Some(denial), None);
+            let request = request(verdict, Some(denial), None, None);
             self.queue.push_back(Expected::Execute(Box::new(request)));
             return Ok(Taken::Done);
         }
+        let mut recorded = None;
         if !verdict.statements.is_empty() {
-            batched.record(self.request_event(&text, &verdict, None), &verdict);
+            let (event, known) = self.note_request(&text, &verdict, None, bound)?;
+            batched.record(event, &verdict);
+            recorded = known;
         }
         if verdict.rows == Rows::Traced {
             let describe = Message::Describe { kind: Kind::Portal, name: portal };
@@ -467,9 +498,24 @@ impl Relay<'_> {
             // The relay waits for the server's word before it looks at the client's next message.
             Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         }
-        let request = request(verdict, None, learnt);
+        let request = request(verdict, None, recorded, learnt);
         self.queue.push_back(Expected::Execute(Box::new(request)));
         Ok(Taken::Done)
+    }
+
+    /// The statement that a Describe is about, as far as the recording wants to know.
+    fn described_statement(&self, kind: Kind, name: &[u8]) -> Option<Arc<Prepared>> {
+        self.recording.as_ref()?;
+        match kind {
+            Kind::Statement => match self.statements.lookup(name, self.batch) {
+                Lookup::Known(prepared) => Some(Arc::clone(prepared)),
+                Lookup::Unknown | Lookup::Unsettled => None,
+            },
+            Kind::Portal => match self.portals.lookup(name, self.batch) {
+                Lookup::Known(portal) => portal.prepared.clone(),
+                Lookup::Unknown | Lookup::Unsettled => None,
+            },
+        }
     }
 
     fn forward(&mut self, expected: Expected, frame: &Frame, batched: &mut Batched) {
@@ -486,10 +532,10 @@ impl Relay<'_> {
         batched: &mut Batched,
     ) -> Result<(), Ending> {
         let refusal = verdict.denial.clone();
-        batched.record_refusal(self.request_event(text, &verdict, refusal.as_deref()));
+        batched.record_refusal(self.note_request(text, &verdict, refusal.as_deref(), None)?.0);
         let stand_in = Message::Query(REFUSED_STATEMENT);
         stand_in.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
-        let request = request(verdict, refusal, None);
+        let request = request(verdict, refusal, None, None);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         Ok(())
@@ -504,6 +550,7 @@ impl Relay<'_> {
             statements: Arc::from([statement.as_ref().clone()]),
             denial: None,
             policies: verdict.policies.clone(),
+            record: verdict.record,
             masks: verdict.masks.clone(),
             target_masks: Arc::clone(&verdict.target_masks),
             catalogue: Arc::clone(&verdict.catalogue),
@@ -511,7 +558,13 @@ impl Relay<'_> {
             rows: verdict.rows,
             forwarding: verdict.forwarding,
         };
-        let prepared = Prepared { text: text.into(), verdict: Arc::new(inner), origin: Origin::Sql };
+        let prepared = Prepared {
+            text: text.into(),
+            verdict: Arc::new(inner),
+            origin: Origin::Sql,
+            parameter_types: Vec::new(),
+            description: Description::new(),
+        };
         let name = name.as_bytes().to_vec();
         let learnt = self.statements.learn(&name, Arc::new(prepared), self.batch);
         Some((name, learnt))
@@ -546,9 +599,10 @@ impl Relay<'_> {
 fn request(
     verdict: Arc<Verdict>,
     refusal: Option<Arc<Denial>>,
+    recorded: Option<Recorded>,
     prepares: Option<(Vec<u8>, Learnt)>,
 ) -> Request {
-    Request { verdict, refusal, started: Instant::now(), rows: 0, prepares }
+    Request { verdict, refusal, started: Instant::now(), rows: 0, recorded, prepares }
 }
 
 fn stage_refused_parse(staged: &mut BytesMut) -> Result<(), Ending> {

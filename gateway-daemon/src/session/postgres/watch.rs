@@ -13,6 +13,7 @@ use tokio::{task::block_in_place, time::timeout};
 use super::{
     About, Asker, LoginError, Postgres, PostgresTarget, Route,
     catalogues::{Place, Snapshot},
+    constants::kept,
     judge::{Prepared, Verdict},
     readings::Reading,
     startup::Wanted,
@@ -224,10 +225,16 @@ impl Follower<'_> {
         let facts = &self.watched.target.facts;
         let verdict = self.room.judge.decide(&self.watched.asker, facts, &catalogue, reading, &self.made);
         match &verdict.denial {
-            Some(denial) => self.refused(EventKind::Request, cause, denial, text),
+            Some(denial) => {
+                let kept = kept(text, &verdict, &self.room.masker);
+                self.refused(EventKind::Request, cause, denial, &kept.text);
+            }
             None if verdict.statements.is_empty() => {}
             None => {
-                let mut event = self.watched.about.request(Outcome::Allowed, text);
+                let mut event = self
+                    .watched
+                    .about
+                    .request(Outcome::Allowed, &kept(text, &verdict, &self.room.masker).text);
                 event.mode = Some(self.watched.mode);
                 event.policies.clone_from(&verdict.policies);
                 event.masked = verdict.masked_columns();

@@ -12,6 +12,7 @@ mod error;
 mod expression;
 mod functions;
 mod lineage;
+mod literals;
 mod names;
 mod nodes;
 mod offline;
@@ -34,6 +35,7 @@ mod tests;
 
 pub use error::SqlError;
 pub use lineage::{origins, unknown_relations};
+pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};

@@ -7,7 +7,7 @@ mod row;
 
 pub use encode::{data_row, error_response, notice_response};
 pub use fields::Fields;
-pub use parse::{parse, rows};
+pub use parse::{parse, row_description, rows};
 pub use row::{DataRow, Values};
 
 /// One message, borrowed from its frame.

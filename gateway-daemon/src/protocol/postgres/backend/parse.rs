@@ -59,6 +59,14 @@ pub fn parse(frame: &Frame) -> Result<Message<'_>, WireError> {
     Ok(message)
 }
 
+/// The columns of a RowDescription, by its body.
+pub fn row_description(body: &[u8]) -> Result<Vec<Field<'_>>, WireError> {
+    let mut reader = Reader::new(body);
+    let fields = columns(&mut reader)?;
+    reader.finish("RowDescription")?;
+    Ok(fields)
+}
+
 /// The number of rows in a command tag: `INSERT 0 5`, `SELECT 5`, `COPY 5`; `None` where the command has none.
 pub fn rows(tag: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(tag).ok()?;
