@@ -110,6 +110,7 @@ fn statement(column: &str) -> Statement {
         ["id", "name", "email", "city", column].map(|name| access(name, ColumnUse::Projected)).into();
     columns.insert(access("id", ColumnUse::Compared));
     Statement {
+        beside_constants: BTreeSet::new(),
         effects: BTreeSet::from([Effect { verb: Verb::Select, relation: Some(relation.clone()) }]),
         columns,
         functions: BTreeSet::new(),

@@ -52,6 +52,7 @@ impl Hunt {
         let mut settings =
             Settings::new(vec![target(vault::NAMES[0], &left), target(vault::NAMES[1], &right)]);
         vault::POLICY.clone_into(&mut settings.policy);
+        "recording: {}\n".clone_into(&mut settings.more);
         let daemon = Daemon::start(&settings, &issuer);
         let agent = daemon.agent(&issuer.token("agent-1"));
         Self { agent, daemon, servers: [left, right], _issuer: issuer, marks: [left_marks, right_marks] }
@@ -89,6 +90,14 @@ fn nothing_that_an_agent_sees_depends_on_a_masked_value() {
     }
     assert!(report.leaks.is_empty(), "{} leaks", report.leaks.len());
     assert!(report.answered() > 50, "a hunt that is refused everywhere proves nothing");
+    drop(agent);
+    let sessions = daemon.sessions_list(&[]);
+    assert!(sessions.len() > 2, "recordings are looked through as well");
+    for session in sessions {
+        let id = session["session"].as_str().expect("an id");
+        let export = daemon.sessions_command(&["export", id]);
+        fs::write(daemon.folder().join(format!("recording-{id}")), export.ok()).unwrap();
+    }
     let recorded = search(daemon.folder(), &marks);
     assert_eq!(recorded, [""; 0], "secrets in what the daemon has written");
 }

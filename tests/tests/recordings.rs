@@ -20,7 +20,7 @@ use nodegate_tests::{
 use serde_json::{Value, json};
 
 fn stage() -> Stage {
-    Stage::with(|settings| settings.more = "recording: {}\n".to_owned())
+    Stage::with(|settings| "recording: {}\n".clone_into(&mut settings.more))
 }
 
 /// A stage with these keys of `recording`, and this in place of the first policy's annotations.
@@ -315,6 +315,7 @@ fn what_is_written_into_a_masked_column_or_compared_with_one_is_nowhere_on_disk(
     client.query("SELECT id FROM customers WHERE email = 'zed.needle@example.com'");
     client.query("INSERT INTO customers (name, email) VALUES ('zed.needle'::int, 'zed.needle')");
     client.query("INSERT INTO customers (name email) VALUES ('zed.needle')");
+    client.query("UPDATE customers SET email 'zed.needle'");
     client.query("DO $$ BEGIN UPDATE customers SET email = 'zed.needle'; END $$");
     client.query("PREPARE p AS UPDATE customers SET phone = $1 WHERE email IS NULL AND name = 'zed.needle'");
     client.query("EXECUTE p ('zed.needle')");
@@ -436,7 +437,7 @@ fn a_session_that_cannot_be_recorded_ends_unless_the_configuration_wants_it_mark
             assert_eq!(tried.error().code(), "58030");
             assert_eq!(kept, "0");
             let another = Client::start(agent.connect(postgres.address()).unwrap());
-            assert_eq!(another.err().expect("no session").code(), "58030");
+            assert_eq!(another.expect_err("no session").code(), "58030");
         }
         fs::remove_file(ballast).unwrap();
         programs::wait_for("recordings to be written again", Duration::from_secs(20), || {

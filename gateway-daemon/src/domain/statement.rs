@@ -256,6 +256,10 @@ pub struct Statement {
     pub effects: BTreeSet<Effect>,
     /// Every column that it reads or writes, by role. A column that may be meant by an ambiguous name is listed.
     pub columns: BTreeSet<ColumnAccess>,
+    /// Projected columns that an expression puts together with a constant or a parameter: what is shown may tell how the
+    /// two compare, and the constant be one that somebody knows the column to hold.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub beside_constants: BTreeSet<ColumnName>,
     /// Functions called, schema-qualified as resolved (`pg_catalog.upper`), or as written when unresolved.
     pub functions: BTreeSet<String>,
     /// What cannot be read. Not empty: policies see `context.opaque`, and the effect `(Call, None)` is present.

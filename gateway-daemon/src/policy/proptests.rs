@@ -141,6 +141,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         any::<(bool, bool, bool)>(),
     )
         .prop_map(|(effects, columns, (limited, opaque, calls))| Statement {
+            beside_constants: BTreeSet::new(),
             effects,
             columns,
             functions: calls.then(|| "f".to_owned()).into_iter().collect(),

@@ -11,7 +11,7 @@ use super::{DEFAULT_DENY, Origin, Outcome, POLICY_ERROR, Policies, PolicyError, 
 use crate::domain::{
     action::{Action, Lookup, ServerTrust, TargetFacts},
     catalogue::{Catalogue, Column, Relation, RelationKind},
-    decision::{Decision, Denial, Transform},
+    decision::{Decision, Denial, RecordLimits, Transform},
     detector::Detector,
     flow::Workload,
     ids::{CgroupId, PolicyId},
@@ -63,6 +63,7 @@ pub(super) fn column(table: &str, column: &str) -> ColumnName {
 
 pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, ColumnUse)]) -> Statement {
     Statement {
+        beside_constants: BTreeSet::new(),
         effects: BTreeSet::from([Effect { verb, relation: table.map(relation) }]),
         columns: columns
             .iter()
@@ -763,6 +764,40 @@ fn detect_names_what_there_is_and_stands_beside_a_mask() {
             "@id(\"x\") {annotations} forbid (principal, action == Action::\"sql:read\", resource is Column);"
         );
         let problems = self::complaint(&text);
+        assert!(problems.contains(expected), "{problems}");
+    }
+}
+
+#[test]
+fn the_smallest_size_that_a_permit_names_limits_what_is_recorded() {
+    let policies = policies(
+        r#"@id("a") @record_results("1MiB") @record_session("8MiB") permit (principal, action, resource);
+           @id("b") @record_results("16KiB") permit (principal, action in Action::"sql:rows", resource);
+           @id("c") @record_results("0") permit (principal, action == Action::"sql:copy", resource);"#,
+    );
+    let record = |decision| match decision {
+        Decision::Allow { record, .. } => record,
+        Decision::Deny(denial) => panic!("{denial:?}"),
+    };
+    let select = statement(Verb::Select, Some("customers"), &[]);
+    let selected = record(decide(&policies, std::slice::from_ref(&select)));
+    assert_eq!((selected.result_bytes, selected.session_bytes), (Some(16 << 10), Some(8 << 20)));
+    let copy = statement(Verb::Copy, Some("customers"), &[]);
+    assert_eq!(record(decide(&policies, std::slice::from_ref(&copy))).result_bytes, Some(0));
+    let connect = policies.decide(&principal(&[]), &workload(), &target(), Action::Connect);
+    assert_eq!(record(connect).session_bytes, Some(8 << 20));
+    let silent = self::policies(PERMIT_ALL);
+    assert_eq!(record(decide(&silent, &[select])), RecordLimits::default());
+}
+
+#[test]
+fn a_size_of_recordings_is_one_and_stands_on_a_permit() {
+    for (text, expected) in [
+        (r#"@id("x") @record_results("many") permit (principal, action, resource);"#, "is not a size"),
+        (r#"@id("x") @record_session("1kb") permit (principal, action, resource);"#, "is not a size"),
+        (r#"@id("x") @record_results("1KiB") forbid (principal, action, resource);"#, "has no meaning"),
+    ] {
+        let problems = complaint(text);
         assert!(problems.contains(expected), "{problems}");
     }
 }

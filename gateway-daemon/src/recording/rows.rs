@@ -91,6 +91,7 @@ fn row_end(count: u16, values: &[u8]) -> usize {
 }
 
 /// The next value; the outer `None` is the end.
+#[expect(clippy::option_option, reason = "an end is not a NULL")]
 fn next<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let (length, after) = rest.split_first_chunk::<4>()?;
     let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {

@@ -21,7 +21,7 @@ fn recorder(dir: &Path, on_failure: OnFailure) -> Recorder {
         dir: dir.to_owned(),
         result_bytes: 65_536,
         session_bytes: 1 << 20,
-        retention: Duration::from_secs(24 * 3600),
+        retention: Duration::from_hours(24),
         total_bytes: 1 << 30,
         on_failure,
         on_removed: Box::new(|_| {}),
@@ -285,7 +285,7 @@ fn recordings_past_their_time_and_beyond_their_room_are_removed_oldest_first() {
     for (name, age) in [("old", 50), ("open", 49), ("older", 40), ("newer", 10), ("newest", 1)] {
         file(name, age);
     }
-    let limits = retention::Limits { age: Duration::from_secs(48 * 3600), total_bytes: 250 };
+    let limits = retention::Limits { age: Duration::from_hours(48), total_bytes: 250 };
     let open = HashSet::from(["open".into()]);
     let removed = retention::apply(dir.path(), limits, &open, now);
     assert_eq!((removed.old, removed.surplus, removed.bytes), (1, 2, 300));
@@ -325,14 +325,14 @@ fn the_upkeep_tells_what_it_has_removed() {
     fs::create_dir_all(&day).unwrap();
     let path = day.join("old.jsonl.zst");
     fs::write(&path, "x").unwrap();
-    let long_ago = SystemTime::now() - Duration::from_secs(100 * 24 * 3600);
+    let long_ago = SystemTime::now() - Duration::from_hours(2400);
     fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
     let (tell, told) = mpsc::channel();
     let recorder = Recorder::start(Settings {
         dir: dir.path().to_owned(),
         result_bytes: 1,
         session_bytes: 1,
-        retention: Duration::from_secs(24 * 3600),
+        retention: Duration::from_hours(24),
         total_bytes: 1 << 30,
         on_failure: OnFailure::EndSession,
         on_removed: Box::new(move |removed| tell.send(removed).unwrap()),

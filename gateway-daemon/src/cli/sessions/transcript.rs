@@ -9,7 +9,7 @@ use super::values::value;
 use crate::{
     cli::audit::listing::{Look, shown, time_text},
     domain::{event::Outcome, ids::PolicyId},
-    recording::{Answered, Asked, Cell, Read, Record, ResultSet, Said},
+    recording::{Answered, Asked, Cell, Format, Read, Record, ResultSet, Said},
 };
 
 /// What stands in front of everything that belongs to a request.
@@ -152,7 +152,7 @@ impl Transcript {
     fn rows(&self, set: &ResultSet<Vec<Vec<Cell>>>, out: &mut impl Write) -> io::Result<()> {
         if set.copy {
             for row in &set.rows {
-                let line = row.first().map_or(String::new(), |cell| value(cell, Default::default(), 0));
+                let line = row.first().map_or(String::new(), |cell| value(cell, Format::default(), 0));
                 self.line(&shown(line.strip_suffix('\n').unwrap_or(&line)), out)?;
             }
         } else {

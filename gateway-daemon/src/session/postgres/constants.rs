@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::judge::Verdict;
 use crate::{
+    domain::decision::Denial,
     domain::statement::{ColumnName, ColumnUse, SessionEffect, Statement, Verb},
     mask::Masker,
     sql::postgres::without_literals,
@@ -35,6 +36,17 @@ pub(super) fn kept<'t>(text: &'t str, verdict: &Verdict, masker: &Masker) -> Kep
         return Kept { text: Cow::Owned(without_literals(text)), constants: Constants::Withheld };
     }
     Kept { text: Cow::Borrowed(text), constants: Constants::Kept }
+}
+
+/// The reason of a refusal as records may hold it: what the parser says of a text that it cannot read quotes it.
+pub(super) fn kept_reason(denial: &Denial, constants: Constants) -> Cow<'_, str> {
+    let quotes = denial.policies.iter().any(|policy| policy.as_str() == "builtin/unreadable-sql");
+    if quotes && constants == Constants::Withheld {
+        return Cow::Borrowed(
+            "nodegate could not read this SQL; what the parser said is left out, since it may quote a constant",
+        );
+    }
+    Cow::Borrowed(&denial.reason)
 }
 
 /// Whether something is found in `bytes` that policy masks wherever it finds it.
@@ -67,6 +79,7 @@ impl Verdict {
             .columns
             .iter()
             .any(|access| access.usage != ColumnUse::Projected && self.is_masked(&access.column));
+        let shows = statement.beside_constants.iter().any(|name| self.is_masked(name));
         // Defaults, constraints and the bodies of functions hold constants too; none of them is followed.
         let defines = statement.effects.iter().any(|effect| match effect.verb {
             Verb::Alter | Verb::Create => match &effect.relation {
@@ -81,7 +94,7 @@ impl Verdict {
             Verb::Call => true,
             _ => false,
         });
-        uses || defines || !statement.opaque.is_empty()
+        uses || shows || defines || !statement.opaque.is_empty()
     }
 
     /// Whether a column is masked, or shows one that is; of a relation that the catalogue does not know, any may be.

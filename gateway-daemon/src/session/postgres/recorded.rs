@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use super::{
-    constants::{Constants, Kept, quotes_finds},
+    constants::{Constants, Kept, kept_reason, quotes_finds},
     ending::Ending,
     expected::Request,
     judge::Verdict,
@@ -216,7 +216,9 @@ impl Recording {
             outcome: if refusal.is_some() { Outcome::Denied } else { Outcome::Allowed },
             policies: refusal.map_or(&verdict.policies, |denial| &denial.policies).clone(),
             masked: if refusal.is_some() { Vec::new() } else { verdict.masked_columns() },
-            reason: refusal.map(|denial| denial.reason.clone()).unwrap_or_default(),
+            reason: refusal
+                .map(|denial| kept_reason(denial, kept.constants).into_owned())
+                .unwrap_or_default(),
             hint: refusal.and_then(|denial| denial.hint.clone()),
             text: text.to_owned(),
             text_bytes: (text.len() < kept.text.len()).then(|| count(kept.text.len())),
@@ -226,7 +228,7 @@ impl Recording {
         };
         if let Some(bound) = &bound {
             if has_room {
-                asked.parameters = bound.parameters.clone();
+                asked.parameters.clone_from(&bound.parameters);
                 asked.parameters_missing_bytes = bound.missing_bytes;
             } else {
                 asked.parameters_missing_bytes = Some(count(bound.held.bytes)).filter(|bytes| *bytes > 0);

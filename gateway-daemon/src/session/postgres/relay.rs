@@ -13,7 +13,7 @@ use super::{
     Postgres,
     about::About,
     catalogues::{Place, Reach, Snapshot},
-    constants::kept,
+    constants::{kept, kept_reason},
     ending::Ending,
     expected::Expected,
     judge::{Asker, Judge, Verdict},
@@ -388,7 +388,7 @@ impl<'a> Relay<'a> {
         match refusal {
             Some(denial) => {
                 event.policies.clone_from(&denial.policies);
-                event.reason.clone_from(&denial.reason);
+                event.reason = kept_reason(denial, kept.constants).into_owned();
             }
             None => {
                 event.policies.clone_from(&verdict.policies);

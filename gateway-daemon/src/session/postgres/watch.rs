@@ -13,7 +13,7 @@ use tokio::{task::block_in_place, time::timeout};
 use super::{
     About, Asker, LoginError, Postgres, PostgresTarget, Route,
     catalogues::{Place, Snapshot},
-    constants::kept,
+    constants::{kept, kept_reason},
     judge::{Prepared, Verdict},
     readings::Reading,
     startup::Wanted,
@@ -227,7 +227,9 @@ impl Follower<'_> {
         match &verdict.denial {
             Some(denial) => {
                 let kept = kept(text, &verdict, &self.room.masker);
-                self.refused(EventKind::Request, cause, denial, &kept.text);
+                let reason = kept_reason(denial, kept.constants).into_owned();
+                let denial = Denial { reason, ..denial.as_ref().clone() };
+                self.refused(EventKind::Request, cause, &denial, &kept.text);
             }
             None if verdict.statements.is_empty() => {}
             None => {

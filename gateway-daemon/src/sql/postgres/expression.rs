@@ -22,8 +22,36 @@ impl<'a> Reader<'a> {
         into: &mut Reads,
     ) -> Result<(), SqlError> {
         self.enter()?;
-        let result = self.any_expression(node, env, into);
+        let result = if self.nesting == 0 {
+            self.whole_expression(node, env, into)
+        } else {
+            self.nested(node, env, into)
+        };
         self.leave();
+        result
+    }
+
+    /// One that is part of no other.
+    fn whole_expression(
+        &mut self,
+        node: &'a Node,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<(), SqlError> {
+        let before = self.constants;
+        let mut reads = Reads::new();
+        let result = self.nested(node, env, &mut reads);
+        if self.constants > before {
+            self.facts.beside_constants.extend(&reads);
+        }
+        into.append(&mut reads);
+        result
+    }
+
+    fn nested(&mut self, node: &'a Node, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+        self.nesting += 1;
+        let result = self.any_expression(node, env, into);
+        self.nesting -= 1;
         result
     }
 
@@ -64,10 +92,11 @@ impl<'a> Reader<'a> {
         let Some(kind) = inner(node) else { return Ok(()) };
         match kind {
             NodeEnum::ColumnRef(column) => self.column_ref(column, env, into),
-            NodeEnum::AConst(_)
-            | NodeEnum::ParamRef(_)
-            | NodeEnum::SetToDefault(_)
-            | NodeEnum::SqlvalueFunction(_) => Ok(()),
+            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) => {
+                self.constants += 1;
+                Ok(())
+            }
+            NodeEnum::SetToDefault(_) | NodeEnum::SqlvalueFunction(_) => Ok(()),
             NodeEnum::CurrentOfExpr(_) => {
                 self.references += 1;
                 Ok(())

@@ -126,6 +126,8 @@ pub(super) struct Facts {
     pub(super) computed: Reads,
     pub(super) moved: Reads,
     pub(super) written: Reads,
+    /// Those of expressions that hold a constant or a parameter.
+    pub(super) beside_constants: Reads,
     pub(super) functions: BTreeSet<String>,
     pub(super) opaque: BTreeSet<Opaque>,
     pub(super) unlimited: bool,
@@ -163,6 +165,10 @@ pub(super) struct Reader<'a> {
     pub(super) only_sets: bool,
     /// The statement's one row is this parameter's of `pg_settings`, so that `name` is its name.
     pub(super) setting: Option<String>,
+    /// Constants and parameters seen.
+    pub(super) constants: usize,
+    /// How many expressions are around the one that is being read.
+    pub(super) nesting: usize,
     work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
@@ -180,6 +186,8 @@ impl<'a> Reader<'a> {
             met: Met::default(),
             only_sets: false,
             setting: None,
+            constants: 0,
+            nesting: 0,
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -211,7 +219,11 @@ impl<'a> Reader<'a> {
                 Some(ColumnAccess { column, usage: amounts_to(usage, *number) })
             }));
         }
+        let beside_constants = facts.beside_constants.intersection(&facts.projected);
+        let beside_constants =
+            beside_constants.filter_map(|number| self.columns.name(*number)).cloned().collect();
         Statement {
+            beside_constants,
             effects: facts.effects,
             columns,
             functions: facts.functions,

@@ -483,4 +483,24 @@ fn whether_there_is_a_value_is_told_from_the_value() {
             "select customers, insert notes | M customers.email | W notes.id",
         ),
     ]);
+
+#[test]
+fn what_is_shown_beside_a_constant_is_noted() {
+    let catalogue = super::shop();
+    for (text, noted) in [
+        ("SELECT email, name FROM customers WHERE id = 7", ""),
+        ("SELECT 'a', email FROM customers LIMIT 5", ""),
+        ("SELECT email = 'a' FROM customers", "email"),
+        ("SELECT name, (email, $1) FROM customers", "email"),
+        ("SELECT coalesce(lower(email), 'a') AS x, ssn FROM customers", "email"),
+        ("SELECT CASE WHEN email LIKE 'a%' THEN 1 END FROM customers", "email"),
+        ("SELECT x FROM (SELECT email || 'a' AS x FROM customers) AS s", "email"),
+        ("VALUES ((SELECT email FROM customers)), ('a')", ""),
+        ("UPDATE customers SET name = 'a' WHERE id = 1 RETURNING email", ""),
+    ] {
+        let statements = read(text, &catalogue).unwrap();
+        let names: Vec<&str> =
+            statements[0].beside_constants.iter().map(|column| column.column.as_str()).collect();
+        assert_eq!(names.join(" "), noted, "{text}");
+    }
 }
