@@ -78,7 +78,8 @@ impl Verdict {
         let uses = statement
             .columns
             .iter()
-            .any(|access| access.usage != ColumnUse::Projected && self.is_masked(&access.column));
+            .filter(|access| !matches!(access.usage, ColumnUse::Projected | ColumnUse::Tested))
+            .any(|access| self.is_masked(&access.column));
         let shows = statement.beside_constants.iter().any(|name| self.is_masked(name));
         // Defaults, constraints and the bodies of functions hold constants too; none of them is followed.
         let defines = statement.effects.iter().any(|effect| match effect.verb {

@@ -483,6 +483,7 @@ fn whether_there_is_a_value_is_told_from_the_value() {
             "select customers, insert notes | M customers.email | W notes.id",
         ),
     ]);
+}
 
 #[test]
 fn what_is_shown_beside_a_constant_is_noted() {
