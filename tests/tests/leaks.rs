@@ -120,9 +120,10 @@ fn the_same_statements_show_secrets_where_nothing_is_masked() {
 }
 
 /// Files below a folder that hold a piece of a secret. Keys, certificates, tokens and the hashes that chain records are
-/// left out: their random digits look like a piece now and then.
+/// left out: their random digits look like a piece now and then. So are recordings as they are compressed; beside them
+/// lies what they read as.
 fn search(folder: &Path, marks: &[Marks; 2]) -> Vec<String> {
-    const RANDOM: [&str; 4] = ["pem", "key", "token", "json"];
+    const RANDOM: [&str; 5] = ["pem", "key", "token", "json", "zst"];
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().filter_map(Result::ok) {
         let path = entry.path();
