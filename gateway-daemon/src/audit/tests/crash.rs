@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{by_child, child, lines, open, settings, statement, write_log};
+use super::{by_child, child, lines, open, reopen, settings, statement, write_log};
 use crate::audit::{AuditError, AuditLog, Query, Settings, search, verify};
 
 /// Runs in a child: appends from many tasks until it is killed, and tells of each record that was acknowledged.
@@ -165,9 +165,9 @@ async fn a_removed_end_stops_the_opening() {
         let newest = newest_segment(dir.path());
         let text = fs::read_to_string(&newest).unwrap();
         fs::write(&newest, text.split_inclusive('\n').take(keep).collect::<String>()).unwrap();
-        assert!(matches!(AuditLog::open(settings(dir.path())), Err(AuditError::Damaged { .. })), "{keep}");
+        assert!(matches!(reopen(dir.path()), Err(AuditError::Damaged { .. })), "{keep}");
         fs::remove_file(&newest).unwrap();
-        assert!(matches!(AuditLog::open(settings(dir.path())), Err(AuditError::Damaged { .. })));
+        assert!(matches!(reopen(dir.path()), Err(AuditError::Damaged { .. })));
     }
 }
 
@@ -176,7 +176,7 @@ async fn a_log_without_its_head_does_not_open() {
     let dir = tempfile::tempdir().unwrap();
     write_log(dir.path(), 3).await;
     fs::remove_file(dir.path().join("head.json")).unwrap();
-    assert!(matches!(AuditLog::open(settings(dir.path())), Err(AuditError::Damaged { .. })));
+    assert!(matches!(reopen(dir.path()), Err(AuditError::Damaged { .. })));
     verify(dir.path()).unwrap_err();
 }
 
@@ -188,5 +188,5 @@ async fn a_missing_segment_before_the_newest_stops_the_opening() {
         fs::read_dir(dir.path().join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.sort();
     fs::remove_file(&segments[segments.len() - 2]).unwrap();
-    assert!(matches!(AuditLog::open(settings(dir.path())), Err(AuditError::Damaged { .. })));
+    assert!(matches!(reopen(dir.path()), Err(AuditError::Damaged { .. })));
 }

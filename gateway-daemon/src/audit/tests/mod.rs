@@ -9,10 +9,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::Duration,
 };
 
-use super::{AuditLog, Settings};
+use super::{AuditError, AuditLog, Settings};
 use crate::domain::event::{AuditEvent, EventKind, Outcome};
 
 /// Small segments, so that a short test has several.
@@ -28,8 +29,19 @@ fn statement(text: &str) -> AuditEvent {
     event
 }
 
+/// Opens a log that was closed. A child that another test has just made holds its lock as well until it executes.
+fn reopen(dir: &Path) -> Result<AuditLog, AuditError> {
+    for _ in 0..500 {
+        match AuditLog::open(settings(dir)) {
+            Err(AuditError::Locked(_)) => thread::sleep(Duration::from_millis(10)),
+            opened => return opened,
+        }
+    }
+    AuditLog::open(settings(dir))
+}
+
 fn open(dir: &Path) -> AuditLog {
-    AuditLog::open(settings(dir)).unwrap()
+    reopen(dir).unwrap()
 }
 
 /// A closed log of so many statements, `SELECT 1` and so on.
