@@ -93,12 +93,14 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Measure: pgbench direct, through pgbouncer and through nodegate; the cost of a captured connect()
+    /// Measure: pgbench, a million rows and COPY direct, through pgbouncer and through nodegate; connect(), open
+    /// sessions, idle cgroups, DNS and bulk transfer
     Bench {
         /// Shorter rounds and fewer of them
         #[arg(long)]
         quick: bool,
-        /// Only the rows with this in their names: "prepared 8", "connect"
+        /// Only the parts and rows with this in their names: "prepared 8", "rows", "memory", "connect", "uncaptured",
+        /// "idle", "dns", "bulk"
         #[arg(long, value_name = "PART")]
         only: Option<String>,
         /// The micro-benchmarks of single functions instead
