@@ -53,6 +53,24 @@ fn counts_nulls_and_types_stay_as_they_are() {
     assert_eq!(client.query("SELECT id FROM customers WHERE email IS NULL").texts().len(), 15);
     let parted = client.query("SELECT count(nullif(left(email, 1), 'g')) FROM customers");
     assert_eq!(parted.texts(), [["0"]], "which address begins with what is a secret");
+    // Neither does a computed value tell by being NULL, by its length or by what it holds.
+    for expression in [
+        "CASE WHEN email LIKE 'g%' THEN 'x' END",
+        "nullif(email, 'grace.hopper1@example.com')",
+        "nullif(length(email), 25)",
+        "email LIKE 'g%' AND NULL",
+        "ARRAY[nullif(left(email, 1), 'g')]",
+        "json_build_array(nullif(left(email, 1), 'g'))",
+        "ROW(nullif(left(email, 1), 'g'))",
+    ] {
+        for format in [0, 1] {
+            let sql = format!("SELECT {expression} FROM customers WHERE id IN (1, 2, 3)");
+            let reply = client.extended(&sql, &[], format);
+            assert!(reply.errors.is_empty(), "{sql}: {:?}", reply.errors);
+            let rows = reply.texts();
+            assert!(rows.len() == 3 && rows.iter().all(|row| *row == rows[0]), "{sql}: {rows:?}");
+        }
+    }
 }
 
 #[test]

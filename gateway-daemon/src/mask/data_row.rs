@@ -27,8 +27,11 @@ pub struct ColumnMask {
 /// What happens to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Treatment {
-    /// It is transformed as a whole.
+    /// It is transformed as a whole; NULL stays NULL.
     Whole(Transform),
+    /// The same stands in every row, also for NULL: of a computed value even that tells
+    /// (`CASE WHEN email LIKE 'a%' THEN 1 END`), and so do the length of an array and the fields of a document.
+    Concealed,
     /// What is found in it is.
     Finds(Scan),
 }
@@ -103,7 +106,11 @@ fn rewrite(
     for mask in plan {
         let before = rest;
         let value = next_value(&mut rest)?;
-        let (Some(mask), Some(value)) = (mask, value) else { continue };
+        let (mask, value) = match (mask, value) {
+            (Some(mask), Some(value)) => (mask, value),
+            (Some(mask), None) if mask.treatment == Treatment::Concealed => (mask, &[][..]),
+            _ => continue,
+        };
         out.put_slice(run(unmasked, before));
         put_masked(masker, mask, value, out)?;
         unmasked = rest;
@@ -121,6 +128,10 @@ fn put_masked(masker: &Masker, mask: &ColumnMask, value: &[u8], out: &mut BytesM
     out.put_i32(-1);
     let outcome = match &mask.treatment {
         Treatment::Whole(transform) => masker.write(*transform, &mask.shape.0, mask.format, value, out),
+        Treatment::Concealed => match mask.shape.0.plain(mask.format) {
+            Some(plain) => masker.write(Transform::Redact, &mask.shape.0, mask.format, plain, out),
+            None => Outcome::Null,
+        },
         Treatment::Finds(scan) => masker.write_scanned(scan, &mask.shape.0, mask.format, value, out),
     };
     match outcome {

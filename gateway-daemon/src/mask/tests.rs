@@ -234,6 +234,33 @@ fn redact_text() -> ColumnMask {
 }
 
 #[test]
+fn a_concealed_value_is_the_same_in_every_row_also_where_it_is_null() {
+    const JSON: u32 = 114;
+    const TEXTS: u32 = 1009;
+    for (type_oid, values) in [
+        (TEXT, [Some(&b"anna"[..]), Some(b""), None]),
+        (23, [Some(b"7"), Some(b"-12345"), None]),
+        (1700, [Some(b"7.25"), Some(b"0"), None]),
+        (JSON, [Some(b"[null]"), Some(b"{\"a\": 1}"), None]),
+        (TEXTS, [Some(b"{}"), Some(b"{a,b}"), None]),
+        (1082, [Some(b"2026-01-02"), Some(b"infinity"), None]),
+    ] {
+        let plan = [Some(ColumnMask {
+            treatment: Treatment::Concealed,
+            shape: shape(type_oid),
+            format: Format::Text,
+        })];
+        let written = values.map(|value| {
+            let mut out = BytesMut::new();
+            mask_data_row(&row(&[value]), &plan, &masker(), &mut out).unwrap();
+            out
+        });
+        assert!(written.iter().all(|out| *out == written[0]), "{type_oid}: {written:?}");
+        assert_eq!(written[0].ends_with(b"[redacted]"), type_oid == TEXT);
+    }
+}
+
+#[test]
 fn a_row_is_rewritten_where_the_plan_says_and_nowhere_else() {
     let frame = row(&[Some(b"1"), Some(b"anna@example.com"), Some(b"42"), None, Some(b""), Some(b"end")]);
     let unknown = Some(mask(Transform::Redact, 600, Format::Text));

@@ -80,6 +80,32 @@ pub(super) enum Kind {
     Opaque,
 }
 
+impl Kind {
+    /// A value of this type that was never anybody's; `None` where NULL must do.
+    pub(super) const fn plain(&self, format: Format) -> Option<&'static [u8]> {
+        Some(match (self, format) {
+            (
+                Self::Text
+                | Self::PaddedText
+                | Self::Char
+                | Self::Xml
+                | Self::Bool
+                | Self::Enum(_)
+                | Self::Range
+                | Self::Multirange,
+                _,
+            ) => b"",
+            (Self::Json, _) | (Self::Jsonb, Format::Text) => b"\"\"",
+            (Self::Jsonb, Format::Binary) => b"\x01\"\"",
+            (Self::Integer(_) | Self::Real | Self::Double | Self::Numeric, Format::Text) => b"0",
+            (Self::Integer(Width::Two), Format::Binary) => &[0; 2],
+            (Self::Integer(Width::Four | Width::Oid) | Self::Real, Format::Binary) => &[0; 4],
+            (Self::Integer(Width::Eight) | Self::Double | Self::Numeric, Format::Binary) => &[0; 8],
+            _ => return None,
+        })
+    }
+}
+
 impl Shape {
     /// The shape of values of this `pg_type.oid`.
     pub fn of(type_oid: u32, catalogue: &Catalogue) -> Self {

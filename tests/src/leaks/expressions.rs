@@ -103,7 +103,8 @@ impl Expressions<'_> {
             8 => format!("concat_ws(',', {one}, {})", self.any_column(scope, percent)),
             9 => {
                 let condition = self.condition(scope, depth - 1, percent);
-                format!("CASE WHEN {condition} THEN {one} ELSE 'no' END")
+                let otherwise = self.random.one(&[" ELSE 'no'", ""]);
+                format!("CASE WHEN {condition} THEN {one}{otherwise} END")
             }
             10 => format!("md5({one})"),
             11 => format!("encode(convert_to({one}, 'UTF8'), 'hex')"),
@@ -120,7 +121,7 @@ impl Expressions<'_> {
             22 => format!("to_json({one})::text"),
             23 => format!("array_to_string(ARRAY[{one}, 'x'], '+')"),
             24 => format!("greatest({one}, 'm')"),
-            25 => format!("nullif({one}, 'a')"),
+            25 => format!("nullif(left({one}, 1), '{}')", self.random.one(&["q", "x", "z"])),
             26 => format!("({one})::varchar(6)"),
             27 => format!("CAST({one} AS char(8))"),
             28 => format!("{}::text", self.any_column(scope, percent)),

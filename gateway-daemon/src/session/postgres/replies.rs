@@ -519,8 +519,8 @@ fn trace(verdict: &Verdict, fields: &[Field<'_>], masker: &Masker) -> Result<Row
     let mut plan = Vec::with_capacity(fields.len());
     for field in fields {
         let shape = Shape::of(field.type_oid, &verdict.catalogue);
-        let treatment = match transform(verdict, field) {
-            Some(transform) => Some(Treatment::Whole(transform)),
+        let treatment = match whole(verdict, field) {
+            Some(treatment) => Some(treatment),
             None if shape.holds_text() => scan(verdict, field, masker)?.map(Treatment::Finds),
             None => None,
         };
@@ -563,7 +563,8 @@ fn scan_of<'p>(
     masker.scan(all.transforms, names).map(Some)
 }
 
-fn transform(verdict: &Verdict, field: &Field<'_>) -> Option<Transform> {
+/// How the column is masked as a whole.
+fn whole(verdict: &Verdict, field: &Field<'_>) -> Option<Treatment> {
     let masks = [&verdict.masks, verdict.target_masks.as_ref()];
     let catalogue = &verdict.catalogue;
     let traced = origins(&verdict.statements, catalogue, field.table_oid, field.attribute)
@@ -581,8 +582,13 @@ fn transform(verdict: &Verdict, field: &Field<'_>) -> Option<Transform> {
             .reduce(Transform::stronger)
     };
     let transform = if unknown { anything() } else { traced };
-    // A computed value could show a partly masked one piece by piece: substr(email, 1, 1), substr(email, 2, 1), …
-    if field.table_oid == 0 { transform.map(|mask| mask.stronger(Transform::Redact)) } else { transform }
+    // A computed value could show a masked one piece by piece: substr(email, 1, 1), substr(email, 2, 1), …
+    let is_computed = field.table_oid == 0 || unknown;
+    transform.map(|mask| match mask {
+        Transform::Null => Treatment::Whole(mask),
+        _ if is_computed => Treatment::Concealed,
+        _ => Treatment::Whole(mask),
+    })
 }
 
 /// Settings that decide how statements are read must stay as the session began.
