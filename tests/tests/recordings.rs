@@ -134,6 +134,8 @@ fn a_psql_session_is_listed_shown_replayed_and_exported_as_the_agent_saw_it() {
     }
     let replayed = stage.daemon.sessions_command(&["replay", id, "--speed", "1000"]);
     assert_eq!(replayed.ok(), shown.out);
+    let crawling = ["replay", id, "--speed", "1e-300", "--longest-pause", "0"];
+    assert_eq!(stage.daemon.sessions_command(&crawling).ok(), shown.out);
     assert_eq!(stage.daemon.sessions_command(&["show", "nothing"]).status, 1);
     assert_eq!(stage.daemon.sessions_command(&["replay", id, "--speed", "0"]).status, 2);
 

@@ -187,7 +187,7 @@ impl From<KindArgument> for EventKind {
     }
 }
 
-fn time_argument(text: &str) -> Result<u64, String> {
+pub(super) fn time_argument(text: &str) -> Result<u64, String> {
     parse_time(text, SystemTime::now())
 }
 

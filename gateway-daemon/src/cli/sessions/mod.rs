@@ -7,20 +7,20 @@ use std::{
     io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{
-    audit::listing::{self, Look},
+    audit::{
+        listing::{self, Look},
+        time_argument,
+    },
     table,
 };
-use crate::{
-    audit::query::parse_time,
-    recording::{self, Filed, ReadError, Record, Summary},
-};
+use crate::recording::{self, Filed, ReadError, Record, Summary};
 
 mod transcript;
 mod values;
@@ -111,10 +111,6 @@ struct ExportArgs {
 enum ExportFormat {
     /// One JSON object a line
     Jsonl,
-}
-
-fn time_argument(text: &str) -> Result<u64, String> {
-    parse_time(text, SystemTime::now())
 }
 
 fn speed_argument(text: &str) -> Result<f64, String> {
@@ -251,7 +247,10 @@ fn replay(dir: &Path, args: &ReplayArgs, look: Look, out: &mut impl Write) -> Re
     for record in &read.records {
         if let Some(at) = time_of(record) {
             let pause = Duration::from_micros(before.map_or(0, |before| at.saturating_sub(before)));
-            let pause = pause.div_f64(args.speed).min(Duration::from_secs(args.longest_pause));
+            let longest = Duration::from_secs(args.longest_pause);
+            // At next to no speed it is longer than a Duration can be.
+            let pause = Duration::try_from_secs_f64(pause.as_secs_f64() / args.speed);
+            let pause = pause.map_or(longest, |pause| pause.min(longest));
             out.flush()?;
             std::thread::sleep(pause);
             before = Some(at);
