@@ -31,9 +31,9 @@ use crate::{
 };
 
 /// Grants are renewed this often.
-const RENEWED: Duration = Duration::from_secs(2);
+const RENEWED: Duration = Duration::from_secs(5);
 /// So long they hold, unless the identity expires before.
-const HELD: Duration = Duration::from_secs(6);
+const HELD: Duration = Duration::from_secs(12);
 /// A decision is taken anew after so long: policies may look at the clock.
 const DECIDED: Duration = Duration::from_secs(10);
 /// Decisions that are remembered for flows that are reported late.

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use aya::maps::{MapData, RingBuf, lpm_trie::Key};
+use aya::maps::{LpmTrie, MapData, RingBuf, lpm_trie::Key};
 use gateway_common::{
     direct::{Direct, DirectFlow as Report, Grant as Entry, LENIENT, OPEN},
     maps,
@@ -78,31 +78,59 @@ impl Grant {
     }
 }
 
-impl Kernel {
-    /// Makes these grants hold, and no others.
-    pub fn set_direct(&self, grants: &[Grant]) -> Result<(), InterceptError> {
-        if !self.is_ours() {
-            return Ok(());
-        }
+/// The kernel's map of grants, and what is known to be in it.
+#[derive(Debug)]
+pub(super) struct Granted {
+    map: LpmTrie<MapData, Direct, Entry>,
+    /// The destinations in the map, each with its bits; `None` where it must be asked: a daemon before this one may have
+    /// filled it. Asking takes a call for each, and renewals change nothing about them.
+    told: Option<HashSet<(u32, Direct)>>,
+}
+
+impl Granted {
+    pub fn new(map: LpmTrie<MapData, Direct, Entry>) -> Self {
+        Self { map, told: None }
+    }
+
+    /// Another daemon may have changed the map.
+    pub fn forget(&mut self) {
+        self.told = None;
+    }
+
+    /// How many destinations there are.
+    pub fn count(&self) -> usize {
+        self.map.keys().flatten().count()
+    }
+
+    fn set(&mut self, grants: &[Grant]) -> Result<(), InterceptError> {
         let now = sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?;
         let wall = SystemTime::now();
         let wanted: HashSet<(u32, Direct)> =
             grants.iter().map(|grant| (grant.key().prefix_len(), grant.key().data())).collect();
-        let mut map = held(&self.direct);
-        let stale: Vec<Key<Direct>> = map
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|key| !wanted.contains(&(key.prefix_len(), key.data())))
-            .collect();
-        for key in stale {
-            absent_is_fine(map.remove(&key)).map_err(map_error(maps::DIRECT))?;
+        // Until all of it is done, nobody knows.
+        let told = self.told.take().unwrap_or_else(|| {
+            self.map.keys().filter_map(Result::ok).map(|key| (key.prefix_len(), key.data())).collect()
+        });
+        for (bits, destination) in told.difference(&wanted) {
+            absent_is_fine(self.map.remove(&Key::new(*bits, *destination)))
+                .map_err(map_error(maps::DIRECT))?;
         }
         for grant in grants {
             let left = grant.until.duration_since(wall).unwrap_or_default();
             let until = now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
-            map.insert(&grant.key(), Entry::new(until, grant.number), 0).map_err(map_error(maps::DIRECT))?;
+            self.map
+                .insert(&grant.key(), Entry::new(until, grant.number), 0)
+                .map_err(map_error(maps::DIRECT))?;
         }
+        self.told = Some(wanted);
         Ok(())
+    }
+}
+
+impl Kernel {
+    /// Makes these grants hold, and no others.
+    pub fn set_direct(&self, grants: &[Grant]) -> Result<(), InterceptError> {
+        if self.is_ours() { held(&self.direct).set(grants) } else { Ok(()) }
     }
 
     /// Makes these cgroups lenient, and no others.

@@ -26,7 +26,6 @@ use gateway_common::{
     LAYOUT_VERSION,
     address::{AF_INET, AF_INET6, Address},
     datagram::{Passage, Sender, Until, WayKey},
-    direct::{Direct, Grant},
     flow::{FlowKey, FlowRecord, SocketState},
     guard::{Offsets, PATH_BYTES},
     maps,
@@ -40,6 +39,7 @@ use nix::{
 use tokio::net::TcpListener;
 
 use super::{
+    direct::Granted,
     error::{Doing, InterceptError},
     guard, sys,
     unix::UnixHooks,
@@ -86,7 +86,7 @@ pub(super) struct Kernel {
     captured: Mutex<HashMap<MapData, u64, u32>>,
     pub control_sockets: Mutex<LpmTrie<MapData, [u8; PATH_BYTES], u32>>,
     pub lenience: Mutex<HashMap<MapData, u64, u32>>,
-    pub direct: Mutex<LpmTrie<MapData, Direct, Grant>>,
+    pub direct: Mutex<Granted>,
     daemon: Mutex<Array<MapData, DaemonState>>,
     way_numbers: Mutex<HashMap<MapData, WayKey, u32>>,
     ways: Mutex<HashMap<MapData, u32, FlowRecord>>,
@@ -166,7 +166,7 @@ impl Kernel {
             captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
             control_sockets: Mutex::new(take(&mut ebpf, maps::CONTROL_SOCKETS)?),
             lenience: Mutex::new(take(&mut ebpf, maps::LENIENCE)?),
-            direct: Mutex::new(take(&mut ebpf, maps::DIRECT)?),
+            direct: Mutex::new(Granted::new(take(&mut ebpf, maps::DIRECT)?)),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
             way_numbers: Mutex::new(take(&mut ebpf, maps::DNS_NUMBERS)?),
             ways: Mutex::new(take(&mut ebpf, maps::DNS_WAYS)?),
@@ -213,6 +213,7 @@ impl Kernel {
     /// Takes the pins again.
     pub fn take_back(&self) -> Result<(), InterceptError> {
         *held(&self.lock) = Some(lock(&self.pins)?);
+        held(&self.direct).forget();
         Ok(())
     }
 
@@ -415,7 +416,7 @@ impl Kernel {
         };
         vec![
             fill("captured", held(&self.captured).keys().flatten().count(), maps::CAPTURED_ENTRIES),
-            fill("direct", held(&self.direct).keys().flatten().count(), maps::DIRECT_ENTRIES),
+            fill("direct", held(&self.direct).count(), maps::DIRECT_ENTRIES),
             fill("flows", self.flow_count(), maps::FLOWS_ENTRIES),
             fill("listeners", held(&self.listeners).keys().flatten().count(), maps::LISTENERS_ENTRIES),
         ]
