@@ -4,16 +4,25 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    future::ready,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{HeaderValue, RETRY_AFTER},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::UnixStream, task::JoinSet, time};
 use tracing::{debug, warn};
 
-use super::{control::Control, peer::Peer, routes::Routes, socket::AdminSocket};
+use super::{answer::Refusal, control::Control, peer::Peer, routes::Routes, socket::AdminSocket};
 use crate::domain::ids::CgroupId;
 
 /// Connections at once, of all callers.
@@ -22,8 +31,12 @@ const MAX_CONNECTIONS: usize = 512;
 const MAX_CONNECTIONS_CAPTURED: u32 = 256;
 /// Connections at once of one captured cgroup, or of one user outside all of them.
 const MAX_CONNECTIONS_EACH: u32 = 64;
+/// Connections beyond those that are told so, at once. The rest is closed: an answer costs too.
+const MAX_TURNED_AWAY: u32 = 32;
 /// For the request's head; the body has its own time in `routes`.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the head of a request that is turned away.
+const SHORT_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// From accept to the end of the answer. Covers the slowest thing asked for: an issuer that answers late.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// For what is under way when the daemon stops.
@@ -75,16 +88,32 @@ async fn connection<C: Control>(stream: UnixStream, routes: Arc<Routes<C>>, shar
         Err(error) => return debug!(%error, pid = peer.pid, "an admin caller's cgroup could not be found"),
     };
     let holder = captured.map_or(Holder::User(peer.uid), |workload| Holder::Cgroup(workload.cgroup));
-    let Some(_share) = shares.take(holder) else {
-        return debug!(?holder, "too many admin connections at once");
-    };
-    let service = service_fn(move |request| {
-        let (routes, peer) = (Arc::clone(&routes), Arc::clone(&peer));
-        async move { Ok::<_, Infallible>(routes.answer(&peer, request).await) }
+    if let Some(_share) = shares.take(holder) {
+        let answer = move |request| {
+            let (routes, peer) = (Arc::clone(&routes), Arc::clone(&peer));
+            async move { routes.answer(&peer, request).await }
+        };
+        return serve_one(stream, HEAD_TIMEOUT, answer).await;
+    }
+    debug!(?holder, "too many admin connections at once");
+    if let Some(_share) = shares.take(Holder::TurnedAway) {
+        serve_one(stream, SHORT_HEAD_TIMEOUT, |_| ready(turn_away(holder))).await;
+    }
+}
+
+/// Serves the one request of a connection.
+async fn serve_one<Answer: Future<Output = Response<Full<Bytes>>>>(
+    stream: UnixStream,
+    head_timeout: Duration,
+    answer: impl Fn(Request<Incoming>) -> Answer,
+) {
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
@@ -94,11 +123,28 @@ async fn connection<C: Control>(stream: UnixStream, routes: Arc<Routes<C>>, shar
     }
 }
 
+/// What a caller hears whose share is used up.
+fn turn_away(holder: Holder) -> Response<Full<Bytes>> {
+    let whose = match holder {
+        Holder::User(uid) => format!("user {uid}"),
+        Holder::Cgroup(_) | Holder::TurnedAway => "this captured cgroup".to_owned(),
+    };
+    let detail = format!(
+        "{whose} has {MAX_CONNECTIONS_EACH} requests under way, or captured cgroups together have \
+         {MAX_CONNECTIONS_CAPTURED}: try again in a moment"
+    );
+    let mut response = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// On whose account a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Holder {
     Cgroup(CgroupId),
     User(u32),
+    /// Of those who hear that they have too many.
+    TurnedAway,
 }
 
 /// Open connections by holder.
@@ -122,8 +168,9 @@ impl Shares {
         if captured(&holder) && of_captured >= MAX_CONNECTIONS_CAPTURED {
             return None;
         }
+        let most = if holder == Holder::TurnedAway { MAX_TURNED_AWAY } else { MAX_CONNECTIONS_EACH };
         let count = held.entry(holder).or_default();
-        if *count >= MAX_CONNECTIONS_EACH {
+        if *count >= most {
             return None;
         }
         *count += 1;

@@ -333,11 +333,19 @@ async fn one_holder_cannot_take_every_connection() {
     let server = Server::start();
     server.as_captured();
     let mut idle = Vec::new();
-    for _ in 0..80 {
+    for _ in 0..64 {
         idle.push(UnixStream::connect(&server.socket).await.unwrap());
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(server.ask("GET", "/v1/identity", "").await.0, 0, "over its share");
+    let (status, detail) = server.ask("GET", "/v1/identity", "").await;
+    assert_eq!(status, 503, "over its share");
+    assert!(detail.contains("64 requests under way") && detail.contains("try again"), "{detail}");
+    // Those who are told so have a share too, and not for long.
+    for _ in 0..33 {
+        idle.push(UnixStream::connect(&server.socket).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(server.ask("GET", "/v1/identity", "").await.0, 0, "far over its share");
     *server.control.caller.lock().unwrap() = None;
     assert_eq!(server.ask("GET", "/v1/status", "").await.0, 200, "others are not concerned");
     drop(idle);

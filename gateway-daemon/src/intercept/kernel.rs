@@ -26,6 +26,7 @@ use gateway_common::{
     LAYOUT_VERSION,
     address::{AF_INET, AF_INET6, Address},
     datagram::{Passage, Sender, Until, WayKey},
+    direct::{Direct, Grant},
     flow::{FlowKey, FlowRecord, SocketState},
     guard::{Offsets, PATH_BYTES},
     maps,
