@@ -369,7 +369,10 @@ fn a_prober_gets_nothing_through_restarts_kills_stops_and_upgrades() {
         thread::sleep(Duration::from_millis(100));
     }
     let (captured, free) = (captured.report(), free.report());
-    eprintln!("{rounds} rounds; captured: {captured}; uncaptured: {free}");
+    let attempts =
+        ["echoed", "connected", "refused", "failed"].iter().filter_map(|how| captured[how].as_f64());
+    let rate = attempts.sum::<f64>() / captured["seconds"].as_f64().unwrap();
+    eprintln!("{rounds} rounds; captured, {rate:.0} attempts a second: {captured}; uncaptured: {free}");
     assert_eq!(forbidden.bytes(), before, "bytes of a captured cgroup arrived");
     assert_eq!(captured["echoed"], 0, "{captured}");
     assert!(captured["refused"].as_u64() > Some(0), "no daemon was missed: {captured}");

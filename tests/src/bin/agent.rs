@@ -172,8 +172,8 @@ fn probe(marker: &str, targets: &[SocketAddr], rate: usize, patience: Duration) 
                     next += pause;
                     match next.checked_duration_since(Instant::now()) {
                         Some(left) => thread::sleep(left),
-                        // What was missed while the machine was busy is not made up for.
-                        None => next = Instant::now(),
+                        // What was missed while the machine was busy is made up for, as far as it is not long ago.
+                        None => next = next.max(Instant::now().checked_sub(OWED).unwrap_or(next)),
                     }
                 }
             });
@@ -187,8 +187,10 @@ fn probe(marker: &str, targets: &[SocketAddr], rate: usize, patience: Duration) 
     println!("{report}");
 }
 
-/// Threads of a prober.
-const PROBERS: u32 = 4;
+/// Threads of a prober: enough for its rate while each attempt waits for an answer that does not come.
+const PROBERS: u32 = 24;
+/// So far behind may each of them be.
+const OWED: Duration = Duration::from_secs(1);
 
 /// Whether the marker came back over a connection that was made. It ends with a reset, which leaves no port behind.
 fn probe_once(marker: &[u8], target: SocketAddr, patience: Duration) -> std::io::Result<bool> {
