@@ -120,6 +120,7 @@ fn statement(column: &str) -> Statement {
         session_effect: SessionEffect::None,
         transaction: TransactionStep::None,
         search_path: SearchPathStep::None,
+        replication: None,
     }
 }
 

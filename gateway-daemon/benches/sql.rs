@@ -47,6 +47,7 @@ fn catalogue() -> Catalogue {
                 number,
                 type_oid: 25,
                 origins: std::collections::BTreeSet::new(),
+                is_computed: false,
             })
             .collect();
         let name = RelationName { schema: "public".to_owned(), name: (*name).to_owned() };

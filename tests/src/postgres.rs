@@ -265,7 +265,8 @@ fn configure(data: &Path, sockets: &Path, port: u16, options: &Options<'_>, auth
          host all app_clear 0.0.0.0/0 reject\n\
          host all app_md5 127.0.0.1/32 md5\n\
          host all all 127.0.0.1/32 scram-sha-256\n\
-         host all all ::1/128 scram-sha-256\n";
+         host all all ::1/128 scram-sha-256\n\
+         host replication all 127.0.0.1/32 scram-sha-256\n";
     let (certificate, key) = authority.server_pem();
     fs::write(data.join("postgresql.auto.conf"), settings).expect("its settings");
     fs::write(data.join("pg_hba.conf"), rules).expect("its rules");

@@ -62,6 +62,7 @@ fn counts_nulls_and_types_stay_as_they_are() {
         "ARRAY[nullif(left(email, 1), 'g')]",
         "json_build_array(nullif(left(email, 1), 'g'))",
         "ROW(nullif(left(email, 1), 'g'))",
+        "(SELECT array_agg(email) FROM customers AS c WHERE c.id < customers.id)",
     ] {
         for format in [0, 1] {
             let sql = format!("SELECT {expression} FROM customers WHERE id IN (1, 2, 3)");
@@ -69,6 +70,54 @@ fn counts_nulls_and_types_stay_as_they_are() {
             assert!(reply.errors.is_empty(), "{sql}: {:?}", reply.errors);
             let rows = reply.texts();
             assert!(rows.len() == 3 && rows.iter().all(|row| *row == rows[0]), "{sql}: {rows:?}");
+        }
+    }
+}
+
+#[test]
+fn an_aggregate_into_an_array_is_an_empty_array_of_its_type() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    for format in [0, 1] {
+        let reply = client.extended("SELECT array_agg(email) FROM customers", &[], format);
+        assert!(reply.errors.is_empty(), "{:?}", reply.errors);
+        // No dimensions, no NULLs, elements of type text.
+        let empty = if format == 0 { b"{}".to_vec() } else { [&[0; 8][..], &25_u32.to_be_bytes()].concat() };
+        assert_eq!(reply.rows[0][0].as_deref(), Some(&empty[..]));
+    }
+    let clear = client.query("SELECT array_agg(id ORDER BY id) FROM customers WHERE id < 4");
+    assert_eq!(clear.texts(), [["{1,2,3}"]], "what is not masked is all there");
+}
+
+#[test]
+fn what_a_view_or_a_generated_column_computes_is_the_same_in_every_row_and_what_it_passes_on_is_masked() {
+    let stage = Stage::new();
+    stage.postgres.script(
+        "SET ROLE app_agent;
+         CREATE VIEW plain AS SELECT c.id, email AS mail FROM customers c LEFT JOIN orders o ON o.id = c.id;
+         CREATE VIEW parted AS SELECT id, nullif(email, 'grace.hopper1@example.com') AS x FROM customers;
+         CREATE VIEW deeper AS SELECT id, x AS y FROM parted;
+         CREATE VIEW hidden AS SELECT s.id, s.y FROM (SELECT id, nullif(left(email, 1), 'g') AS y FROM customers) s;
+         CREATE MATERIALIZED VIEW kept AS SELECT id, CASE WHEN email LIKE 'g%' THEN 1 END AS z FROM customers;
+         ALTER TABLE customers ADD is_grace text GENERATED ALWAYS AS (nullif(left(email, 1), 'g')) STORED;",
+    );
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    let shown = client.query("SELECT mail FROM plain WHERE id IN (1, 2, 20) ORDER BY id").texts();
+    assert_eq!(shown, [["g***@***.com"], ["a***@***.com"], ["NULL"]], "a column that is passed on");
+    for sql in [
+        "SELECT x FROM parted",
+        "SELECT * FROM (SELECT x FROM parted) AS s",
+        "SELECT y FROM deeper",
+        "SELECT y FROM hidden",
+        "SELECT z FROM kept",
+        "SELECT is_grace FROM customers",
+    ] {
+        for format in [0, 1] {
+            let rows = client.extended(&format!("{sql} LIMIT 40"), &[], format).texts();
+            assert!(rows.len() == 40 && rows.iter().all(|row| *row == rows[0]), "{sql}: {rows:?}");
+            assert_ne!(rows[0], ["NULL"], "{sql}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nodegate_tests::{
-    postgres::{DATABASE, PASSWORD, ROLE},
+    postgres::{DATABASE, Options, PASSWORD, Postgres, ROLE},
     programs::{self, Said, said, wait_for},
     stage::{Stage, psql_words},
 };
@@ -67,6 +67,33 @@ fn what_would_be_refused_or_masked_goes_on_and_is_recorded() {
     assert!(stage.daemon.audit_search(&["--outcome", "denied"]).is_empty());
     let connects = recorded(&stage, &["--kind", "connect", "--outcome", "allowed"]);
     assert!(connects[0]["policies"].to_string().contains("agents-work-with-rows"), "{connects:?}");
+}
+
+#[test]
+fn what_comes_past_sql_goes_on_and_what_enforcing_would_have_said_of_it_is_recorded() {
+    let postgres = Postgres::with(&Options { settings: "wal_level = logical", ..Options::default() });
+    postgres.admin(&format!("ALTER ROLE {ROLE} REPLICATION"));
+    let stage = Stage::around(postgres, |settings| "shadow".clone_into(&mut settings.mode));
+    let token = stage.issuer.token("agent-1");
+    let (file, port) = (stage.daemon.folder().join("large"), stage.postgres.port().to_string());
+    fs::write(&file, "large").unwrap();
+    let import = format!("\\lo_import '{}'", file.display());
+    own_psql(&stage, Some(&token), &[], &import).ok();
+    assert_eq!(stage.postgres.admin("SELECT count(*) FROM pg_largeobject_metadata"), "1");
+    let would = recorded(&stage, &["--outcome", "would_deny", "lo_creat"]);
+    assert_eq!(would[0]["policies"][0], "builtin/default-deny", "{would:?}");
+    assert!(would[0]["reason"].as_str().unwrap().contains("sql:function_call on shop"), "{would:?}");
+
+    let mut command = stage.daemon.run(Some(&token));
+    command.arg(programs::postgres("pg_recvlogical")).args(["-h", "127.0.0.1", "-U", ROLE, "-p", &port]);
+    command.args(["-d", "shop", "--slot=s", "-P", "test_decoding", "--create-slot"]);
+    command.env("PGPASSWORD", PASSWORD).env("PGSSLMODE", "disable");
+    said(&mut command, "", Duration::from_secs(30)).ok();
+    assert_eq!(stage.postgres.admin("SELECT count(*) FROM pg_replication_slots"), "1");
+    let connected = recorded(&stage, &["--outcome", "would_deny", "--kind", "connect"]);
+    assert!(connected[0]["reason"].as_str().unwrap().contains("sql:replication"), "{connected:?}");
+    let made = recorded(&stage, &["--outcome", "would_deny", "CREATE_REPLICATION_SLOT"]);
+    assert!(made[0]["reason"].as_str().unwrap().contains("create_replication_slot"), "{made:?}");
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn catalogue() -> Catalogue {
                 .iter()
                 .map(|(relation, column)| ColumnName { relation: public(relation), column: (*column).to_owned() })
                 .collect(),
+            is_computed: false,
         });
         catalogue.insert(Relation { oid, name: public(name), kind, columns: columns.collect() });
     };

@@ -26,7 +26,10 @@ use crate::{
     },
     policy::{Explanation, Policies, PolicyError},
     protocol::dns::RecordKind,
-    sql,
+    sql::{
+        self,
+        postgres::{CalledFunction, Connection, SqlError},
+    },
 };
 
 /// Check, test and explain policies
@@ -86,6 +89,10 @@ pub fn run(args: PolicyArgs) -> ExitCode {
 enum Asked<'a> {
     Connect,
     Sql(&'a str),
+    /// A call of this function by its oid: `pg_catalog.lo_open`.
+    Call(&'a str),
+    /// A replication connection, as its startup parameter says, or a command of one.
+    Replication(&'a str),
     Resolve(&'a AskedName),
 }
 
@@ -132,15 +139,57 @@ fn judge(
         Asked::Connect => policies.explain(principal, workload, target, Action::Connect),
         Asked::Sql(text) => match sql::postgres::read(text, catalogue) {
             Ok(statements) => policies.explain(principal, workload, target, Action::Sql(&statements)),
-            Err(error) => Explanation {
-                decision: Decision::Deny(Denial {
-                    reason: error.to_string(),
-                    hint: Some(error.hint().to_owned()),
-                    policies: vec![PolicyId::from(error.rule())],
-                }),
-                answers: Vec::new(),
-            },
+            Err(error) => unread(&error),
         },
+        Asked::Call(name) => {
+            let (schema, name) = name.split_once('.').unwrap_or(("pg_catalog", name));
+            let is_own = schema == "pg_catalog" && catalogue.builtin_functions.contains(name);
+            let function = CalledFunction {
+                oid: if is_own { 0 } else { u32::MAX },
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+            };
+            match sql::postgres::function_call(&function, catalogue) {
+                Ok((statement, shows)) => {
+                    let mut explanation =
+                        policies.explain(principal, workload, target, Action::Sql(&[statement]));
+                    let masks = policies.masks_for(principal, workload, target, catalogue);
+                    let is_allowed = matches!(explanation.decision, Decision::Allow { .. });
+                    if is_allowed && shows.may_hold_masked(&masks) {
+                        explanation.decision = Decision::Deny(function.unmasked());
+                    }
+                    explanation
+                }
+                Err(error) => unread(&error),
+            }
+        }
+        Asked::Replication(text) => {
+            let asked = match Connection::named(text) {
+                Some(connection) => Some(Ok(connection.statement())),
+                None => sql::postgres::replication_command(text),
+            };
+            match asked {
+                None => judge(policies, principal, workload, target, hosts, catalogue, Asked::Sql(text)),
+                Some(Err(error)) => unread(&error),
+                Some(Ok(statement)) => {
+                    let masks = policies.masks_for(principal, workload, target, catalogue);
+                    let statement = sql::postgres::beside_masks(statement, &masks);
+                    policies.explain(principal, workload, target, Action::Sql(&[statement]))
+                }
+            }
+        }
+    }
+}
+
+/// The refusal of what cannot be read, or may never be.
+fn unread(error: &SqlError) -> Explanation {
+    Explanation {
+        decision: Decision::Deny(Denial {
+            reason: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+            policies: vec![PolicyId::from(error.rule())],
+        }),
+        answers: Vec::new(),
     }
 }
 

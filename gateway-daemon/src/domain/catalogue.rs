@@ -33,6 +33,8 @@ pub struct Column {
     /// Base columns that it may show: itself for tables; for views everything that the definition depends on,
     /// through any number of views; for generated columns and partitions their sources and parents as well.
     pub origins: BTreeSet<ColumnName>,
+    /// Whether it may show something else of its origins than their values: a view's expression, a generated column.
+    pub is_computed: bool,
 }
 
 /// One relation.

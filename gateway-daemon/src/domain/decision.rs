@@ -50,6 +50,13 @@ pub struct MaskPlan {
     pub scans: BTreeMap<ColumnName, ContentMask>,
 }
 
+impl MaskPlan {
+    /// Whether anything at all is masked or looked through.
+    pub fn is_of_anything(&self) -> bool {
+        !self.columns.is_empty() || !self.scans.is_empty()
+    }
+}
+
 /// What is looked for inside a column's values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContentMask {

@@ -45,11 +45,22 @@ pub enum Verb {
     Maintenance,
     /// LISTEN, LOCK, SHOW, DECLARE and whatever else is named but fits nowhere above.
     Other,
+    /// Calls a function by its oid, past SQL (the protocol's FunctionCall).
+    #[serde(rename = "function_call")]
+    FunctionCall,
+    /// Opens a replication connection, or runs a command of its grammar.
+    Replication,
+    /// Streams changes both ways (COPY BOTH).
+    #[serde(rename = "copy_both")]
+    CopyBoth,
+    /// Sends by replication what cannot be masked there, though it is masked elsewhere or nobody can know.
+    #[serde(rename = "replication_unmasked")]
+    ReplicationUnmasked,
 }
 
 impl Verb {
     /// Every verb, in the order of the policy schema.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Select,
         Self::Insert,
         Self::Update,
@@ -67,7 +78,16 @@ impl Verb {
         Self::Explain,
         Self::Maintenance,
         Self::Other,
+        Self::FunctionCall,
+        Self::Replication,
+        Self::CopyBoth,
+        Self::ReplicationUnmasked,
     ];
+
+    /// Whether a policy permits this only by its name: one for every action leaves it closed.
+    pub const fn must_be_named(self) -> bool {
+        matches!(self, Self::FunctionCall | Self::Replication | Self::CopyBoth | Self::ReplicationUnmasked)
+    }
 
     /// The name as policies spell it, without the `sql:` prefix.
     pub const fn as_str(self) -> &'static str {
@@ -89,6 +109,10 @@ impl Verb {
             Self::Explain => "explain",
             Self::Maintenance => "maintenance",
             Self::Other => "other",
+            Self::FunctionCall => "function_call",
+            Self::Replication => "replication",
+            Self::CopyBoth => "copy_both",
+            Self::ReplicationUnmasked => "replication_unmasked",
         }
     }
 }
@@ -198,6 +222,61 @@ pub enum CopyDirection {
     ServerSide,
 }
 
+/// What is asked of a replication connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicationCommand {
+    /// To be one, for one database.
+    ConnectDatabase,
+    /// To be one, for the whole server.
+    ConnectPhysical,
+    /// `IDENTIFY_SYSTEM`.
+    IdentifySystem,
+    /// `SHOW` of a parameter.
+    Show,
+    /// `READ_REPLICATION_SLOT`.
+    ReadReplicationSlot,
+    /// `CREATE_REPLICATION_SLOT`.
+    CreateReplicationSlot,
+    /// `ALTER_REPLICATION_SLOT`.
+    AlterReplicationSlot,
+    /// `DROP_REPLICATION_SLOT`.
+    DropReplicationSlot,
+    /// `START_REPLICATION … LOGICAL`: the changes of one database.
+    StartLogical,
+    /// `START_REPLICATION`: the write-ahead log of the whole server.
+    StartPhysical,
+    /// `TIMELINE_HISTORY`.
+    TimelineHistory,
+    /// `BASE_BACKUP`: all files of the server.
+    BaseBackup,
+}
+
+impl ReplicationCommand {
+    /// The name as policies spell it: `context.replication`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectDatabase => "connect_database",
+            Self::ConnectPhysical => "connect_physical",
+            Self::IdentifySystem => "identify_system",
+            Self::Show => "show",
+            Self::ReadReplicationSlot => "read_replication_slot",
+            Self::CreateReplicationSlot => "create_replication_slot",
+            Self::AlterReplicationSlot => "alter_replication_slot",
+            Self::DropReplicationSlot => "drop_replication_slot",
+            Self::StartLogical => "start_logical",
+            Self::StartPhysical => "start_physical",
+            Self::TimelineHistory => "timeline_history",
+            Self::BaseBackup => "base_backup",
+        }
+    }
+
+    /// Whether it concerns every database of the server, of which no single session can know what is masked.
+    pub const fn is_of_the_whole_server(self) -> bool {
+        matches!(self, Self::ConnectPhysical | Self::StartPhysical | Self::BaseBackup)
+    }
+}
+
 /// How a statement changes the session's own state, as far as the session must follow it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -274,4 +353,31 @@ pub struct Statement {
     pub transaction: TransactionStep,
     /// What it does to the search path.
     pub search_path: SearchPathStep,
+    /// Set for what is asked of a replication connection, outside of SQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<ReplicationCommand>,
+}
+
+impl Statement {
+    /// One that does this, to no relation, and nothing else.
+    pub fn plain(effects: impl IntoIterator<Item = Verb>) -> Self {
+        Self {
+            effects: effects.into_iter().map(|verb| Effect { verb, relation: None }).collect(),
+            columns: BTreeSet::new(),
+            beside_constants: BTreeSet::new(),
+            functions: BTreeSet::new(),
+            opaque: BTreeSet::new(),
+            row_limit: RowLimit::Limited,
+            copy: None,
+            session_effect: SessionEffect::None,
+            transaction: TransactionStep::None,
+            search_path: SearchPathStep::None,
+            replication: None,
+        }
+    }
+
+    /// Whether it does this to anything.
+    pub fn does(&self, verb: Verb) -> bool {
+        self.effects.iter().any(|effect| effect.verb == verb)
+    }
 }

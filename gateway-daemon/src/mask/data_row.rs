@@ -8,8 +8,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     masker::{Masker, Outcome},
+    nested,
     scan::Scan,
-    types::{Format, Shape},
+    types::{Format, Kind, Shape},
 };
 use crate::domain::decision::Transform;
 
@@ -128,9 +129,13 @@ fn put_masked(masker: &Masker, mask: &ColumnMask, value: &[u8], out: &mut BytesM
     out.put_i32(-1);
     let outcome = match &mask.treatment {
         Treatment::Whole(transform) => masker.write(*transform, &mask.shape.0, mask.format, value, out),
-        Treatment::Concealed => match mask.shape.0.plain(mask.format) {
-            Some(plain) => masker.write(Transform::Redact, &mask.shape.0, mask.format, plain, out),
-            None => Outcome::Null,
+        Treatment::Concealed => match (&mask.shape.0, mask.shape.0.plain(mask.format)) {
+            (Kind::Array(_, element), _) => {
+                nested::put_empty_array(*element, mask.format, out);
+                Outcome::Written
+            }
+            (kind, Some(plain)) => masker.write(Transform::Redact, kind, mask.format, plain, out),
+            (_, None) => Outcome::Null,
         },
         Treatment::Finds(scan) => masker.write_scanned(scan, &mask.shape.0, mask.format, value, out),
     };

@@ -257,6 +257,7 @@ fn a_concealed_value_is_the_same_in_every_row_also_where_it_is_null() {
         });
         assert!(written.iter().all(|out| *out == written[0]), "{type_oid}: {written:?}");
         assert_eq!(written[0].ends_with(b"[redacted]"), type_oid == TEXT);
+        assert_eq!(written[0].ends_with(b"{}"), type_oid == TEXTS);
     }
 }
 

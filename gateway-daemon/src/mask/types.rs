@@ -70,7 +70,8 @@ pub(super) enum Kind {
     VaryingBits,
     /// An enum, with its first label.
     Enum(Box<str>),
-    Array(Box<Self>),
+    /// Of this kind, whose type has this oid.
+    Array(Box<Self>, u32),
     Composite(Box<[Self]>),
     Range,
     Multirange,
@@ -129,7 +130,7 @@ impl Kind {
             | Self::Xml
             | Self::Hstore
             | Self::Opaque => true,
-            Self::Array(element) => element.holds_text(),
+            Self::Array(element, _) => element.holds_text(),
             Self::Composite(fields) => fields.iter().any(Self::holds_text),
             _ => false,
         }
@@ -142,14 +143,14 @@ fn kind(type_oid: u32, catalogue: &Catalogue, depth: usize) -> Kind {
         return kind;
     }
     if let Some(element) = builtin_element(type_oid) {
-        return builtin(element).map_or(Kind::Opaque, |element| Kind::Array(Box::new(element)));
+        return builtin(element).map_or(Kind::Opaque, |kind| Kind::Array(Box::new(kind), element));
     }
     let Some(known) = catalogue.types.get(&type_oid) else { return Kind::Opaque };
     match known {
         TypeKind::Enum(first) if !first.is_empty() => Kind::Enum(first.as_str().into()),
         TypeKind::Enum(_) => Kind::Opaque,
         TypeKind::Domain(base) => kind(*base, catalogue, deeper),
-        TypeKind::Array(element) => Kind::Array(Box::new(kind(*element, catalogue, deeper))),
+        TypeKind::Array(element) => Kind::Array(Box::new(kind(*element, catalogue, deeper)), *element),
         TypeKind::Composite(fields) => {
             Kind::Composite(fields.iter().map(|field| kind(*field, catalogue, deeper)).collect())
         }

@@ -119,7 +119,10 @@ impl<'a> Judge<'a, '_> {
             return Err(Refusal("a statement without any effect was read".to_owned()));
         }
         let facts = Facts::of(self.state, statement, message);
-        for effect in &statement.effects {
+        // What must be named is told first: that is what a policy has to be asked for.
+        let named = statement.effects.iter().filter(|effect| effect.verb.must_be_named());
+        let others = statement.effects.iter().filter(|effect| !effect.verb.must_be_named());
+        for effect in named.chain(others) {
             let subject = match &effect.relation {
                 Some(relation) => Subject::Table(effect.verb, Cow::Borrowed(relation)),
                 None => Subject::Target(effect.verb),

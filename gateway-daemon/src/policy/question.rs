@@ -14,7 +14,7 @@ use super::{
     state::State,
 };
 use crate::domain::statement::{
-    ColumnName, ColumnUse, CopyDirection, RelationName, RowLimit, Statement, Verb,
+    ColumnName, ColumnUse, CopyDirection, RelationName, ReplicationCommand, RowLimit, Statement, Verb,
 };
 
 /// See the module's description.
@@ -55,6 +55,7 @@ pub(super) struct Facts<'a> {
     /// Absent when no policy looks at them.
     functions: Option<Cow<'a, BTreeSet<String>>>,
     copy: Option<CopyDirection>,
+    replication: Option<ReplicationCommand>,
 }
 
 /// Whether a message holds more than one statement.
@@ -97,6 +98,7 @@ impl Question<'_> {
                 multi_statement: self.facts.multi_statement,
                 opaque: self.facts.opaque,
                 copy: self.facts.copy,
+                replication: self.facts.replication,
             },
         }
     }
@@ -139,7 +141,14 @@ pub(super) fn alike<'a>(
 impl<'a> Facts<'a> {
     /// Those of a plain SELECT.
     pub(super) const fn plain() -> Self {
-        Self { has_where: true, multi_statement: false, opaque: false, functions: None, copy: None }
+        Self {
+            has_where: true,
+            multi_statement: false,
+            opaque: false,
+            functions: None,
+            copy: None,
+            replication: None,
+        }
     }
 
     pub(super) fn of(state: &State, statement: &'a Statement, message: Message) -> Self {
@@ -149,6 +158,7 @@ impl<'a> Facts<'a> {
             opaque: !statement.opaque.is_empty(),
             functions: state.set.looks_at(Look::Functions).then_some(Cow::Borrowed(&statement.functions)),
             copy: statement.copy,
+            replication: statement.replication,
         }
     }
 
@@ -169,6 +179,9 @@ impl<'a> Facts<'a> {
                 CopyDirection::ServerSide => "server_side",
             };
             pairs.push(("copy".to_owned(), text(copy)));
+        }
+        if let Some(command) = self.replication {
+            pairs.push(("replication".to_owned(), text(command.as_str())));
         }
         if let Some(usage) = usage {
             let usage = match usage {

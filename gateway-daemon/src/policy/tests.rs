@@ -17,8 +17,8 @@ use crate::domain::{
     ids::{CgroupId, PolicyId},
     principal::Principal,
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, RowLimit, SearchPathStep,
-        SessionEffect, Statement, TransactionStep, Verb,
+        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, ReplicationCommand, RowLimit,
+        SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
     },
 };
 
@@ -79,6 +79,7 @@ pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, Colum
         session_effect: SessionEffect::None,
         transaction: TransactionStep::None,
         search_path: SearchPathStep::None,
+        replication: None,
     }
 }
 
@@ -438,6 +439,7 @@ fn masks_for_covers_the_catalogue_tags_and_forbidden_columns() {
             number: 1,
             type_oid: 23,
             origins: BTreeSet::new(),
+            is_computed: false,
         }],
     });
     let plan = policies.masks_for(&principal(&[]), &workload(), &target(), &catalogue);
@@ -701,6 +703,7 @@ fn what_is_looked_for_is_said_by_name_and_the_stronger_transform_wins() {
         number,
         type_oid: 25,
         origins: BTreeSet::new(),
+        is_computed: false,
     });
     catalogue.insert(Relation {
         oid: 7,
@@ -799,5 +802,54 @@ fn a_size_of_recordings_is_one_and_stands_on_a_permit() {
     ] {
         let problems = complaint(text);
         assert!(problems.contains(expected), "{problems}");
+    }
+}
+
+#[test]
+fn what_comes_by_other_ways_than_sql_is_permitted_by_its_name_alone() {
+    let everything = "@id(\"all\") permit (principal, action, resource);";
+    let by_condition = "@id(\"named-too-late\") permit (principal, action, resource) when \
+        { action == Action::\"sql:replication\" || action == Action::\"sql:function_call\" };";
+    for verb in Verb::ALL {
+        let asked = [statement(verb, None, &[])];
+        let decide = |text: &str| {
+            policies(text).decide(&principal(&["agents"]), &workload(), &target(), Action::Sql(&asked))
+        };
+        let is_open = |text: &str| matches!(decide(text), Decision::Allow { .. });
+        let by_name = format!(
+            "@id(\"named\") permit (principal, action in [Action::\"connect\", Action::\"sql:{}\"], resource);",
+            verb.as_str()
+        );
+        assert_eq!(is_open(everything), !verb.must_be_named(), "{verb:?}");
+        assert_eq!(is_open(&format!("{everything} {by_condition}")), !verb.must_be_named(), "{verb:?}");
+        assert!(is_open(&by_name), "{verb:?}");
+        assert!(is_open(&format!("{everything} {by_name}")), "{verb:?}");
+        // A forbid for every action closes these like all others.
+        let forbidden = format!("{by_name} @id(\"nothing\") forbid (principal, action, resource);");
+        assert!(!is_open(&forbidden), "{verb:?}");
+        if let Decision::Deny(denial) = decide(everything) {
+            let hint = denial.hint.unwrap();
+            assert!(hint.contains(&format!("Action::\"sql:{}\"", verb.as_str())), "{hint}");
+        }
+    }
+}
+
+#[test]
+fn policies_see_which_replication_command_is_asked_for() {
+    let policies = policies(
+        "@id(\"identify\") permit (principal, action == Action::\"sql:replication\", resource) \
+         when { context has replication && [\"connect_database\", \"identify_system\"].contains(context.replication) };",
+    );
+    for (command, is_open) in
+        [(ReplicationCommand::IdentifySystem, true), (ReplicationCommand::BaseBackup, false)]
+    {
+        let asked = Statement { replication: Some(command), ..Statement::plain([Verb::Replication]) };
+        let decision = policies.decide(
+            &principal(&["agents"]),
+            &workload(),
+            &target(),
+            Action::Sql(std::slice::from_ref(&asked)),
+        );
+        assert_eq!(matches!(decision, Decision::Allow { .. }), is_open, "{command:?}");
     }
 }

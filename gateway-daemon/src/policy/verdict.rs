@@ -1,6 +1,6 @@
 //! What the answers to a request's questions amount to: masks and permits, or the most telling denial.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
     entity::{Refusal, table_id},
@@ -21,6 +21,7 @@ pub const DEFAULT_DENY: &str = "builtin/default-deny";
 /// A policy could not be evaluated, or a request could not be put to the policies.
 pub const POLICY_ERROR: &str = "builtin/policy-error";
 
+const DO_WITHOUT: &str = "Do without it, or ask for a policy that permits it.";
 const TELL_THE_AUTHORS: &str = "Nothing was run. Tell the people who keep the policies.";
 
 /// The most telling denial comes first.
@@ -53,6 +54,15 @@ fn unreadable(statement: Option<&Statement>) -> String {
         String::new()
     } else {
         format!(" (code that cannot be read: {})", names.join(", "))
+    }
+}
+
+/// What is asked for by another way than SQL.
+fn past_sql(statement: Option<&Statement>) -> String {
+    let Some(statement) = statement else { return String::new() };
+    match statement.replication {
+        Some(command) => command.as_str().to_owned(),
+        None => statement.functions.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -136,12 +146,22 @@ impl<'a> Verdict<'a> {
                 Subject::Target(Verb::Call) => {
                     format!("{action} on {}{}", target.name, unreadable(statement))
                 }
+                Subject::Target(verb) if verb.must_be_named() => {
+                    format!("{action} on {} ({})", target.name, past_sql(statement))
+                }
                 Subject::Connect | Subject::Target(_) | Subject::Column(_) => {
                     format!("{action} on {}", target.name)
                 }
             }
         };
-        let outcome = self.settle(what, finding);
+        let hint = match subject {
+            Subject::Target(verb) | Subject::Table(verb, _) if verb.must_be_named() => Cow::Owned(format!(
+                "Ask for a policy that permits it by name, Action::\"{}\": one for every action does not.",
+                subject.action()
+            )),
+            _ => Cow::Borrowed(DO_WITHOUT),
+        };
+        let outcome = self.settle_or(what, &hint, finding);
         if self.answers.is_some() {
             let vocabulary = &self.state.vocabulary;
             let uid = match subject {
@@ -268,8 +288,12 @@ impl<'a> Verdict<'a> {
         }
     }
 
-    /// Everything but masks: errors, forbids, and whether anything permits.
     fn settle(&mut self, what: impl FnOnce() -> String, finding: &Finding) -> Outcome {
+        self.settle_or(what, DO_WITHOUT, finding)
+    }
+
+    /// Everything but masks: errors, forbids, and whether anything permits; `hint` is told where nothing does.
+    fn settle_or(&mut self, what: impl FnOnce() -> String, hint: &str, finding: &Finding) -> Outcome {
         let set = &self.state.set;
         if !finding.errors.is_empty() {
             let erring: Vec<usize> = finding.errors.iter().map(|(rule, _)| *rule).collect();
@@ -314,7 +338,7 @@ impl<'a> Verdict<'a> {
             self.deny(Denied {
                 rank: Rank::NotPermitted,
                 reason: format!("no policy permits {}", what()),
-                hint: Some("Do without it, or ask for a policy that permits it.".to_owned()),
+                hint: Some(hint.to_owned()),
                 policies: vec![PolicyId::from(DEFAULT_DENY)],
             });
             return Outcome::NotPermitted;

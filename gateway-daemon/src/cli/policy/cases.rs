@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{AskedName, Failure};
+use super::{Asked, AskedName, Failure};
 use crate::{
     domain::{
         action::{ServerTrust, TargetFacts},
@@ -84,11 +84,15 @@ pub(super) struct Case {
     pub(super) name: String,
     #[serde(rename = "as")]
     pub(super) identity: String,
-    pub(super) sql: Option<String>,
+    sql: Option<String>,
     #[serde(default)]
     pub(super) connect: bool,
     /// A name to resolve, behind the type of records where that is not A.
     pub(super) resolve: Option<String>,
+    /// A function to call by its oid, by its name: `pg_catalog.lo_open`.
+    function_call: Option<String>,
+    /// `database` or `true` for a replication connection, or a command of one.
+    replication: Option<String>,
     /// The server is one that the agent chose.
     #[serde(default)]
     untrusted_server: bool,
@@ -141,10 +145,17 @@ impl CaseFile {
                     case.name, case.identity
                 ));
             }
-            let questions = [case.sql.is_some(), case.connect, case.resolve.is_some()];
+            let questions = [
+                case.sql.is_some(),
+                case.connect,
+                case.resolve.is_some(),
+                case.function_call.is_some(),
+                case.replication.is_some(),
+            ];
             if questions.into_iter().filter(|asked| *asked).count() != 1 {
                 return Err(format!(
-                    "case \"{}\" needs one of `sql: …`, `resolve: …` and `connect: true`",
+                    "case \"{}\" needs one of `sql: …`, `resolve: …`, `function_call: …`, `replication: …` and \
+                     `connect: true`",
                     case.name
                 ));
             }
@@ -240,6 +251,16 @@ impl CaseFile {
 }
 
 impl Case {
+    /// What is asked about, unless it is a name.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        match (&self.sql, &self.function_call, &self.replication) {
+            (Some(text), ..) => Asked::Sql(text),
+            (_, Some(name), _) => Asked::Call(name),
+            (_, _, Some(text)) => Asked::Replication(text),
+            (None, None, None) => Asked::Connect,
+        }
+    }
+
     /// The question to the DNS, if it is one.
     pub(super) fn name_asked(&self) -> Option<Result<AskedName, String>> {
         let trust = if self.untrusted_server { ServerTrust::Untrusted } else { ServerTrust::Trusted };
@@ -312,7 +333,13 @@ fn insert<'a>(
     let too_many = || format!("there are too many tables or columns at {name}");
     let mut found = Vec::new();
     for (number, (column, origins)) in (1_i16..).zip(columns) {
-        found.push(Column { name: column.to_owned(), number, type_oid: TEXT_OID, origins });
+        found.push(Column {
+            name: column.to_owned(),
+            number,
+            type_oid: TEXT_OID,
+            origins,
+            is_computed: false,
+        });
     }
     let oid = oid.ok_or_else(too_many)?;
     catalogue.insert(Relation { oid, name: name.clone(), kind, columns: found });

@@ -55,7 +55,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// The statement, or several
-    #[arg(long, value_name = "SQL", required_unless_present_any = ["connect", "resolve"])]
+    #[arg(long, value_name = "SQL", required_unless_present_any = ["connect", "resolve", "function_call", "replication"])]
     sql: Option<String>,
     /// Ask whether the agent may connect, instead of about a statement
     #[arg(long, conflicts_with = "sql")]
@@ -63,6 +63,12 @@ pub(super) struct ExplainArgs {
     /// Ask whether the agent may resolve this name, behind the type of records where that is not A
     #[arg(long, value_name = "[TYPE ]NAME", conflicts_with_all = ["sql", "connect"])]
     resolve: Option<String>,
+    /// Ask about a call of this function by its oid, past SQL: `pg_catalog.lo_open`
+    #[arg(long, value_name = "SCHEMA.NAME", conflicts_with_all = ["sql", "connect", "resolve"])]
+    function_call: Option<String>,
+    /// Ask about a replication connection (`database` or `true`), or a command of one
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["sql", "connect", "resolve", "function_call"])]
+    replication: Option<String>,
     /// The DNS server is one that the agent chose
     #[arg(long, requires = "resolve")]
     untrusted_server: bool,
@@ -88,6 +94,10 @@ struct Report<'a> {
     sql: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resolve: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<&'a str>,
     decision: &'static str,
     policies: Vec<String>,
     masked: BTreeMap<String, Transform>,
@@ -118,7 +128,12 @@ pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Verdict, F
     let name = name.transpose().map_err(Failure::Input)?;
     let asked = match &name {
         Some(name) => Asked::Resolve(name),
-        None => args.sql.as_deref().map_or(Asked::Connect, Asked::Sql),
+        None => match (&args.sql, &args.function_call, &args.replication) {
+            (Some(text), ..) => Asked::Sql(text),
+            (_, Some(name), _) => Asked::Call(name),
+            (_, _, Some(text)) => Asked::Replication(text),
+            (None, None, None) => Asked::Connect,
+        },
     };
     let hosts = file.as_ref().map(CaseFile::hosts).unwrap_or_default();
     let explanation =
@@ -186,6 +201,8 @@ fn report<'a>(
         target: &target.name,
         sql: args.sql.as_deref(),
         resolve: args.resolve.as_deref(),
+        function_call: args.function_call.as_deref(),
+        replication: args.replication.as_deref(),
         decision: word(&explanation.decision),
         policies: rules(&explanation.decision),
         masked,

@@ -95,7 +95,7 @@ pub(super) fn run_file(path: &Path) -> Result<Vec<CaseResult>, Failure> {
         let name = case.name_asked().transpose().map_err(Failure::Input)?;
         let asked = match &name {
             Some(name) => Asked::Resolve(name),
-            None => case.sql.as_deref().map_or(Asked::Connect, Asked::Sql),
+            None => case.asked(),
         };
         let explanation =
             judge(&policies, &caller.principal, &caller.workload, &target, file.hosts(), &catalogue, asked);

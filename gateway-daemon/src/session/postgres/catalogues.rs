@@ -39,6 +39,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What is known where no SQL can be run: nothing.
+    pub fn of_nothing() -> Self {
+        Self { catalogue: Arc::default(), read_at: Instant::now(), changes: 0, changes_now: Arc::default() }
+    }
+
     /// Whether it may still be used.
     pub fn is_fresh(&self, now: Instant) -> bool {
         now.duration_since(self.read_at) < FRESH && !self.is_outdated()
@@ -232,6 +237,7 @@ mod tests {
                 number: 2,
                 type_oid: 25,
                 origins: BTreeSet::from([name]),
+                is_computed: false,
             }],
         });
         catalogue

@@ -13,11 +13,12 @@ use crate::{
         ids::PolicyId,
         principal::Principal,
         statement::{
-            ColumnName, CopyDirection, Opaque, RelationName, SearchPathStep, SessionEffect, Statement,
-            TransactionStep, Verb,
+            ColumnName, CopyDirection, Effect, Opaque, RelationName, SearchPathStep, SessionEffect,
+            Statement, TransactionStep, Verb,
         },
     },
     policy::Policies,
+    sql::postgres::works_on_large_objects,
 };
 
 /// Reads and judges for all sessions; what was read is remembered.
@@ -123,6 +124,11 @@ impl Verdict {
         (!all.transforms.is_empty()).then_some(all)
     }
 
+    /// Whether the message calls a function by its oid.
+    pub fn calls_function(&self) -> bool {
+        self.statements.iter().any(|statement| statement.does(Verb::FunctionCall))
+    }
+
     /// Whether the message switches the connection to COPY TO STDOUT.
     pub fn copies_to_client(&self) -> bool {
         self.statements.iter().any(|statement| statement.copy == Some(CopyDirection::ToClient))
@@ -130,9 +136,11 @@ impl Verdict {
 
     /// Whether the statements may change the schema, so that the catalogue must be read again after them.
     pub fn changes_schema(&self) -> bool {
-        self.statements.iter().flat_map(|statement| &statement.effects).any(|effect| {
+        let may = |effect: &Effect| {
             matches!(effect.verb, Verb::Create | Verb::Alter | Verb::Drop | Verb::Call | Verb::Grant)
-        })
+        };
+        let others = |statement: &&Statement| !works_on_large_objects(statement, &self.catalogue);
+        self.statements.iter().filter(others).flat_map(|statement| &statement.effects).any(may)
     }
 
     /// Whether they change what other sessions see of it: not what is temporary, nor what code may do unseen.

@@ -48,16 +48,8 @@ impl Relay<'_> {
         if let Some(verdict) = self.judge_without_schema(text) {
             return Ok(Judged::Verdict(verdict));
         }
-        self.refresh_if_aged(batched).await?;
-        if self.schema_changed {
-            match self.may_refresh(batched) {
-                Refresh::Now => self.refresh_catalogue().await?,
-                Refresh::AfterDraining => return Ok(Judged::Wait),
-                Refresh::NotInThisTransaction => {}
-                Refresh::NeedsSync => {
-                    return Ok(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync()))));
-                }
-            }
+        if let Some(judged) = self.refresh_if_changed(batched).await? {
+            return Ok(judged);
         }
         let mut reading = self.read(text);
         // Whether the statements may meet another schema than the one that they are read against.
@@ -104,6 +96,34 @@ impl Relay<'_> {
             ));
         }
         Ok(Judged::Verdict(Arc::new(verdict)))
+    }
+
+    /// What every request needs that is not read as SQL: a valid identity, and a schema that is fresh enough. Returns what
+    /// stands in the way, if anything does.
+    pub(super) async fn settle_schema(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
+        self.check_identity().await?;
+        self.hear_of_changes();
+        self.refresh_if_changed(batched).await
+    }
+
+    /// Whether something can be asked of the server now, over the session's own connection.
+    pub(super) fn may_read_now(&self, batched: &Batched) -> bool {
+        matches!(self.may_refresh(batched), Refresh::Now)
+    }
+
+    async fn refresh_if_changed(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
+        self.refresh_if_aged(batched).await?;
+        if self.schema_changed {
+            match self.may_refresh(batched) {
+                Refresh::Now => self.refresh_catalogue().await?,
+                Refresh::AfterDraining => return Ok(Some(Judged::Wait)),
+                Refresh::NotInThisTransaction => {}
+                Refresh::NeedsSync => {
+                    return Ok(Some(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync())))));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn known_statements(&self) -> KnownStatements<'_> {

@@ -2,24 +2,30 @@
 //!
 //! Follow a statement: `relay` (the loop) → `requests` (`judging` asks `judge`; recorded, forwarded) → `replies`
 //! (matched against `expected`, masked). `startup`, `target` and `cancel` are the session's beginning and its side door;
-//! `names` knows what a prepared statement's name means; `answer` and `ending` are the daemon's own words.
+//! `names` knows what a prepared statement's name means; `answer` and `ending` are the daemon's own words. What comes past
+//! SQL, by `function_call` and `replication`, is judged by `past_sql`.
 
 mod about;
 mod advice;
 mod answer;
+mod bound;
 mod cancel;
 mod catalogues;
 mod constants;
 mod ending;
 mod expected;
+mod function_call;
 mod judge;
 mod judging;
 mod names;
+mod past_sql;
 mod readings;
 mod recorded;
 mod relay;
+mod replication;
 mod replies;
 mod requests;
+mod shown;
 mod startup;
 mod target;
 mod transport;
@@ -42,6 +48,7 @@ pub use watch::Watched;
 
 use self::{
     cancel::Cancellable,
+    catalogues::Snapshot,
     ending::Ending,
     recorded::Recording,
     relay::{Relay, Start},
@@ -64,6 +71,7 @@ use crate::{
     mask::Masker,
     protocol::postgres::backend::{Authentication, Message, TransactionStatus},
     recording::Recorder,
+    sql::postgres::Connection,
 };
 
 /// How long the last word to a client may take to leave.
@@ -174,9 +182,23 @@ impl Postgres {
             Ok(parameters) => parameters,
             Err(denial) => return self.refuse(about, denial).await,
         };
+        let asker = Asker { principal, workload };
         let mut event = about.event(EventKind::Connect, Outcome::Allowed);
         event.policies = policies;
-        event.reason = format!("database {}", wanted.database);
+        event.reason = match wanted.replication {
+            None => format!("database {}", wanted.database),
+            Some(Connection::Database) => format!("replication of database {}", wanted.database),
+            Some(Connection::Physical) => "replication of the whole server".to_owned(),
+        };
+        if let Some(connection) = wanted.replication {
+            // Before the login: by the tags alone. Once the schema is known, by all of it.
+            let unknown = Arc::default();
+            let verdict = self.judge.decide_connection(&asker, &target.facts, &unknown, connection);
+            if let Some(denial) = verdict.denial {
+                return self.refuse(about, denial.as_ref().clone()).await;
+            }
+            event.policies.extend(verdict.policies);
+        }
         if let Err(error) = self.audit.append(vec![event]).await {
             return Ending::Audit(error);
         }
@@ -192,7 +214,7 @@ impl Postgres {
                 return Ending::Login(error);
             }
         };
-        match self.begin(about, workload, principal, &target, route, wanted, upstream, record, client).await {
+        match self.begin(about, asker, &target, route, wanted, upstream, record, client).await {
             Ok(ending) | Err(ending) => ending,
         }
     }
@@ -212,8 +234,7 @@ impl Postgres {
     async fn begin(
         &self,
         about: &About,
-        workload: Workload,
-        principal: Arc<Principal>,
+        asker: Asker,
         target: &Arc<PostgresTarget>,
         route: Route,
         wanted: Wanted,
@@ -224,12 +245,24 @@ impl Postgres {
         let Upstream { mut side, parameters, cancel_key } = upstream;
         advice::warn_of_login(&target.facts, &target.username, &parameters);
         let place = (target.facts.id(), wanted.database.clone());
-        let snapshot =
-            self.catalogues.of(&target.facts, &place, &mut side).await.map_err(Ending::Catalogue)?;
+        let snapshot = match wanted.replication {
+            Some(Connection::Physical) => Snapshot::of_nothing(),
+            None | Some(Connection::Database) => {
+                self.catalogues.of(&target.facts, &place, &mut side).await.map_err(Ending::Catalogue)?
+            }
+        };
+        if let Some(connection) = wanted.replication {
+            let catalogue = &snapshot.catalogue;
+            let verdict = self.judge.decide_connection(&asker, &target.facts, catalogue, connection);
+            if let Some(denial) = verdict.denial {
+                return Ok(self.refuse(about, denial.as_ref().clone()).await);
+            }
+        }
         let recording = match &self.recorder {
             None => None,
             Some(recorder) => {
-                let header = about.recording(&principal, &target.facts.id(), &wanted.database, &workload);
+                let header =
+                    about.recording(&asker.principal, &target.facts.id(), &wanted.database, &asker.workload);
                 let session = recorder.begin(header).map_err(Ending::Recording)?;
                 Some(Recording::new(session, recorder, record))
             }
@@ -252,7 +285,8 @@ impl Postgres {
         let mut relay = Relay::new(Start {
             room: self,
             about: about.clone(),
-            asker: Asker { principal, workload },
+            asker,
+            replication: wanted.replication,
             facts: &target.facts,
             place,
             client,
@@ -318,7 +352,9 @@ async fn part(client: &mut Side<Transport>) {
 
 /// Whether the session that the client wants is one that this target gives, and with which parameters.
 fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Vec<(String, String)>, Denial> {
-    if let Some(only) = target.database.as_ref().filter(|only| **only != wanted.database) {
+    // Physical replication names no database; policy says by name whether all of them may be seen.
+    let names_one = wanted.replication != Some(Connection::Physical);
+    if let Some(only) = target.database.as_ref().filter(|only| names_one && **only != wanted.database) {
         return Err(Denial {
             reason: format!("target {} gives access to database {only:?} only", target.facts.name),
             hint: Some(format!("Connect with dbname={only}.")),

@@ -107,7 +107,8 @@ fn read_now(text: &str, catalogue: &Catalogue) -> Result<postgres::Text, SqlErro
     postgres::read_text(text, catalogue)
 }
 
-fn denied(error: &SqlError) -> Arc<Denial> {
+/// The refusal of a text that was not read.
+pub(super) fn denied(error: &SqlError) -> Arc<Denial> {
     Arc::new(Denial {
         reason: error.to_string(),
         hint: Some(error.hint().to_owned()),

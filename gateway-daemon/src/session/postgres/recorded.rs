@@ -1,13 +1,11 @@
 //! What of a session is recorded, while it goes on: each request with its decision before it leaves, each reply as its
 //! bytes are put together for the client. Without a recorder nothing here does anything.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicUsize};
 
 use super::{
-    constants::{Constants, Kept, kept_reason, quotes_finds},
+    bound::{Bound, format_from, format_of, withhold},
+    constants::{Constants, Kept, kept_reason},
     ending::Ending,
     expected::Request,
     judge::Verdict,
@@ -18,20 +16,14 @@ use crate::{
         decision::{Denial, RecordLimits},
         event::Outcome,
     },
-    mask::Masker,
     protocol::postgres::backend::{self, Fields},
     recording::{
-        Answered, Asked, Cell, Column, Cut, Failed, Format, PackedRows, Parameter, Record, Recorder,
-        ResultSet, Said, SessionRecorder,
+        Answered, Asked, Column, Cut, Failed, PackedRows, Record, Recorder, ResultSet, Said, SessionRecorder,
     },
 };
 
 /// No more of a statement's text is recorded.
 const TEXT_BYTES: usize = 64 * 1024;
-/// No more of one parameter.
-const PARAMETER_BYTES: usize = 16 * 1024;
-/// Parameters that portals of one session hold until they run.
-const HELD_PARAMETER_BYTES: usize = 1024 * 1024;
 /// No result is recorded beyond this, whatever policies say: it is held in memory until it is complete.
 const RESULT_BYTES: u64 = 16 * 1024 * 1024;
 /// A request counts for so much of its session, beside what it says and shows.
@@ -50,7 +42,7 @@ pub(super) struct Recording {
     announced: Option<Arc<Described>>,
     tag: String,
     reply: Reply,
-    held_parameters: Arc<AtomicUsize>,
+    pub(super) held_parameters: Arc<AtomicUsize>,
 }
 
 /// The reply that is coming in.
@@ -87,47 +79,6 @@ pub(super) struct Described {
 /// A statement's description, once the client has asked for it.
 pub(super) type Description = OnceLock<Arc<Described>>;
 
-/// What a Bind said.
-#[derive(Debug)]
-pub(super) struct Bound {
-    prepared: Option<Arc<Prepared>>,
-    parameters: Vec<Parameter>,
-    missing_bytes: Option<u64>,
-    result_formats: Vec<i16>,
-    held: Held,
-}
-
-/// The part of a session's room for parameters that a portal has.
-#[derive(Debug)]
-struct Held {
-    of: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// The values of a Bind.
-pub(super) enum Values<'a> {
-    /// A message that was looked at as a whole.
-    Whole {
-        /// As in the message.
-        formats: Vec<i16>,
-        /// As in the message.
-        parameters: Vec<Option<&'a [u8]>>,
-        /// As in the message.
-        result_formats: Vec<i16>,
-    },
-    /// One that is passed on as it comes.
-    Large {
-        /// Its size.
-        bytes: usize,
-    },
-}
-
 impl Recording {
     pub(super) fn new(session: SessionRecorder, recorder: &Recorder, limits: RecordLimits) -> Self {
         Self {
@@ -142,61 +93,6 @@ impl Recording {
             reply: Reply::default(),
             held_parameters: Arc::default(),
         }
-    }
-
-    /// Keeps what a Bind says for the request that runs its portal.
-    pub(super) fn bind(
-        &self,
-        prepared: Option<&Arc<Prepared>>,
-        constants: Constants,
-        values: Values<'_>,
-        masker: &Masker,
-    ) -> Arc<Bound> {
-        let mut held = Held { of: Arc::clone(&self.held_parameters), bytes: 0 };
-        let (formats, parameters, result_formats) = match values {
-            Values::Whole { formats, parameters, result_formats } => (formats, parameters, result_formats),
-            Values::Large { bytes } => {
-                return Arc::new(Bound {
-                    prepared: prepared.cloned(),
-                    parameters: Vec::new(),
-                    missing_bytes: u64::try_from(bytes).ok(),
-                    result_formats: Vec::new(),
-                    held,
-                });
-            }
-        };
-        let mut kept = Vec::new();
-        let mut missing = 0;
-        for (at, value) in parameters.iter().enumerate() {
-            let length = value.map_or(0, <[u8]>::len);
-            let left = HELD_PARAMETER_BYTES.saturating_sub(self.held_parameters.load(Ordering::Relaxed));
-            if missing > 0 || length.min(PARAMETER_BYTES) + size_of::<Parameter>() > left {
-                missing += length.max(1);
-                continue;
-            }
-            let verdict = prepared.map(|prepared| &prepared.verdict);
-            let is_withheld = constants == Constants::Withheld
-                || verdict
-                    .is_none_or(|verdict| value.is_some_and(|value| quotes_finds(value, verdict, masker)));
-            let format = format_of(&formats, at).unwrap_or_default();
-            let value = match value {
-                Some(value) if is_withheld => Cell::withheld(value.len()),
-                value => Cell::of(*value, format, PARAMETER_BYTES),
-            };
-            let bytes = value.size() + size_of::<Parameter>();
-            self.held_parameters.fetch_add(bytes, Ordering::Relaxed);
-            held.bytes += bytes;
-            let types = prepared.map(|prepared| &prepared.parameter_types);
-            let type_oid = types.and_then(|types| types.get(at)).copied().unwrap_or(0);
-            kept.push(Parameter { type_oid, format, value });
-        }
-        Arc::new(Bound {
-            prepared: prepared.cloned(),
-            parameters: kept,
-            missing_bytes: u64::try_from(missing).ok().filter(|missing| *missing > 0),
-            result_formats,
-            held,
-        })
     }
 
     /// Records a request that is now refused or forwarded.
@@ -350,6 +246,23 @@ impl Recording {
         self.add(recorded, row.len(), |rows| rows.push(row));
     }
 
+    /// What a function call returned, as its message holds it.
+    pub(super) fn returned(&mut self, recorded: Option<&Recorded>, value: &[u8]) {
+        let Some(recorded) = recorded else { return };
+        let formats =
+            recorded.bound.as_ref().map(|bound| bound.result_formats.as_slice()).unwrap_or_default();
+        let column = Column {
+            name: "result".to_owned(),
+            type_oid: 0,
+            format: format_of(formats, 0).unwrap_or_default(),
+            withheld: false,
+        };
+        let described = Described { columns: Arc::from([column]), is_computed: vec![true] };
+        self.open(recorded, Some(&described), &[], Copying::No);
+        let row = [&1_u16.to_be_bytes(), value].concat();
+        self.add(recorded, row.len(), |rows| rows.push(&row));
+    }
+
     /// A piece of COPY data that the client sees.
     pub(super) fn copied(&mut self, recorded: Option<&Recorded>, data: &[u8]) {
         let Some(recorded) = recorded else { return };
@@ -480,15 +393,6 @@ enum Copying {
     Yes,
 }
 
-fn withhold(parameter: &mut Parameter) {
-    parameter.value = match &parameter.value {
-        Cell::Text(text) => Cell::withheld(text.len()),
-        Cell::Hex { hex } => Cell::withheld(hex.len() / 2),
-        Cell::Cut { bytes, .. } => Cell::Withheld { withheld_bytes: *bytes },
-        Cell::Null | Cell::Withheld { .. } => return,
-    };
-}
-
 fn said(fields: &Fields<'_>, constants: Constants) -> Said {
     let text = |field| String::from_utf8_lossy(fields.field(field).unwrap_or_default()).into_owned();
     let severity = text(Fields::SEVERITY_ENGLISH);
@@ -504,19 +408,6 @@ fn said(fields: &Fields<'_>, constants: Constants) -> Said {
             hint: text(Fields::HINT),
         },
     }
-}
-
-/// The format of a value, by a list that has none, one for all, or one for each.
-fn format_of(formats: &[i16], at: usize) -> Option<Format> {
-    match formats {
-        [] => None,
-        [all] => Some(format_from(*all)),
-        each => each.get(at).map(|format| format_from(*format)),
-    }
-}
-
-const fn format_from(code: i16) -> Format {
-    if code == 1 { Format::Binary } else { Format::Text }
 }
 
 fn beginning(text: &str, limit: usize) -> &str {

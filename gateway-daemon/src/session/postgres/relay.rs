@@ -2,7 +2,7 @@
 //! answers are matched against what is owed and masked (`replies`).
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -12,14 +12,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     Postgres,
     about::About,
+    bound::Bound,
     catalogues::{Place, Reach, Snapshot},
     constants::{kept, kept_reason},
     ending::Ending,
     expected::Expected,
     judge::{Asker, Judge, Verdict},
     names::{Batch, Names},
-    recorded::{Bound, Description, Recorded, Recording},
-    replies::RowHandling,
+    recorded::{Description, Recorded, Recording},
+    replication::Stream,
+    shown::RowHandling,
     transport::{End, Reading, Side, Stop, Transport, turn},
 };
 use crate::{
@@ -33,6 +35,7 @@ use crate::{
         statement::{SessionEffect, Statement},
     },
     protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
+    sql::postgres::{CalledFunction, Connection},
 };
 
 /// Neither side may leave a message half sent for longer.
@@ -74,7 +77,7 @@ pub(super) enum Origin {
     Sql,
 }
 
-/// COPY FROM STDIN, as far as it changes which messages mean something.
+/// COPY FROM STDIN and COPY BOTH, as far as they change which messages mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copying {
     /// Not under way: the server ignores late COPY messages, and so does the relay.
@@ -126,6 +129,12 @@ pub(super) struct Relay<'a> {
     pub(super) skipping: bool,
     pub(super) transaction: TransactionStatus,
     pub(super) copying: Copying,
+    /// What the connection is for, where it is not SQL alone.
+    pub(super) replication: Option<Connection>,
+    /// What goes by of replication now.
+    pub(super) stream: Option<Stream>,
+    /// Functions that were called by their oid, as the snapshot's database has them.
+    pub(super) functions: HashMap<u32, CalledFunction>,
     /// A message that waits for the queue to drain.
     pub(super) held: Option<Frame>,
     /// A large Bind waits for the queue to drain.
@@ -154,6 +163,7 @@ pub(super) struct Start<'a> {
     pub(super) room: &'a Postgres,
     pub(super) about: About,
     pub(super) asker: Asker,
+    pub(super) replication: Option<Connection>,
     pub(super) facts: &'a TargetFacts,
     pub(super) place: Place,
     pub(super) client: &'a mut Side<Transport>,
@@ -164,7 +174,8 @@ pub(super) struct Start<'a> {
 
 impl<'a> Relay<'a> {
     pub(super) fn new(start: Start<'a>) -> Self {
-        let Start { room, about, asker, facts, place, client, upstream, snapshot, recording } = start;
+        let Start { room, about, asker, replication, facts, place, client, upstream, snapshot, recording } =
+            start;
         Self {
             room,
             about,
@@ -186,6 +197,9 @@ impl<'a> Relay<'a> {
             skipping: false,
             transaction: TransactionStatus::Idle,
             copying: Copying::No,
+            replication,
+            stream: None,
+            functions: HashMap::new(),
             held: None,
             large_waits: false,
             client_bytes_left: 0,
@@ -204,6 +218,7 @@ impl<'a> Relay<'a> {
     pub(super) async fn serve(&mut self) -> Ending {
         loop {
             let Err(ending) = self.step().await else { continue };
+            let ending = self.note_cut_stream(&ending).err().unwrap_or(ending);
             // What is still to be said to the client waits for its records like everything before.
             return match self.written().await {
                 Ok(()) => ending,
@@ -240,6 +255,7 @@ impl<'a> Relay<'a> {
     }
 
     async fn step(&mut self) -> Result<(), Ending> {
+        self.check_stream().await?;
         if let Err(ending) = self.take_replies().await {
             if matches!(ending, Ending::Recording(_)) {
                 // What is not recorded is not seen.
@@ -366,6 +382,7 @@ impl<'a> Relay<'a> {
             .map_err(Ending::Catalogue)?;
         self.transaction = status;
         self.snapshot = snapshot;
+        self.functions.clear();
         self.schema_changed = false;
         Ok(())
     }
@@ -416,7 +433,8 @@ impl<'a> Relay<'a> {
         event.session = Some(self.about.session.clone());
         event.rows = Some(request.rows);
         event.duration_us = u64::try_from(request.started.elapsed().as_micros()).ok();
-        event.reason = failure.unwrap_or_default();
+        let streamed = self.stream.as_ref().map(ToString::to_string);
+        event.reason = failure.into_iter().chain(streamed).collect::<Vec<_>>().join("; ");
         self.room.audit.note(event).map_err(Ending::Audit)
     }
 }

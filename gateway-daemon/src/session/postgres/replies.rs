@@ -14,38 +14,21 @@ use super::{
     judge::{Rows, Verdict},
     recorded::Recorded,
     relay::{Copying, Relay},
+    shown::{RowHandling, scan_of, trace},
 };
 use crate::{
-    domain::{
-        decision::{ContentMask, Transform},
-        statement::ColumnName,
-    },
-    mask::{ColumnMask, Finds, Format, MaskError, Masker, Scan, Shape, Treatment, mask_data_row},
+    mask::{Finds, Format, mask_data_row},
     protocol::postgres::{
         Frame, HEADER_BYTES,
         backend::{self, Field, Fields, Message, TransactionStatus},
         peek_header, split_frame,
     },
-    sql::postgres::origins,
 };
 
 /// No reply but rows and COPY data that pass unchanged may be larger.
 const REPLY_BYTES: usize = 64 * 1024 * 1024;
 /// A row with masked columns is held in memory as a whole.
 const MASKED_ROW_BYTES: usize = 16 * 1024 * 1024;
-
-/// What happens to the rows that come now.
-#[derive(Debug)]
-pub(super) enum RowHandling {
-    /// They pass as they come.
-    Clear,
-    /// They may show masked columns, and no description has come yet: a row now ends the session.
-    Undescribed,
-    /// Each column has its mask or none.
-    Masked(Vec<Option<ColumnMask>>),
-    /// They are COPY data, which is looked through as it stands.
-    Copied(Scan, Format),
-}
 
 /// What the relay must know of a reply that passes unchanged.
 #[derive(Debug, Clone, Copy)]
@@ -90,10 +73,21 @@ impl Relay<'_> {
                 break;
             };
             let here = rest.len();
-            if matches!(tag, b'D' | b'd') && self.passes_data(tag)? {
+            if matches!(tag, b'D' | b'd' | b'V') && self.passes_data(tag)? {
+                if tag == b'V'
+                    && let Some(Expected::Simple(request, _)) = self.queue.front_mut()
+                {
+                    request.rows += 1;
+                }
+                if let Some(stream) = &mut self.stream {
+                    stream.received += u64::try_from(total - HEADER_BYTES).unwrap_or(u64::MAX);
+                }
                 if let Some(recording) = &mut self.recording {
                     let recorded = front_recorded(&self.queue);
                     match rest.get(HEADER_BYTES..total) {
+                        // What replication streams is nothing to read: its size is enough.
+                        _ if self.stream.is_some() => recording.passed(recorded, tag, total - HEADER_BYTES),
+                        Some(value) if tag == b'V' => recording.returned(recorded, value),
                         Some(row) if tag == b'D' => recording.row(recorded, row),
                         Some(data) => recording.copied(recorded, data),
                         // Recorded as a whole: the rest of it comes.
@@ -168,6 +162,11 @@ impl Relay<'_> {
             Some(Expected::Simple(request, _) | Expected::Execute(request)) if request.refusal.is_none() => {}
             _ => return Err(unexpected(tag)),
         }
+        let is_call =
+            self.queue.front().and_then(Expected::verdict).is_some_and(|verdict| verdict.calls_function());
+        if is_call || tag == b'V' {
+            return if is_call && tag == b'V' { Ok(true) } else { Err(unexpected(tag)) };
+        }
         match (&self.rows, tag) {
             (RowHandling::Copied(..), b'd') => Ok(false),
             // COPY TO of a masked column is refused beforehand: what comes is clear.
@@ -217,8 +216,10 @@ impl Relay<'_> {
                 Some(Expected::Simple(..) | Expected::Execute(_)) => {}
                 _ => return Err(unexpected(tag)),
             },
-            b'G' => {
-                if self.copying != Copying::Asked {
+            b'G' | b'W' => {
+                let verdict = self.queue.front().and_then(Expected::verdict);
+                let is_both = verdict.is_some_and(|verdict| verdict.copies_both());
+                if self.copying != Copying::Asked || is_both != (tag == b'W') {
                     return Err(unexpected(tag));
                 }
                 self.copying = Copying::Yes;
@@ -343,6 +344,7 @@ impl Relay<'_> {
             _ => return Err(unexpected(b'Z')),
         };
         self.copying = Copying::No;
+        self.stream = None;
         self.rows = RowHandling::Undescribed;
         self.statements.settle(batch);
         self.portals.settle(batch);
@@ -512,83 +514,6 @@ fn nothing_more(verdict: &Verdict) -> Verdict {
         rows: verdict.rows,
         forwarding: verdict.forwarding,
     }
-}
-
-/// The mask of each result column: by where its value comes from, never by the name that the statement gave it.
-fn trace(verdict: &Verdict, fields: &[Field<'_>], masker: &Masker) -> Result<RowHandling, MaskError> {
-    let mut plan = Vec::with_capacity(fields.len());
-    for field in fields {
-        let shape = Shape::of(field.type_oid, &verdict.catalogue);
-        let treatment = match whole(verdict, field) {
-            Some(treatment) => Some(treatment),
-            None if shape.holds_text() => scan(verdict, field, masker)?.map(Treatment::Finds),
-            None => None,
-        };
-        let format = if field.format == 1 { Format::Binary } else { Format::Text };
-        plan.push(treatment.map(|treatment| ColumnMask { treatment, shape, format }));
-    }
-    Ok(if plan.iter().all(Option::is_none) { RowHandling::Clear } else { RowHandling::Masked(plan) })
-}
-
-/// What is looked for in the values of a result column.
-fn scan(verdict: &Verdict, field: &Field<'_>, masker: &Masker) -> Result<Option<Scan>, MaskError> {
-    let plans = [&verdict.masks.scans, &verdict.target_masks.scans];
-    if plans.iter().all(|plan| plan.is_empty()) {
-        return Ok(None);
-    }
-    let catalogue = &verdict.catalogue;
-    if field.table_oid != 0 && catalogue.column(field.table_oid, field.attribute).is_none() {
-        return scan_of(plans.iter().flat_map(|plan| plan.iter()), masker);
-    }
-    let origins = origins(&verdict.statements, catalogue, field.table_oid, field.attribute);
-    let asked =
-        origins.iter().flat_map(|origin| plans.iter().filter_map(move |plan| plan.get_key_value(origin)));
-    scan_of(asked, masker)
-}
-
-/// Everything that is asked for of these columns, whose names say what their values are.
-fn scan_of<'p>(
-    asked: impl Iterator<Item = (&'p ColumnName, &'p ContentMask)>,
-    masker: &Masker,
-) -> Result<Option<Scan>, MaskError> {
-    let mut all = ContentMask::default();
-    let mut names = Vec::new();
-    for (column, mask) in asked {
-        all.extend(mask);
-        names.push(column.column.as_str());
-    }
-    if all.transforms.is_empty() {
-        return Ok(None);
-    }
-    masker.scan(all.transforms, names).map(Some)
-}
-
-/// How the column is masked as a whole.
-fn whole(verdict: &Verdict, field: &Field<'_>) -> Option<Treatment> {
-    let masks = [&verdict.masks, verdict.target_masks.as_ref()];
-    let catalogue = &verdict.catalogue;
-    let traced = origins(&verdict.statements, catalogue, field.table_oid, field.attribute)
-        .iter()
-        .flat_map(|origin| masks.iter().filter_map(move |plan| plan.columns.get(origin)))
-        .map(|mask| mask.transform)
-        .reduce(Transform::stronger);
-    // A column of a relation that the catalogue does not know may be anything that this target masks.
-    let unknown = field.table_oid != 0 && catalogue.column(field.table_oid, field.attribute).is_none();
-    let anything = || {
-        masks
-            .iter()
-            .flat_map(|plan| plan.columns.values())
-            .map(|mask| mask.transform)
-            .reduce(Transform::stronger)
-    };
-    let transform = if unknown { anything() } else { traced };
-    // A computed value could show a masked one piece by piece: substr(email, 1, 1), substr(email, 2, 1), …
-    let is_computed = field.table_oid == 0 || unknown;
-    transform.map(|mask| match mask {
-        Transform::Null => Treatment::Whole(mask),
-        _ if is_computed => Treatment::Concealed,
-        _ => Treatment::Whole(mask),
-    })
 }
 
 /// Settings that decide how statements are read must stay as the session began.

@@ -6,15 +6,18 @@ use bytes::BytesMut;
 
 use super::{
     answer::{REFUSED_NAME, REFUSED_STATEMENT},
+    bound::{Bound, Values},
     catalogues::Reach,
     constants::{Constants, kept},
     ending::Ending,
     expected::{Expected, Request},
+    function_call::Arguments,
     judge::{Forwarding, Rows, Verdict},
     judging::Judged,
     names::{Learnt, Lookup},
-    recorded::{Description, Recorded, Values},
+    recorded::{Description, Recorded},
     relay::{Copying, Fate, Origin, Portal, Prepared, Relay},
+    replication::is_for_sql_only,
 };
 use crate::{
     domain::{
@@ -43,7 +46,7 @@ const BATCH_BYTES: usize = 128 * 1024;
 const NAMES: usize = 20_000;
 
 /// What became of a message.
-enum Taken {
+pub(super) enum Taken {
     /// It is dealt with.
     Done,
     /// It must wait until the server has answered everything before it.
@@ -78,6 +81,11 @@ pub(super) struct Batched {
 }
 
 impl Batched {
+    /// Whether nothing has been taken in this go.
+    pub(super) fn is_empty(&self) -> bool {
+        self.staged.is_empty()
+    }
+
     fn new(settled: bool) -> Self {
         Self { staged: BytesMut::new(), events: Vec::new(), forwarding: Forwarding::Unseen, settled }
     }
@@ -207,6 +215,9 @@ impl Relay<'_> {
                 _ => return Ok(false),
             };
             self.client_bytes_left = total;
+            if let Some(stream) = self.stream.as_mut().filter(|_| self.fate == Fate::Forwarded) {
+                stream.sent += u64::try_from(total - HEADER_BYTES).unwrap_or(u64::MAX);
+            }
         }
         let now = self.client_bytes_left.min(self.client.input.len());
         if now == 0 {
@@ -255,6 +266,11 @@ impl Relay<'_> {
             // The server would skip it: so nothing is judged, and nothing answered.
             return Ok(Taken::Done);
         }
+        if self.replication.is_some() && is_for_sql_only(&message) {
+            return Err(Ending::ClientProtocol(
+                "the extended protocol or a function call on a replication connection".to_owned(),
+            ));
+        }
         match message {
             Message::Query(sql) => return self.take_query(sql, &frame, batched).await,
             Message::Parse { name, sql, parameter_types } => {
@@ -287,14 +303,9 @@ impl Relay<'_> {
                 self.batch += 1;
                 batched.staged.extend_from_slice(frame.raw());
             }
-            Message::FunctionCall { .. } => {
-                let denial = Denial::builtin(
-                    "fastpath function calls are not judged, so they are refused",
-                    "Call the function in a SELECT.",
-                    "function-call",
-                );
-                let verdict = Arc::new(self.refused_verdict(denial));
-                self.refuse_simple("", verdict, batched)?;
+            Message::FunctionCall { function, argument_formats, arguments, result_format } => {
+                let arguments = Arguments { formats: argument_formats, values: arguments, result_format };
+                return self.take_function_call(function, arguments, &frame, batched).await;
             }
             // Without COPY under way the server ignores these; so does the relay.
             Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => {}
@@ -344,24 +355,44 @@ impl Relay<'_> {
                 return Ok(Taken::Done);
             }
         };
-        let Judged::Verdict(verdict) = self.judge(text, batched).await? else { return Ok(Taken::Wait) };
+        let verdict = match self.judge_replication(text).await? {
+            Some(verdict) => verdict,
+            None => match self.judge(text, batched).await? {
+                Judged::Verdict(verdict) => verdict,
+                Judged::Wait => return Ok(Taken::Wait),
+            },
+        };
         if verdict.denial.is_some() {
             self.refuse_simple(text, verdict, batched)?;
             return Ok(Taken::Done);
         }
+        self.forward_simple(text, verdict, None, frame, batched)?;
+        Ok(Taken::Done)
+    }
+
+    /// Lets a request leave that is answered up to ReadyForQuery.
+    pub(super) fn forward_simple(
+        &mut self,
+        text: &str,
+        verdict: Arc<Verdict>,
+        bound: Option<Arc<Bound>>,
+        frame: &Frame,
+        batched: &mut Batched,
+    ) -> Result<(), Ending> {
         let mut recorded = None;
         if !verdict.statements.is_empty() {
-            let (event, known) = self.note_request(text, &verdict, None, None)?;
+            let (event, known) = self.note_request(text, &verdict, None, bound)?;
             batched.record(event, &verdict);
             recorded = known;
         }
         let learnt = self.learn_prepare(text, &verdict);
         self.after_forwarding(&verdict);
+        self.expect_stream(&verdict);
         let request = request(verdict, None, recorded, learnt);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         batched.staged.extend_from_slice(frame.raw());
-        Ok(Taken::Done)
+        Ok(())
     }
 
     async fn take_parse(
@@ -525,7 +556,7 @@ impl Relay<'_> {
     }
 
     /// Sends a simple query that fails in the place of a refused one.
-    fn refuse_simple(
+    pub(super) fn refuse_simple(
         &mut self,
         text: &str,
         verdict: Arc<Verdict>,
@@ -571,7 +602,7 @@ impl Relay<'_> {
     }
 
     fn after_forwarding(&mut self, verdict: &Verdict) {
-        if verdict.copies_from_client() {
+        if verdict.copies_from_client() || verdict.copies_both() {
             self.copying = Copying::Asked;
         }
         if verdict.changes_schema() {

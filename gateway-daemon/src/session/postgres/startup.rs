@@ -16,6 +16,7 @@ use super::{
 use crate::{
     domain::decision::Denial,
     protocol::postgres::{ALPN, StartupPacket, backend::Message, split_startup},
+    sql::postgres::Connection,
     tls::terminate::Terminator,
 };
 
@@ -58,6 +59,8 @@ pub struct Wanted {
     pub database: String,
     /// Whether the client named a user. Which one is no matter: the daemon's own logs in.
     names_user: bool,
+    /// Whether the session is one for replication.
+    pub replication: Option<Connection>,
     /// The other parameters, as the client wrote them.
     parameters: Vec<(String, String)>,
     /// Protocol options that nodegate does not know, and the minor version asked for.
@@ -178,14 +181,17 @@ impl Wanted {
         let value =
             |name: &str| parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
         let database = value("database").filter(|name| !name.is_empty()).or_else(|| value("user"));
+        let replication = value("replication").as_deref().and_then(Connection::named);
         let names_user = value("user").is_some_and(|user| !user.is_empty());
         let (unknown_options, parameters) = parameters
             .into_iter()
             .filter(|(name, _)| name != "database" && name != "user")
+            .filter(|(name, _)| name != "replication" || replication.is_none())
             .partition::<Vec<_>, _>(|(name, _)| name.starts_with("_pq_."));
         Self {
             names_user,
             database: database.unwrap_or_default(),
+            replication,
             parameters,
             unknown_options: unknown_options.into_iter().map(|(name, _)| name).collect(),
             minor,
@@ -224,6 +230,13 @@ impl Wanted {
             ("client_encoding".to_owned(), "UTF8".to_owned()),
             ("standard_conforming_strings".to_owned(), "on".to_owned()),
         ];
+        if let Some(connection) = self.replication {
+            let value = match connection {
+                Connection::Database => "database",
+                Connection::Physical => "true",
+            };
+            passed.push(("replication".to_owned(), value.to_owned()));
+        }
         for (name, value) in &self.parameters {
             if name == "options" {
                 for (name, value) in command_line(value)? {
@@ -254,9 +267,10 @@ fn admit(name: &str, value: &str, passed: &mut Vec<(String, String)>) -> Result<
         }
         "standard_conforming_strings" if matches!(value, "on" | "true" | "1" | "yes") => Ok(()),
         "replication" if matches!(value, "false" | "off" | "0" | "no") => Ok(()),
-        "replication" => {
-            Err(refuse("replication connections are refused".to_owned(), "Ask for an ordinary session."))
-        }
+        "replication" => Err(refuse(
+            format!("replication={value:?} is not known"),
+            "Write replication=database, or replication=true.",
+        )),
         _ if HARMLESS.contains(&lower.as_str()) => {
             passed.push((name.to_owned(), value.to_owned()));
             Ok(())
@@ -341,12 +355,29 @@ mod tests {
             ("options", "-csession_replication_role=replica"),
             ("options", "-c role\\=admin"),
             ("options", "-W 5"),
-            ("replication", "database"),
+            ("options", "-c replication=database"),
+            ("replication", "perhaps"),
+            ("Replication", "database"),
             ("search_path", "evil"),
             ("client_encoding", "SJIS"),
             ("standard_conforming_strings", "off"),
         ] {
             assert!(wanted(&[("user", "a"), (name, value)]).upstream_parameters().is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn replication_is_asked_for_in_the_words_of_the_server() {
+        for (value, connection) in [
+            ("database", Some(Connection::Database)),
+            ("true", Some(Connection::Physical)),
+            ("ON", Some(Connection::Physical)),
+            ("false", None),
+        ] {
+            let wanted = wanted(&[("user", "a"), ("replication", value)]);
+            assert_eq!(wanted.replication, connection, "{value}");
+            let passed = wanted.upstream_parameters().unwrap();
+            assert_eq!(passed.iter().any(|(name, _)| name == "replication"), connection.is_some(), "{value}");
         }
     }
 

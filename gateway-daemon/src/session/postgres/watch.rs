@@ -14,12 +14,16 @@ use super::{
     About, Asker, LoginError, Postgres, PostgresTarget, Route,
     catalogues::{Place, Snapshot},
     constants::{kept, kept_reason},
+    function_call::{self, look_up},
     judge::{Prepared, Verdict},
     readings::Reading,
+    replication::only_commands,
     startup::Wanted,
+    target::Upstream,
 };
 use crate::{
     domain::{
+        catalogue::Catalogue,
         decision::Denial,
         event::{AuditEvent, EventKind, Outcome},
         mode::{Cause, Mode},
@@ -31,6 +35,7 @@ use crate::{
         peek_header, sniff, split_frame, split_startup,
     },
     session::tcp::Tapped,
+    sql::postgres::{CalledFunction, Connection, replication_command},
 };
 
 /// No message but COPY data, which is skipped as it comes, is followed beyond this.
@@ -78,6 +83,8 @@ impl Postgres {
             statements: HashMap::new(),
             portals: HashMap::new(),
             made: HashMap::new(),
+            replication: None,
+            functions: HashMap::new(),
         };
         let lost = match follower.follow().await {
             Ok(never) => match never {},
@@ -110,6 +117,10 @@ struct Follower<'a> {
     portals: HashMap<Vec<u8>, Arc<str>>,
     /// What SQL's PREPARE has made.
     made: HashMap<String, Arc<[Statement]>>,
+    /// What the connection is for, where it is not SQL alone.
+    replication: Option<Connection>,
+    /// Functions that were called by their oid.
+    functions: HashMap<u32, CalledFunction>,
 }
 
 impl Prepared for HashMap<String, Arc<[Statement]>> {
@@ -126,7 +137,14 @@ impl Follower<'_> {
             vec![("database".to_owned(), wanted.database.clone())]
         });
         self.place = Some((self.watched.target.facts.id(), wanted.database));
-        self.read_schema(&parameters).await?;
+        self.replication = wanted.replication;
+        // The daemon's own connection is for SQL, whatever the session's is for.
+        let parameters: Vec<_> = parameters.into_iter().filter(|(name, _)| name != "replication").collect();
+        match wanted.replication {
+            Some(Connection::Physical) => self.snapshot = Some(Snapshot::of_nothing()),
+            None | Some(Connection::Database) => self.read_schema(&parameters).await?,
+        }
+        self.judge_connection();
         loop {
             if let Some((b'd', total)) = peek_header(&self.input).map_err(|error| unreadable(&error))? {
                 self.skip(total).await?;
@@ -195,13 +213,9 @@ impl Follower<'_> {
             }
             Message::Close { kind: Kind::Statement, name } => drop(self.statements.remove(*name)),
             Message::Close { kind: Kind::Portal, name } => drop(self.portals.remove(*name)),
-            Message::FunctionCall { .. } => {
-                let denial = Denial::builtin(
-                    "fastpath function calls are not judged, so they are refused",
-                    "Call the function in a SELECT.",
-                    "function-call",
-                );
-                self.refused(EventKind::Request, Cause::Refusal, &denial, "");
+            Message::FunctionCall { function, arguments, .. } => {
+                let bytes = arguments.iter().flatten().map(|value| value.len()).sum();
+                self.judge_call(*function, arguments.len(), bytes, parameters).await?;
             }
             Message::Terminate => return Err(Lost::Over),
             // The client's own login, and what belongs to messages that were judged.
@@ -213,20 +227,95 @@ impl Follower<'_> {
     /// Judges a text as if it were to be run now, and records what came of it.
     async fn judge(&mut self, text: &str, parameters: &[(String, String)]) -> Result<(), Lost> {
         self.check_identity().await?;
-        if !self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_fresh(Instant::now())) {
-            self.read_schema(parameters).await?;
+        if self.judge_replication(text) {
+            return Ok(());
         }
-        let Some(catalogue) = self.snapshot.as_ref().map(|snapshot| Arc::clone(&snapshot.catalogue)) else {
-            return Err(Lost::Over);
-        };
+        let catalogue = self.schema(parameters).await?;
         let read = || self.room.judge.read(text, &catalogue);
         let reading: Reading = if text.len() > QUICK_TEXT_BYTES { block_in_place(read) } else { read() };
         let cause = if reading.is_err() { Cause::Unclear } else { Cause::Refusal };
         let facts = &self.watched.target.facts;
         let verdict = self.room.judge.decide(&self.watched.asker, facts, &catalogue, reading, &self.made);
+        self.note_verdict(text, &verdict, cause);
+        self.learn(&verdict);
+        Ok(())
+    }
+
+    /// The schema as it is now, or was within the last minute.
+    async fn schema(&mut self, parameters: &[(String, String)]) -> Result<Arc<Catalogue>, Lost> {
+        if !self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_fresh(Instant::now())) {
+            self.read_schema(parameters).await?;
+        }
+        self.snapshot.as_ref().map(|snapshot| Arc::clone(&snapshot.catalogue)).ok_or(Lost::Over)
+    }
+
+    /// Whether enforcing would have let the session be one for replication.
+    fn judge_connection(&self) {
+        let (Some(connection), Some(snapshot)) = (self.replication, &self.snapshot) else { return };
+        let Watched { asker, target, .. } = &self.watched;
+        let verdict =
+            self.room.judge.decide_connection(asker, &target.facts, &snapshot.catalogue, connection);
+        if let Some(denial) = verdict.denial {
+            self.refused(EventKind::Connect, Cause::Refusal, &denial, "");
+        }
+    }
+
+    /// Judges a text that the server does not take for SQL; `false` where it does.
+    fn judge_replication(&self, text: &str) -> bool {
+        let (Some(connection), Some(snapshot)) = (self.replication, &self.snapshot) else { return false };
+        let Watched { asker, target, .. } = &self.watched;
+        match replication_command(text) {
+            Some(statement) => {
+                let catalogue = &snapshot.catalogue;
+                let verdict = self.room.judge.decide_replication(asker, &target.facts, catalogue, statement);
+                self.note_verdict(text, &verdict, Cause::Refusal);
+                true
+            }
+            None if connection == Connection::Physical => {
+                self.refused(EventKind::Request, Cause::Refusal, &only_commands(), "");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Judges a call of the function of that oid, whose name the daemon asks for over a connection of its own.
+    async fn judge_call(
+        &mut self,
+        oid: u32,
+        arguments: usize,
+        bytes: usize,
+        parameters: &[(String, String)],
+    ) -> Result<(), Lost> {
+        self.check_identity().await?;
+        let catalogue = self.schema(parameters).await?;
+        if !self.functions.contains_key(&oid) {
+            let found = self
+                .ask(parameters, async |upstream: &mut Upstream| {
+                    look_up(&mut upstream.side, oid, &mut |_| {}).await
+                })
+                .await?;
+            self.functions.extend(found.map(|function| (oid, function)));
+        }
+        let Some(function) = self.functions.get(&oid) else {
+            let text = function_call::text(&format!("oid {oid}"), arguments, bytes);
+            let denial = function_call::unknown(oid, "there is none");
+            self.refused(EventKind::Request, Cause::Refusal, &denial, &text);
+            return Ok(());
+        };
+        let Watched { asker, target, .. } = &self.watched;
+        let verdict = self.room.judge.decide_call(asker, &target.facts, &catalogue, function);
+        let name = format!("{}.{}", function.schema, function.name);
+        self.note_verdict(&function_call::text(&name, arguments, bytes), &verdict, Cause::Refusal);
+        self.learn(&verdict);
+        Ok(())
+    }
+
+    /// Records what enforcing would have done with a request.
+    fn note_verdict(&self, text: &str, verdict: &Verdict, cause: Cause) {
         match &verdict.denial {
             Some(denial) => {
-                let kept = kept(text, &verdict, &self.room.masker);
+                let kept = kept(text, verdict, &self.room.masker);
                 let reason = kept_reason(denial, kept.constants).into_owned();
                 let denial = Denial { reason, ..denial.as_ref().clone() };
                 self.refused(EventKind::Request, cause, &denial, &kept.text);
@@ -236,21 +325,20 @@ impl Follower<'_> {
                 let mut event = self
                     .watched
                     .about
-                    .request(Outcome::Allowed, &kept(text, &verdict, &self.room.masker).text);
+                    .request(Outcome::Allowed, &kept(text, verdict, &self.room.masker).text);
                 event.mode = Some(self.watched.mode);
                 event.policies.clone_from(&verdict.policies);
                 event.masked = verdict.masked_columns();
                 self.note(event);
             }
         }
-        self.learn(&verdict);
-        Ok(())
     }
 
     /// It was run, whatever the verdict: so it means something for what follows.
     fn learn(&mut self, verdict: &Verdict) {
         if verdict.changes_schema() {
             self.snapshot = None;
+            self.functions.clear();
         }
         if let Some(SessionEffect::Prepare { name, statement }) =
             verdict.statements.first().map(|statement| &statement.session_effect)
@@ -280,19 +368,33 @@ impl Follower<'_> {
     /// Reads the schema with the daemon's own credential, as enforcing would.
     async fn read_schema(&mut self, parameters: &[(String, String)]) -> Result<(), Lost> {
         let Some(place) = &self.place else { return Err(Lost::Over) };
+        let facts = &self.watched.target.facts;
+        let read =
+            async |upstream: &mut Upstream| self.room.catalogues.of(facts, place, &mut upstream.side).await;
+        self.snapshot = Some(self.ask(parameters, read).await?);
+        Ok(())
+    }
+
+    /// Asks the target over a connection of the daemon's own.
+    async fn ask<T>(
+        &self,
+        parameters: &[(String, String)],
+        question: impl AsyncFnOnce(&mut Upstream) -> Result<T, LoginError>,
+    ) -> Result<T, Lost> {
         let Watched { target, route, .. } = &self.watched;
-        let read = async {
+        let ask = async {
             let mut upstream =
                 target.login(&self.room.intercept, &self.room.credentials, *route, parameters).await?;
-            let snapshot = self.room.catalogues.of(&target.facts, place, &mut upstream.side).await?;
+            let answer = question(&mut upstream).await?;
             if Message::Terminate.encode(&mut upstream.side.output).is_ok() {
                 let _ = upstream.side.drain().await;
             }
-            Ok(snapshot)
+            Ok(answer)
         };
-        let read = timeout(self.room.limits.startup, read).await.unwrap_or(Err(LoginError::Timeout));
-        self.snapshot = Some(read.map_err(Lost::NoSchema)?);
-        Ok(())
+        timeout(self.room.limits.startup, ask)
+            .await
+            .unwrap_or(Err(LoginError::Timeout))
+            .map_err(Lost::NoSchema)
     }
 
     /// Drops the next bytes, most of which may be still to come.

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use pg_query::protobuf::{FuncCall, TypeName};
 use pg_query::{Node, NodeEnum};
 
+use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{Opaque, SearchPathStep};
 
 use super::columns::{Reads, tested};
@@ -163,12 +164,7 @@ impl<'a> Reader<'a> {
             [schema, name] | [_, schema, name] => (Some(*schema), *name),
             _ => return Err(SqlError::Unsupported { what: "a function name of that form" }),
         };
-        let is_secret = SECRET_FUNCTIONS.contains(&name)
-            || name.starts_with("pg_ls_")
-            || name.starts_with("pg_stat_get_backend_");
-        if is_secret {
-            return Err(SqlError::secret(&format!("the function {name}()")));
-        }
+        check_secret(name)?;
         let is_builtin = self.catalogue.builtin_functions.contains(name);
         let is_own = match schema {
             Some("pg_catalog") => is_builtin && !self.is_user_function_in(name, "pg_catalog"),
@@ -182,12 +178,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         self.facts.functions.insert(format!("pg_catalog.{name}"));
-        let is_harmless = if self.catalogue.stable_builtin_functions.contains(name) {
-            !HARMFUL_STABLE.contains(&name)
-        } else {
-            HARMLESS_VOLATILE.contains(&name) || settings::FUNCTION == name
-        };
-        if !is_harmless {
+        if !is_harmless(name, self.catalogue) && settings::FUNCTION != name {
             self.opaque(Opaque::Function(format!("pg_catalog.{name}")));
         }
         if LEAVES_TRACES.contains(&name)
@@ -264,6 +255,23 @@ impl<'a> Reader<'a> {
             "current_setting" => parameter.map_or(Ok(()), |parameter| settings::check_shown(&parameter)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Refuses the functions that nobody may call.
+pub(super) fn check_secret(name: &str) -> Result<(), SqlError> {
+    let is_secret = SECRET_FUNCTIONS.contains(&name)
+        || name.starts_with("pg_ls_")
+        || name.starts_with("pg_stat_get_backend_");
+    if is_secret { Err(SqlError::secret(&format!("the function {name}()"))) } else { Ok(()) }
+}
+
+/// Whether a function of PostgreSQL's own changes nothing outside the session and shows nothing of others.
+pub(super) fn is_harmless(name: &str, catalogue: &Catalogue) -> bool {
+    if catalogue.stable_builtin_functions.contains(name) {
+        !HARMFUL_STABLE.contains(&name)
+    } else {
+        HARMLESS_VOLATILE.contains(&name)
     }
 }
 

@@ -10,6 +10,7 @@ mod ddl;
 mod dml;
 mod error;
 mod expression;
+mod function_call;
 mod functions;
 mod lineage;
 mod literals;
@@ -21,6 +22,7 @@ mod provision;
 mod query;
 mod reader;
 mod relations;
+mod replication;
 mod scope;
 mod settings;
 mod shape;
@@ -34,11 +36,13 @@ mod total;
 mod tests;
 
 pub use error::SqlError;
+pub use function_call::{CalledFunction, Shows, function_call, works_on_large_objects};
 pub use lineage::{origins, unknown_relations};
 pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
+pub use replication::{Connection, beside_masks, replication_command, why_unmasked};
 pub use shape::Shape;
 
 /// The major version of PostgreSQL whose grammar reads the statements.

@@ -54,6 +54,7 @@ fn relation(oid: u32, line: &str) -> Option<Relation> {
                 number,
                 type_oid: type_oid.parse().ok()?,
                 origins: BTreeSet::new(),
+                is_computed: false,
             })
         })
         .collect();

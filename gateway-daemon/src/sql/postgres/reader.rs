@@ -14,7 +14,7 @@ use crate::domain::statement::{
 
 use super::columns::{Columns, Reads, amounts_to};
 use super::error::SqlError;
-use super::names::inner;
+use super::names::{inner, parts};
 use super::parser;
 use super::relations;
 use super::scope::Env;
@@ -89,8 +89,17 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     Ok(Text { statements, free: reader.free })
 }
 
+/// What a column of a view shows.
+#[derive(Debug)]
+pub(super) struct ViewColumn {
+    /// Of these columns.
+    pub(super) origins: BTreeSet<ColumnName>,
+    /// Whether it may be anything but the value of one of them.
+    pub(super) is_computed: bool,
+}
+
 /// What each column of a view may show, by its definition; `None` when the definition cannot be followed.
-pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Vec<BTreeSet<ColumnName>>> {
+pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
     if definition.len() > INLINE_BYTES {
         return thread::scope(|scope| {
             let reader = thread::Builder::new()
@@ -103,18 +112,51 @@ pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Ve
     view_columns_here(definition, catalogue)
 }
 
-fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<BTreeSet<ColumnName>>> {
+fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
     let parsed = parser::parse(definition, MAX_TEXT_BYTES).ok()?;
     let [raw] = parsed.statements.as_slice() else { return None };
+    let query = raw.stmt.as_deref()?;
     let mut reader = Reader::new(catalogue);
-    let outputs = reader.query_node(raw.stmt.as_deref()?, &Env::EMPTY).ok()?;
+    let outputs = reader.query_node(query, &Env::EMPTY).ok()?;
     if outputs.open.is_some() {
         return None;
     }
-    let names = |reads: &Reads| {
-        reads.iter().filter_map(|number| reader.columns.name(*number)).cloned().collect::<BTreeSet<_>>()
-    };
-    Some(outputs.columns.iter().map(|column| names(&column.reads)).collect())
+    let mut plain = reader.passed_on(query);
+    if plain.len() != outputs.columns.len() {
+        plain.clear(); // a star: which is which is not known
+    }
+    let columns = outputs.columns.iter().enumerate().map(|(at, column)| ViewColumn {
+        origins: column.reads.iter().filter_map(|number| reader.columns.name(*number)).cloned().collect(),
+        is_computed: !plain.get(at).copied().unwrap_or(false),
+    });
+    Some(columns.collect())
+}
+
+impl<'a> Reader<'a> {
+    /// Which result columns of a query are certainly columns of relations as they are stored there. Nothing is certain
+    /// of what comes through a subquery, a WITH or a UNION.
+    fn passed_on(&mut self, query: &'a Node) -> Vec<bool> {
+        let Some(NodeEnum::SelectStmt(select)) = inner(query) else { return Vec::new() };
+        if select.larg.is_some() || select.with_clause.is_some() {
+            return Vec::new();
+        }
+        let Ok(level) = self.sources_of(&select.from_clause, &Env::EMPTY) else { return Vec::new() };
+        let env = Env::within(&level, &Env::EMPTY);
+        let is_plain = |node: &Node| match inner(node) {
+            Some(NodeEnum::ResTarget(target)) => match target.val.as_deref().and_then(inner) {
+                Some(NodeEnum::ColumnRef(column)) => parts(&column.fields).is_ok_and(|parts| match *parts {
+                    [name] => env.column(None, name).is_some_and(|column| !column.is_computed),
+                    [relation, name] => {
+                        env.column(Some(relation), name).is_some_and(|column| !column.is_computed)
+                    }
+                    _ => false,
+                }),
+                _ => false,
+            },
+            _ => false,
+        };
+        select.target_list.iter().map(is_plain).collect()
+    }
 }
 
 /// What is known of the statement so far.
@@ -233,6 +275,7 @@ impl<'a> Reader<'a> {
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
             transaction: facts.transaction.unwrap_or(TransactionStep::None),
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),
+            replication: None,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::domain::catalogue::{Relation, RelationKind};
+use crate::domain::catalogue::{Column, Relation, RelationKind};
 use crate::domain::statement::RelationName;
 
 use super::columns::Reads;
@@ -264,6 +264,27 @@ impl<'e, 'a> Env<'e, 'a> {
             Rows::Derived(outputs) => outputs.lacks(name),
         });
         known && stored == 1
+    }
+
+    /// The one column of a relation here that the name means; `None` where it may mean anything else.
+    pub(super) fn column(self, qualifier: Option<&str>, name: &str) -> Option<&'a Column> {
+        let level = self.level?;
+        let mut found = None;
+        for source in level.sources.iter().filter(|source| qualifier.is_none() || source.name == qualifier) {
+            match &source.rows {
+                Rows::Relation(relation) => {
+                    let columns = relation.columns.iter().filter(|column| column.name == name);
+                    for column in columns {
+                        if found.replace(column).is_some() {
+                            return None;
+                        }
+                    }
+                }
+                Rows::Derived(outputs) if outputs.lacks(name) => {}
+                Rows::Derived(_) | Rows::Unknown(_) => return None,
+            }
+        }
+        found
     }
 
     /// The CTE of that name, if one is in scope.

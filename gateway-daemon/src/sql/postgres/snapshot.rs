@@ -196,6 +196,7 @@ fn relations(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<BTreeSet<u32>
             number: number(2, attribute)?,
             type_oid: number(2, type_oid)?,
             origins: BTreeSet::new(),
+            is_computed: false,
         });
     }
     let mut partitions = BTreeSet::new();
@@ -258,6 +259,7 @@ fn generated_columns(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), S
             .flat_map(|column| column.origins.iter().cloned())
             .collect();
         for column in relation.columns.iter_mut().filter(|column| column.number == attribute) {
+            column.is_computed = true;
             column.origins.extend(sources.iter().cloned());
         }
     }
@@ -372,12 +374,14 @@ fn views(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError
             }
             match exact {
                 Some(columns) if columns.len() == relation.columns.len() => {
-                    for (column, origins) in relation.columns.iter_mut().zip(columns) {
-                        column.origins.extend(origins);
+                    for (column, shown) in relation.columns.iter_mut().zip(columns) {
+                        column.is_computed = shown.is_computed;
+                        column.origins.extend(shown.origins);
                     }
                 }
                 _ => {
                     for column in &mut relation.columns {
+                        column.is_computed = true;
                         column.origins.extend(coarse.iter().cloned());
                     }
                 }

@@ -32,6 +32,7 @@ pub(super) fn shop() -> Catalogue {
             relation: RelationName { schema: "public".to_owned(), name: "customers".to_owned() },
             column: origin.to_owned(),
         }]),
+        is_computed: false,
     };
     catalogue.insert(Relation {
         oid: 90_004,
@@ -59,6 +60,7 @@ fn table(catalogue: &mut Catalogue, oid: u32, name: &str, columns: &[&str]) {
                 number,
                 type_oid: 25,
                 origins: BTreeSet::new(),
+                is_computed: false,
             })
             .collect(),
     });
