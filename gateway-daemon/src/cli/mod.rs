@@ -5,6 +5,7 @@ mod ca;
 mod capture;
 mod daemon;
 mod doctor;
+mod ending;
 mod identity;
 mod policy;
 mod postgres;

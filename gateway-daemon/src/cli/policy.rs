@@ -15,6 +15,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use super::ending::{Failed, fail};
 use crate::{
     domain::{
         action::{Action, Lookup, ServerTrust, TargetFacts},
@@ -57,6 +58,15 @@ enum Failure {
     Output(#[from] io::Error),
 }
 
+impl Failed for Failure {
+    fn output(&self) -> Option<&io::Error> {
+        match self {
+            Self::Output(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// Whether what was looked at is in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -75,12 +85,7 @@ pub fn run(args: PolicyArgs) -> ExitCode {
     match outcome.and_then(|verdict| Ok(out.flush().map(|()| verdict)?)) {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::FAILURE,
-        // `nodegate … | head`: the reader has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("nodegate: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => fail(&failure),
     }
 }
 

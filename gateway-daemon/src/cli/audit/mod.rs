@@ -13,6 +13,7 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ending::{Failed, fail};
 use crate::{
     audit::{
         self, AuditError, ExportError, Finding, Kept, Order, Query, Source, Verified, VerifyError,
@@ -203,6 +204,15 @@ enum Failure {
     Broken,
 }
 
+impl Failed for Failure {
+    fn output(&self) -> Option<&io::Error> {
+        match self {
+            Self::Output(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// Does what the arguments say. Exit codes: 0 done or intact, 1 failed or not intact; clap ends with 2.
 pub fn run(args: AuditArgs) -> ExitCode {
     let AuditArgs { dir, command } = args;
@@ -216,16 +226,9 @@ pub fn run(args: AuditArgs) -> ExitCode {
     };
     match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        // `… | head`: the reader has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failure::Broken) => {
+        Err(failure) => {
             let _ = out.flush();
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            let _ = out.flush();
-            eprintln!("nodegate: {error}");
-            ExitCode::FAILURE
+            if matches!(failure, Failure::Broken) { ExitCode::FAILURE } else { fail(&failure) }
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
         listing::{self, Look},
         time_argument,
     },
+    ending::{Failed, fail},
     table,
 };
 use crate::recording::{self, Filed, ReadError, Record, Summary};
@@ -129,6 +130,15 @@ enum Failure {
     Output(#[from] io::Error),
 }
 
+impl Failed for Failure {
+    fn output(&self) -> Option<&io::Error> {
+        match self {
+            Self::Output(error) => Some(error),
+            Self::Recording(_) => None,
+        }
+    }
+}
+
 /// Does what the arguments say. Exit codes: 0 done, 1 failed; clap ends with 2.
 pub fn run(args: SessionsArgs) -> ExitCode {
     let SessionsArgs { dir, command } = args;
@@ -143,12 +153,9 @@ pub fn run(args: SessionsArgs) -> ExitCode {
     };
     match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        // `… | head`: the reader has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(failure) => {
             let _ = out.flush();
-            eprintln!("nodegate: {error}");
-            ExitCode::FAILURE
+            fail(&failure)
         }
     }
 }

@@ -167,12 +167,7 @@ impl<'a> Reader<'a> {
             NodeEnum::NullTest(test) => {
                 let mut reads = Reads::new();
                 self.optional(test.arg.as_deref(), env, &mut reads)?;
-                let reads = if is_stored_column(test.arg.as_deref(), env, Needs::AnyType) {
-                    tested(&reads)
-                } else {
-                    reads
-                };
-                into.extend(reads);
+                into.extend(marked(reads, test.arg.as_deref(), env, Needs::AnyType, tested));
                 Ok(())
             }
             NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), env, into),
@@ -393,11 +388,10 @@ impl<'a> Reader<'a> {
         self.operands(expression, &left, &right, before);
         if self.tests_equality(expression) {
             // With a column on the other side as well, the rows may come in the order of the values.
-            if right.is_empty() && is_stored_column(expression.lexpr.as_deref(), env, Needs::ManyValues) {
-                left = matched(&left);
-            } else if left.is_empty() && is_stored_column(expression.rexpr.as_deref(), env, Needs::ManyValues)
-            {
-                right = matched(&right);
+            if right.is_empty() {
+                left = marked(left, expression.lexpr.as_deref(), env, Needs::ManyValues, matched);
+            } else if left.is_empty() {
+                right = marked(right, expression.rexpr.as_deref(), env, Needs::ManyValues, matched);
             }
         }
         into.append(&mut left);
@@ -557,8 +551,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What an operand reads, with this mark where it is a column as a table stores it.
+pub(super) fn marked(
+    reads: Reads,
+    operand: Option<&Node>,
+    env: &Env<'_, '_>,
+    needs: Needs,
+    mark: impl FnOnce(&Reads) -> Reads,
+) -> Reads {
+    if is_stored_column(operand, env, needs) { mark(&reads) } else { reads }
+}
+
 /// Whether the operand is a column as a table stores it.
-pub(super) fn is_stored_column(operand: Option<&Node>, env: &Env<'_, '_>, needs: Needs) -> bool {
+fn is_stored_column(operand: Option<&Node>, env: &Env<'_, '_>, needs: Needs) -> bool {
     let Some(NodeEnum::ColumnRef(column)) = operand.and_then(inner) else { return false };
     match column.fields.as_slice() {
         [name] => text(name).is_some_and(|name| env.is_stored(None, name, needs)),

@@ -11,7 +11,7 @@ use crate::domain::statement::{Opaque, SearchPathStep};
 
 use super::columns::{Reads, tested};
 use super::error::SqlError;
-use super::expression::is_stored_column;
+use super::expression::marked;
 use super::names::{inner, parts, setting_text};
 use super::offline;
 use super::reader::Reader;
@@ -130,9 +130,8 @@ impl<'a> Reader<'a> {
         if name == Some("count")
             && !call.agg_distinct
             && let [argument] = call.args.as_slice()
-            && is_stored_column(Some(argument), env, Needs::AnyType)
         {
-            arguments = tested(&arguments);
+            arguments = marked(arguments, Some(argument), env, Needs::AnyType, tested);
         }
         if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
             // The value decides how many rows come out.
