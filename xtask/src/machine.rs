@@ -46,8 +46,18 @@ const UP: &str = "machine: up";
 /// then it says nothing at all.
 const ENOUGH_FOR_KVM: Duration = Duration::from_secs(20);
 
-/// Runs the conformance suite, and the daemon's own tests of its kernel side, on a kernel of that release.
-pub fn test(release: &str) -> Result<()> {
+/// Whether the machine's kernel runs BPF programs as a security module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// As its distribution configured it.
+    AsConfigured,
+    /// It does not.
+    Off,
+}
+
+/// Runs the conformance suite, and the daemon's own tests of its kernel side, on a kernel of that release; or those
+/// whose names contain `filter`.
+pub fn test(release: &str, filter: Option<&str>, guard: Guard) -> Result<()> {
     suite::prepare()?;
     shell::step(&format!("a machine with Linux {release}"));
     let missing: Vec<&str> = PACKAGES
@@ -59,9 +69,9 @@ pub fn test(release: &str) -> Result<()> {
         setup::install(&missing)?;
     }
     let kernel = Kernel::fetch(release)?;
-    let root = lay_out(&kernel)?;
+    let root = lay_out(&kernel, filter)?;
     let image = pack(&root)?;
-    boot(&kernel, &image)
+    boot(&kernel, &image, guard)
 }
 
 /// An unpacked kernel package.
@@ -110,7 +120,7 @@ impl Kernel {
 }
 
 /// Builds the machine's root directory.
-fn lay_out(kernel: &Kernel) -> Result<PathBuf> {
+fn lay_out(kernel: &Kernel, filter: Option<&str>) -> Result<PathBuf> {
     let root = places::target()?.join("machine");
     if root.exists() {
         fs::remove_dir_all(&root)?;
@@ -154,7 +164,8 @@ fn lay_out(kernel: &Kernel) -> Result<PathBuf> {
         Command::new(root.join("bin/busybox")).args(["depmod", "-b"]).arg(&root).arg(&kernel.version),
     )?;
     write_script(&root.join("init"), FIRST)?;
-    write_script(&root.join("start"), &START.replace("MODULES", MODULES).replace("VERDICT", VERDICT))?;
+    let start = START.replace("MODULES", MODULES).replace("VERDICT", VERDICT);
+    write_script(&root.join("start"), &start.replace("FILTER", &shell::quoted(filter.unwrap_or_default())))?;
     Ok(root)
 }
 
@@ -214,13 +225,14 @@ fn pack(root: &Path) -> Result<PathBuf> {
 }
 
 /// Boots, passes the serial line on, and adds up what the test runners say.
-fn boot(kernel: &Kernel, image: &Path) -> Result<()> {
+fn boot(kernel: &Kernel, image: &Path, guard: Guard) -> Result<()> {
     let started = Instant::now();
-    let mut machine = Machine::start(kernel, image, &["-accel", "kvm", "-cpu", "host,-arch-capabilities"])?;
+    let start = |processor: &[&str]| Machine::start(kernel, image, processor, guard);
+    let mut machine = start(&["-accel", "kvm", "-cpu", "host,-arch-capabilities"])?;
     if !machine.is_up_within(ENOUGH_FOR_KVM) {
         eprintln!("  KVM does not run it here: the machine is emulated, which takes many times as long");
         drop(machine);
-        machine = Machine::start(kernel, image, &["-accel", "tcg,thread=multi", "-cpu", "max"])?;
+        machine = start(&["-accel", "tcg,thread=multi", "-cpu", "max"])?;
     }
     let (mut totals, mut verdict) = (Totals::default(), None);
     let mut shown = std::io::stdout().lock();
@@ -246,12 +258,16 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(kernel: &Kernel, image: &Path, processor: &[&str]) -> Result<Self> {
+    fn start(kernel: &Kernel, image: &Path, processor: &[&str], guard: Guard) -> Result<Self> {
         let mut machine = Command::new("qemu-system-x86_64");
         machine.args(processor).args(["-m", "3072", "-smp", "2", "-nic", "none", "-no-reboot"]);
         machine.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-kernel"]);
         machine.arg(kernel.image()).arg("-initrd").arg(image);
-        machine.args(["-append", "console=ttyS0 quiet panic=-1"]);
+        let modules = match guard {
+            Guard::AsConfigured => "",
+            Guard::Off => " lsm=landlock,yama",
+        };
+        machine.arg("-append").arg(format!("console=ttyS0 quiet panic=-1{modules}"));
         eprintln!("  $ {}", shell::shown(&machine));
         machine.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = machine.spawn().context("cannot start the machine")?;
@@ -327,9 +343,11 @@ for module in MODULES; do
     modprobe -q $module || echo \"machine: no module $module\"
 done
 status=0
+echo \"machine: security modules: $(cat /sys/kernel/security/lsm)\"
 /nodegate/nodegate doctor
-/nodegate/bypass --ways /nodegate/ways || status=1
-/nodegate/daemon-tests intercept:: --test-threads 2 || status=1
+set -- FILTER
+/nodegate/bypass --ways /nodegate/ways $1 || status=1
+/nodegate/daemon-tests ${1:-intercept::} --test-threads 2 || status=1
 echo \"VERDICT$status\"
 poweroff -f
 ";

@@ -54,9 +54,12 @@ enum Task {
         #[arg(long)]
         regression: bool,
         /// On a Debian kernel of this release instead (6.1), in a virtual machine: the conformance suite, and the
-        /// daemon's own tests of its kernel side
-        #[arg(long, value_name = "RELEASE", conflicts_with = "filter")]
+        /// daemon's own tests of its kernel side, or those of both whose names contain FILTER
+        #[arg(long, value_name = "RELEASE")]
         kernel: Option<String>,
+        /// With --kernel: BPF programs are no security module there, as on many kernels
+        #[arg(long, requires = "kernel")]
+        no_guard: bool,
     },
     /// Try every way out of a captured cgroup, or those whose names contain FILTER, and print the table
     Bypass {
@@ -117,7 +120,10 @@ fn main() -> ExitCode {
         Task::Test { leaks: Some(count), .. } => suite::leaks(count),
         Task::Test { kubernetes: true, .. } => suite::kubernetes(),
         Task::Test { regression: true, filter, .. } => regression::run(filter.as_deref()),
-        Task::Test { kernel: Some(release), .. } => machine::test(&release),
+        Task::Test { kernel: Some(release), filter, no_guard, .. } => {
+            let guard = if no_guard { machine::Guard::Off } else { machine::Guard::AsConfigured };
+            machine::test(&release, filter.as_deref(), guard)
+        }
         Task::Test { filter, .. } => suite::test(filter.as_deref()),
         Task::Bypass { filter } => suite::bypass(filter.as_deref()),
         Task::Ci { advisories } => {

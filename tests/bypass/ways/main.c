@@ -200,8 +200,13 @@ int take(int over)
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = space,
 				  .msg_controllen = sizeof space };
 	int fd = -1;
-	if (recvmsg(over, &message, 0) != 1 || !CMSG_FIRSTHDR(&message))
+	if (recvmsg(over, &message, 0) != 1)
 		refused("taking a descriptor");
+	if (!CMSG_FIRSTHDR(&message)) {
+		/* The message came, what was in it was kept back: no call has failed. */
+		errno = ENODATA;
+		refused("taking a descriptor");
+	}
 	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
 	return fd;
 }
