@@ -75,7 +75,7 @@ impl Bundle {
     }
 
     /// Its root file system.
-    pub(super) fn root(&self) -> PathBuf {
+    fn root(&self) -> PathBuf {
         self.folder.join("rootfs")
     }
 

@@ -58,7 +58,7 @@ fn sweep() {
         let name = namespace.file_name().unwrap_or_default();
         let _ = Command::new("ip").args(["netns", "del"]).arg(name).output();
     });
-    in_folder(&std::env::temp_dir()).for_each(|folder| drop(fs::remove_dir_all(folder)));
+    in_folder(&std::env::temp_dir()).for_each(|folder| super::containerd::remove(&folder));
 }
 
 /// Kills what is in a cgroup and removes it with everything below it.

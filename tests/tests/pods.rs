@@ -2,95 +2,17 @@
 //! counts who reaches it. A pod that asks for capture has no way out from its first instruction.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use nodegate_tests::{
     cgroups::Cgroup,
-    containerd::Containerd,
     containers::Bundle,
-    daemon::{Daemon, Settings, Target as Configured},
-    issuer::Issuer,
     kubernetes::{ApiServer, Pod},
     netns::Netns,
-    probe::{Probe, Target},
+    node::{Form, NODE, Node as Ground, eager},
+    probe::Probe,
     programs::{said, wait_for},
 };
-
-const NODE: &str = "node-1";
-
-struct Ground {
-    api: ApiServer,
-    daemon: Daemon,
-    target: Target,
-    _issuer: Issuer,
-}
-
-impl Ground {
-    fn new() -> Self {
-        Self::around(ApiServer::start(), "hold")
-    }
-
-    fn around(api: ApiServer, unknown: &str) -> Self {
-        let mut ground = Self::prepared(api, unknown);
-        ground.daemon.restart();
-        ground
-    }
-
-    fn prepared(api: ApiServer, unknown: &str) -> Self {
-        let (issuer, target) = (Issuer::start(), Target::new());
-        let mut settings = Settings::new(vec![Configured::shop("shop", target.address())]);
-        settings.more =
-            format!("kubernetes: {{ node: {NODE}, kubeconfig: kubeconfig, unknown_pods: {unknown} }}\n");
-        let daemon = Daemon::prepare(&settings, &issuer);
-        api.write_kubeconfig(daemon.folder());
-        fs::create_dir_all(daemon.cgroup()).unwrap();
-        Self { api, daemon, target, _issuer: issuer }
-    }
-
-    /// The path below the mount of a pod's cgroup.
-    fn place(&self, pod: &Pod, form: Form) -> String {
-        let (name, uid) = (self.daemon.name(), &pod.uid);
-        let escaped = uid.replace('-', "_");
-        match form {
-            Form::Guaranteed => format!("/{name}/kubepods/pod{uid}"),
-            Form::Burstable => format!("/{name}/kubepods/burstable/pod{uid}"),
-            Form::Systemd => format!(
-                "/{name}/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{escaped}.slice"
-            ),
-            Form::SystemdBestEffort => format!(
-                "/{name}/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{escaped}.slice"
-            ),
-        }
-    }
-
-    /// Makes the pod's cgroup, as the kubelet does before anything else.
-    fn cgroup(&self, pod: &Pod, form: Form) -> Cgroup {
-        let place = self.place(pod, form);
-        let below = place.trim_start_matches('/').split_once('/').unwrap().1;
-        Cgroup::below(&self.daemon.cgroup(), below)
-    }
-
-    /// Waits until the daemon has heard of a pod, which it shows by letting another one pass.
-    fn heard(&self) {
-        let marker = Pod::free("marker", NODE);
-        let cgroup = self.cgroup(&marker, Form::Guaranteed);
-        let mut probe = Probe::user(cgroup.command());
-        self.api.put(&marker);
-        let before = self.target.reached();
-        wait_for("the daemon to hear of pods", Duration::from_secs(15), || {
-            probe.reaches(self.target.address()).then_some(())
-        });
-        assert_eq!(self.target.reached(), before + 1);
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    Guaranteed,
-    Burstable,
-    Systemd,
-    SystemdBestEffort,
-}
 
 /// A container's own cgroup inside a pod's, as runtimes call it.
 fn names() -> [(Form, &'static str); 4] {
@@ -100,16 +22,6 @@ fn names() -> [(Form, &'static str); 4] {
         (Form::Systemd, "cri-containerd-4f1c.scope"),
         (Form::SystemdBestEffort, "crio-4f1c.scope"),
     ]
-}
-
-/// Connects as its first act, again and again, and says how often that came about.
-fn eager(target: SocketAddr) -> Vec<String> {
-    let attempt = format!(
-        "n=0; i=0; while [ $i -lt 5 ]; do /bin/busybox nc -w 1 {} {} </dev/null >/dev/null 2>&1 && n=$((n+1)); i=$((i+1)); done; echo $n",
-        target.ip(),
-        target.port()
-    );
-    ["/bin/busybox", "sh", "-c", &attempt].map(str::to_owned).to_vec()
 }
 
 fn words(words: &[String]) -> Vec<&str> {
@@ -131,30 +43,6 @@ fn a_labelled_pod_is_captured_from_its_first_instruction_under_every_driver_and_
         assert_eq!(ground.target.reached(), 0, "{form:?}: {run:?}");
         ground.daemon.wait_for_label(&place, Some(&format!("ci/runner-{number}/agent")));
     }
-}
-
-#[test]
-fn containerd_starts_a_labelled_pod_captured_and_one_without_the_label_free() {
-    let ground = Ground::new();
-    let containerd = Containerd::start();
-    let eager = eager(ground.target.address());
-    let captured = Pod::captured("runner", NODE);
-    ground.api.put(&captured);
-    let place = ground.place(&captured, Form::Burstable);
-    let run = containerd.run(&format!("{place}/4f1c"), None, &words(&eager));
-    assert_eq!(run.status, 0, "{run:?}");
-    assert_eq!(ground.target.reached(), 0, "{run:?}");
-    ground.daemon.wait_for_label(&place, Some("ci/runner/agent"));
-
-    let free = Pod::free("plain", NODE);
-    ground.api.put(&free);
-    ground.heard();
-    let before = ground.target.reached();
-    // The kubelet makes the pod's cgroup some time before its first container.
-    let _kubelet = ground.cgroup(&free, Form::Burstable);
-    std::thread::sleep(Duration::from_millis(100));
-    let run = containerd.run(&format!("{}/4f1d", ground.place(&free, Form::Burstable)), None, &words(&eager));
-    assert!(ground.target.reached() > before, "the way is open for it: {run:?}");
 }
 
 #[test]

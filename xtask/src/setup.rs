@@ -108,6 +108,9 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// Services that a package of the needs starts and enables, and that nobody here wants: the tests start their own.
+const SERVICES: &[(&str, &str)] = &[("containerd", "containerd.service")];
+
 /// node-postgres and what it is made of, without the programs that Debian's package wants beside it.
 const NODE_POSTGRES: &[&str] = &[
     "node-pg",
@@ -196,11 +199,22 @@ fn install_packages() -> Result<()> {
         bail!("install these (Debian's names), then run this again: {}", packages.join(" "));
     }
     install(&packages)?;
+    SERVICES.iter().filter(|(package, _)| packages.contains(package)).for_each(|(_, unit)| put_to_rest(unit));
     let still: Vec<_> = missing.iter().filter(|need| !(need.present)()).map(|need| need.package).collect();
     if still.is_empty() {
         return Ok(());
     }
     bail!("installed, and yet not usable: {}", still.join(" "))
+}
+
+/// Ends a service that has just come with its package, now and for the next start. One that was there before is the
+/// owner's and stays.
+fn put_to_rest(unit: &str) {
+    // The first also works where no systemd runs; there the second has nothing to end.
+    for word in ["disable", "stop"] {
+        let _ = shell::answer(Command::new("systemctl").args([word, unit]));
+    }
+    eprintln!("  {unit} came with its package: disabled, the tests start their own");
 }
 
 /// Whether packages can be installed here: Debian or a descendant, and root.

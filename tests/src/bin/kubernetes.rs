@@ -19,10 +19,10 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
 use nix::sys::signal::Signal;
 use nodegate_tests::{
     daemon::{Daemon, Settings, Target as Configured},
+    images,
     issuer::{Authority, Issuer},
     leftovers,
     probe::Target,
@@ -233,47 +233,13 @@ impl Node {
                  [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n    snapshotter = \"native\"\n"
             ),
         );
-        self.write_images();
-    }
-
-    /// One busybox under two names, as `docker save` would write it.
-    fn write_images(&self) {
-        let folder = self.folder.join("images");
-        let root = folder.join("root");
-        for name in ["bin", "proc", "sys", "dev", "etc", "tmp"] {
-            fs::create_dir_all(root.join(name)).expect("a root file system");
-        }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("Debian's busybox-static");
-        std::os::unix::fs::symlink("busybox", root.join("bin/sh")).expect("a shell");
-        succeed(
-            Command::new("tar")
-                .args(["--owner=0", "--group=0", "-C"])
-                .arg(&root)
-                .arg("-cf")
-                .arg(folder.join("layer.tar"))
-                .arg("."),
+        images::write(
+            &self.folder.join("images.tar"),
+            &[
+                ("localhost/pause:1", &["/bin/busybox", "sleep", "1000000"]),
+                ("localhost/agent:1", &["/bin/sh"]),
+            ],
         );
-        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |all, byte| all + &format!("{byte:02x}"));
-        let layer = hex(digest(&SHA256, &fs::read(folder.join("layer.tar")).expect("the layer")).as_ref());
-        let mut manifest = Vec::new();
-        for (name, entry) in [
-            ("localhost/pause:1", json!(["/bin/busybox", "sleep", "1000000"])),
-            ("localhost/agent:1", json!(["/bin/sh"])),
-        ] {
-            let config = json!({ "architecture": "amd64", "os": "linux", "history": [],
-                "config": { "Entrypoint": entry, "Env": ["PATH=/bin"] },
-                "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] } })
-            .to_string();
-            let file = format!("{}.json", hex(digest(&SHA256, config.as_bytes()).as_ref()));
-            fs::write(folder.join(&file), config).expect("an image's description");
-            manifest.push(json!({ "Config": file, "RepoTags": [name], "Layers": ["layer.tar"] }));
-        }
-        fs::write(folder.join("manifest.json"), json!(manifest).to_string()).expect("the manifest");
-        let names =
-            fs::read_dir(&folder).expect("the images").filter_map(Result::ok).map(|entry| entry.file_name());
-        let mut tar = Command::new("tar");
-        tar.arg("-C").arg(&folder).arg("-cf").arg(self.folder.join("images.tar"));
-        succeed(tar.args(names.filter(|name| name != "root")));
     }
 
     /// The kubelet insists that its root is there in every hierarchy. On a hybrid system it makes nothing of the
