@@ -33,12 +33,9 @@ use crate::{
     audit::{AuditError, AuditLog},
     config::checked::Config,
     connection::Gateway,
-    domain::{
-        event::{AuditEvent, EventKind, Outcome},
-        promise::Promise,
-    },
+    domain::event::{AuditEvent, EventKind, Outcome},
     identity::IdentityError,
-    intercept::{Intercept, InterceptError, Succession, Successor},
+    intercept::{Intercept, InterceptError, Succession, Successor, probe::Broken},
     kubernetes,
     policy::PolicyError,
     tls::{authority::AuthorityError, originate::TlsError},
@@ -76,14 +73,17 @@ pub enum Error {
     /// The kernel side.
     #[error(transparent)]
     Intercept(#[from] InterceptError),
+    /// Capabilities that this process lacks.
+    #[error("this process has no {}, without which nothing is captured: docs/deploy.md lists what it takes", .0.join(", no "))]
+    Rights(Vec<&'static str>),
     /// Promises that this node breaks.
     #[error(
         "this node cannot keep what `mode: enforce` promises ({}); see `nodegate doctor`, and accept what that costs with \
          `capture: {{ accept: [{}] }}`",
-        .0.iter().map(|promise| format!("{}: {}", promise.name, promise.cost)).collect::<Vec<_>>().join("; "),
-        .0.iter().map(|promise| promise.name).collect::<Vec<_>>().join(", ")
+        .0.iter().map(|broken| format!("{} ({}): {}", broken.promise.name, broken.why, broken.promise.cost)).collect::<Vec<_>>().join("; "),
+        .0.iter().map(|broken| broken.promise.name).collect::<Vec<_>>().join(", ")
     )]
-    Promises(Vec<&'static Promise>),
+    Promises(Vec<Broken>),
     /// A target's TLS settings.
     #[error(transparent)]
     Tls(#[from] TlsError),

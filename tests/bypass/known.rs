@@ -49,6 +49,8 @@ const KNOWN: &[Known] = &[
         "unix-aliases",
         "by the caller's name alone nobody can tell a server outside from one of the workload's own",
     ),
+    promised("captured_late", "existing-connections", "the kernel does not end connections"),
+    promised("captured_late_udp", "existing-connections", "the kernel does not end connections"),
     // What does not keep working; `docs/configuration.md` says so.
     hole("own_name", "getsockname() shows the loopback address that leads to the daemon"),
     hole("probe_closed", "the daemon accepts before anybody knows whether the target does"),

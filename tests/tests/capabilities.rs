@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use nodegate_tests::{
     issuer::Issuer,
     leftovers,
     netns::Netns,
-    programs::said,
+    programs::{self, said},
 };
 
 const POLICY: &str = r#"
@@ -37,6 +38,19 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// What starts a program with these capabilities and no others.
+fn with_capabilities(capabilities: &[String]) -> Vec<String> {
+    let bounding = format!("--bounding-set=-all,+{}", capabilities.join(",+"));
+    words(&["setpriv", &bounding, "--inh-caps=-all", "--no-new-privs", "--"])
+}
+
+/// Those of the chart without one.
+fn without(left_out: &str) -> Vec<String> {
+    let fewer: Vec<String> = of_the_chart().into_iter().filter(|name| name != left_out).collect();
+    assert_eq!(fewer.len() + 1, of_the_chart().len(), "{left_out} is none of them");
+    fewer
+}
+
 /// Whether a daemon with these capabilities captures, identifies and admits an agent of another user in a network
 /// namespace of its own, whose token only that user may read.
 fn works(capabilities: &[String]) -> bool {
@@ -51,8 +65,7 @@ fn works(capabilities: &[String]) -> bool {
     POLICY.clone_into(&mut settings.policy);
     settings.sources = vec![format!("{{ kind: file, path: \"{}\" }}", token.display())];
     settings.more_targets.push("{ name: any, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [7] }".to_owned());
-    let bounding = format!("--bounding-set=-all,+{}", capabilities.join(",+"));
-    settings.wrapper = words(&["setpriv", &bounding, "--inh-caps=-all", "--no-new-privs", "--"]);
+    settings.wrapper = with_capabilities(capabilities);
     let worked = catch_unwind(AssertUnwindSafe(|| {
         let mut daemon = Daemon::prepare(&settings, &issuer);
         // Where pods are, their cgroups are: making one below the root, which nobody may write, is not asked for.
@@ -77,11 +90,34 @@ fn works(capabilities: &[String]) -> bool {
 fn the_capabilities_of_the_daemonset_are_enough_and_none_can_be_left_out() {
     let all = of_the_chart();
     assert!(works(&all), "{all:?} are not enough");
-    // NET_ADMIN is for connections from before capture, which nothing here has: sock_diag asks for it to end them.
-    for left_out in all.iter().filter(|name| *name != "net_admin") {
-        let fewer: Vec<String> = all.iter().filter(|name| *name != left_out).cloned().collect();
-        assert!(!works(&fewer), "{left_out} is not needed");
+    for left_out in &all {
+        assert!(!works(&without(left_out)), "{left_out} is not needed");
     }
+}
+
+#[test]
+fn a_daemon_that_lacks_a_vital_capability_names_it_and_does_not_start() {
+    let mut settings = Settings::new(Vec::new());
+    settings.more_targets.push("{ name: any, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [7] }".to_owned());
+    let daemon = Daemon::prepare(&settings, &Issuer::start());
+    let run = |capabilities: &[String], words: &[&str]| {
+        let wrapper = with_capabilities(capabilities);
+        let mut command = Command::new(&wrapper[0]);
+        said(command.args(&wrapper[1..]).arg(programs::nodegate()).args(words), "", Duration::from_secs(20))
+    };
+    for name in ["NET_ADMIN", "SYS_ADMIN"] {
+        let fewer = without(&name.to_lowercase());
+        let refused = run(&fewer, &["daemon", "--config", daemon.config().to_str().unwrap()]);
+        assert_eq!(refused.status, 1, "{refused:?}");
+        let expected = format!("this process has no CAP_{name}, without which nothing is captured");
+        assert!(refused.err.contains(&expected), "{}", refused.err);
+        let doctor = run(&fewer, &["doctor"]);
+        assert_eq!(doctor.status, 1);
+        assert!(doctor.out.contains(&format!("without CAP_{name}")), "{}", doctor.out);
+    }
+    // One of the things that it is for, by itself.
+    let doctor = run(&without("net_admin"), &["doctor"]);
+    assert!(doctor.out.contains("not allowed: CAP_NET_ADMIN is missing"), "{}", doctor.out);
 }
 
 #[test]

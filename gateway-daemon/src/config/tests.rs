@@ -82,6 +82,21 @@ fn a_good_file_is_read_with_its_defaults() {
 }
 
 #[test]
+fn whoever_has_connections_from_before_capture_reported_does_not_ask_for_their_end() {
+    let dir = directory();
+    for (existing, accepted) in [("end", false), ("report", true)] {
+        let text = GOOD.replace(
+            "policy: {",
+            &format!("capture: {{ existing: {existing}, accept: [af-packet] }}\npolicy: {{"),
+        );
+        let config = load_text(dir.path(), &text).unwrap();
+        let names: Vec<&str> = config.capture.accept.iter().map(|promise| promise.name).collect();
+        assert_eq!(names.contains(&"existing-connections"), accepted);
+        assert!(names.contains(&"af-packet"));
+    }
+}
+
+#[test]
 fn a_target_is_found_by_its_addresses() {
     let dir = directory();
     let config = load_text(dir.path(), GOOD).unwrap();

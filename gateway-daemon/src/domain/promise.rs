@@ -10,6 +10,9 @@ pub struct Promise {
     pub cost: &'static str,
 }
 
+/// The name of the one that asks for nothing where `capture.existing` is `report`.
+pub const EXISTING: &str = "existing-connections";
+
 /// All of them.
 pub const PROMISES: &[Promise] = &[
     Promise {
@@ -17,6 +20,11 @@ pub const PROMISES: &[Promise] = &[
         cost: "a captured process that holds CAP_NET_RAW can send and read whole frames past every hook, and with them \
                what the daemon itself sends without TLS from the same network namespace: drop that capability from \
                captured workloads",
+    },
+    Promise {
+        name: EXISTING,
+        cost: "a cgroup that is captured while it runs keeps the connections that it has, which are reported and not \
+               ended: start agents in their cgroup, or say `capture: { existing: report }`",
     },
     Promise {
         name: "moved-processes",

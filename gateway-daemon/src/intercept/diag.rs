@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -170,21 +170,52 @@ fn path(local: SocketAddr, peer: SocketAddr) -> [u8; ID_BYTES] {
 }
 
 pub(super) fn destroy(socket: &OwnedFd, found: &Found) -> io::Result<Ended> {
-    let request = request(DESTROY, ACKNOWLEDGE, found.family, found.protocol, 0, &found.id);
-    send(socket, &request)?;
+    Ok(match ask_to_destroy(socket, found)? {
+        Ok(()) => Ended::Yes,
+        Err(refusal) => {
+            tracing::warn!(%refusal, peer = %found.peer(), "a connection from before capture is not ended");
+            Ended::No
+        }
+    })
+}
+
+/// The kernel's answer to a request that is well-formed. Gone by itself meanwhile is gone.
+fn ask_to_destroy(socket: &OwnedFd, found: &Found) -> io::Result<Result<(), io::Error>> {
+    send(socket, &request(DESTROY, ACKNOWLEDGE, found.family, found.protocol, 0, &found.id))?;
     let mut buffer = [0; 1024];
     let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
     let answer = message(buffer.get(..length).unwrap_or_default()).map(|(_, body, _)| body);
     let code = answer.and_then(|body| Some(i32::from_ne_bytes(body.get(..4)?.try_into().ok()?)));
     Ok(match code {
-        // Gone by itself meanwhile is gone.
-        Some(0) => Ended::Yes,
-        Some(code) if code == -libc::ENOENT => Ended::Yes,
-        other => {
-            tracing::warn!(?other, peer = %found.peer(), "this kernel does not end a connection from before capture");
-            Ended::No
-        }
+        Some(0) => Ok(()),
+        Some(code) if code == -libc::ENOENT => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        None => Err(io::ErrorKind::InvalidData.into()),
     })
+}
+
+/// Tries it: ends a connection of this process's own, over loopback.
+pub(super) fn try_out() -> Result<String, String> {
+    let failed = |error: io::Error| format!("it cannot be tried: {error}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+    let far = listener.local_addr().map_err(failed)?;
+    let near = TcpStream::connect(far).and_then(|stream| Ok((stream.local_addr()?, stream)));
+    // Held until it has been ended.
+    let (near, _stream) = near.map_err(failed)?;
+    let socket = open().map_err(failed)?;
+    let FarEnd::Here(found) = far_end(&socket, far, near).map_err(failed)? else {
+        return Err("the kernel does not list its connections (`sock_diag`)".to_owned());
+    };
+    match ask_to_destroy(&socket, &found).map_err(failed)? {
+        Ok(()) => Ok("by the kernel's list of sockets".to_owned()),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            Err("not allowed: CAP_NET_ADMIN is missing".to_owned())
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Err("the kernel was built without CONFIG_INET_DIAG_DESTROY".to_owned())
+        }
+        Err(error) => Err(format!("the kernel does not end connections: {error}")),
+    }
 }
 
 fn send(socket: &OwnedFd, request: &[u8]) -> io::Result<()> {
@@ -220,7 +251,9 @@ fn read(body: &[u8], protocol: u8) -> Option<Found> {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
-    use super::{ANSWER_BYTES, CGROUP_ID, CgroupId, FarEnd, LISTEN, TCP, far_end, message, open, read};
+    use super::{
+        ANSWER_BYTES, CGROUP_ID, CgroupId, FarEnd, LISTEN, TCP, far_end, message, open, read, try_out,
+    };
 
     #[test]
     fn the_far_end_of_a_connection_is_found_where_it_is_of_this_namespace() {
@@ -255,5 +288,11 @@ mod tests {
             assert!(read(&body[..length], TCP).is_none());
         }
         assert!(message(&[200, 0, 0, 0, 20, 0]).is_none());
+    }
+
+    /// Needs root.
+    #[test]
+    fn a_connection_of_ones_own_is_ended() {
+        assert_eq!(try_out(), Ok("by the kernel's list of sockets".to_owned()));
     }
 }

@@ -7,8 +7,8 @@ mod node;
 
 use serde::Serialize;
 
-use super::{guard, kernel, unix};
-use crate::domain::promise::{PROMISES, Promise, promise};
+use super::{diag, guard, kernel, unix};
+use crate::domain::promise::{EXISTING, PROMISES, Promise, promise};
 
 /// What was looked at, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,16 +90,48 @@ pub fn promises() -> Vec<Check> {
         .collect()
 }
 
+/// A promise that this node cannot keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub promise: &'static Promise,
+    /// What was found instead.
+    pub why: String,
+}
+
 /// The promises that are broken here and that nobody has `accepted`.
-pub fn broken(accepted: &[&'static Promise]) -> Vec<&'static Promise> {
+pub fn broken(accepted: &[&'static Promise]) -> Vec<Broken> {
     let broken = promises().into_iter().filter(Check::is_broken);
-    broken.filter_map(|check| promise(check.name)).filter(|promise| !accepted.contains(promise)).collect()
+    broken
+        .filter_map(|check| Some(Broken { promise: promise(check.name)?, why: check.found }))
+        .filter(|broken| !accepted.contains(&broken.promise))
+        .collect()
+}
+
+/// Capabilities without which no program is loaded and no network namespace is known again by a socket in it.
+const VITAL: [&str; 2] = ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"];
+
+/// Capabilities that this process lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lacking {
+    /// Without these nothing is captured.
+    pub vital: Vec<&'static str>,
+    /// Without these some of what agents show is not seen, and they are refused.
+    pub others: Vec<&'static str>,
+}
+
+/// The capabilities that this process lacks; none where that cannot be told.
+pub fn lacking() -> Lacking {
+    let missing = node::held_and_missing().map(|(_, missing)| missing).unwrap_or_default();
+    let (vital, others) = missing.into_iter().partition(|name| VITAL.contains(name));
+    Lacking { vital, others }
 }
 
 /// How a promise is kept, or why it is not. One that nobody here knows how to keep is broken.
 fn kept(promise: &Promise, guard: &Result<String, String>) -> Result<String, String> {
     match promise.name {
         "af-packet" | "socket-families" | "unix-aliases" | "received-sockets" => guard.clone(),
+        EXISTING => diag::try_out(),
         "unix-connect" => guard.clone().or_else(|_| unix::try_out()),
         _ => Err("nothing here keeps it".to_owned()),
     }

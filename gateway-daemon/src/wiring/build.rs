@@ -20,7 +20,10 @@ use crate::{
     connection::{Ahead, Counters, Gateway, datagrams::Opened, targets::Targets},
     credential::{Provider, VaultLogin, VaultSettings},
     identity::{Identity, IssuerSettings, KeySource, SourceSettings},
-    intercept::{self, Intercept, Streams, Succession, probe},
+    intercept::{
+        self, Intercept, Streams, Succession,
+        probe::{self, Broken},
+    },
     mask::{HashKey, Masker},
     policy::Policies,
     protocol::postgres::ALPN,
@@ -40,6 +43,7 @@ pub(super) async fn build(
     config: &Config,
     succession: Succession,
 ) -> Result<(Arc<Gateway>, Streams, AuditLog), Error> {
+    require_rights()?;
     keep_promises(config)?;
     let mut settings = audit::Settings::new(config.audit.dir.join("audit"));
     settings.retention = Duration::from_secs(u64::from(config.audit.retention_days) * 24 * 3600);
@@ -133,16 +137,30 @@ pub(super) async fn build(
     Ok((Arc::new(gateway), streams, audit))
 }
 
+/// A missing capability is named before the first call that fails without it, which names none.
+fn require_rights() -> Result<(), Error> {
+    let lacking = probe::lacking();
+    if !lacking.vital.is_empty() {
+        return Err(Error::Rights(lacking.vital));
+    }
+    for name in lacking.others {
+        warn!(
+            "this process has no {name}: agents whose network namespace or token cannot be looked at without it are refused"
+        );
+    }
+    Ok(())
+}
+
 /// What a node cannot keep is accepted by name, or nothing is enforced on it.
 fn keep_promises(config: &Config) -> Result<(), Error> {
     let broken = probe::broken(&[]);
     let asked: Vec<_> =
-        broken.iter().copied().filter(|promise| !config.capture.accept.contains(promise)).collect();
+        broken.iter().filter(|broken| !config.capture.accept.contains(&broken.promise)).cloned().collect();
     if config.modes.may_enforce() && !asked.is_empty() {
         return Err(Error::Promises(asked));
     }
-    for promise in broken {
-        warn!("{} is not kept on this node: {}", promise.name, promise.cost);
+    for Broken { promise, why } in broken {
+        warn!("{} is not kept on this node ({why}): {}", promise.name, promise.cost);
     }
     Ok(())
 }

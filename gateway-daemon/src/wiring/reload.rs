@@ -151,7 +151,7 @@ impl Watched {
     fn change_modes(&mut self, new: &Config) {
         let broken = probe::broken(&self.config.capture.accept);
         if new.modes.may_enforce() && !broken.is_empty() {
-            let names: Vec<&str> = broken.iter().map(|promise| promise.name).collect();
+            let names: Vec<&str> = broken.iter().map(|broken| broken.promise.name).collect();
             let problem = format!("this node cannot keep {}", names.join(", "));
             error!("the changed modes cannot be adopted, the old ones stay in force: {problem}");
             return self.note(Outcome::Denied, format!("changed modes: {problem}"));

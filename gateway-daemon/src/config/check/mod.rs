@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::{
     mode::{Mode, Modes},
-    promise::{PROMISES, Promise, promise},
+    promise::{EXISTING, PROMISES, Promise, promise},
 };
 
 /// What is said of everything that a later version brings.
@@ -196,6 +196,8 @@ impl Checker {
                 })
             }
         };
+        // Whoever wants such connections reported does not ask the node to end them.
+        let reported = (existing == Some(checked::Existing::Report)).then(|| promise(EXISTING)).flatten();
         let deny_unix: Vec<_> = capture.deny_unix.iter().map(|name| self.unix_name(name)).collect();
         let allow_unix: Vec<_> = capture.allow_unix.iter().map(|name| self.unix_name(name)).collect();
         Some(checked::Capture {
@@ -205,7 +207,7 @@ impl Checker {
             deny_unix: deny_unix.into_iter().collect::<Option<_>>()?,
             allow_unix: allow_unix.into_iter().collect::<Option<_>>()?,
             root: root?,
-            accept: accept.into_iter().collect::<Option<_>>()?,
+            accept: accept.into_iter().chain(reported.map(Some)).collect::<Option<_>>()?,
         })
     }
 

@@ -78,21 +78,22 @@ fn bpffs() -> Result<String, String> {
 }
 
 fn capabilities() -> Result<String, String> {
+    let (held, missing) = held_and_missing()?;
+    if missing.is_empty() { Ok(held.join(" ")) } else { Err(format!("without {}", missing.join(" "))) }
+}
+
+/// Those of [`CAPABILITIES`] that this process has, and those that it has not.
+pub(super) fn held_and_missing() -> Result<(Vec<&'static str>, Vec<&'static str>), String> {
     let status = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
-    let held = status
+    let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
         .ok_or("/proc/self/status does not say")?;
-    let names = |present: bool| -> Vec<&str> {
-        CAPABILITIES
-            .iter()
-            .filter(|(bit, _)| (held >> bit & 1 == 1) == present)
-            .map(|(_, name)| *name)
-            .collect()
-    };
-    let missing = names(false);
-    if missing.is_empty() { Ok(names(true).join(" ")) } else { Err(format!("without {}", missing.join(" "))) }
+    let (held, missing): (Vec<_>, Vec<_>) =
+        CAPABILITIES.iter().partition(|(bit, _)| effective >> bit & 1 == 1);
+    let names = |some: Vec<&(u32, &'static str)>| some.iter().map(|(_, name)| *name).collect();
+    Ok((names(held), names(missing)))
 }
 
 fn btf() -> Result<String, String> {

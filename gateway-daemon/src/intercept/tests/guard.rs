@@ -30,9 +30,10 @@ use crate::{
 
 /// Whether this kernel can do it; where it cannot, it has to say so.
 fn is_guarded() -> bool {
-    // That one no kernel keeps.
-    let broken = probe::broken(&[promise("moved-processes").unwrap()]);
-    let names: Vec<_> = broken.iter().map(|promise| promise.name).collect();
+    // That one no kernel keeps, and the other is not the guard's to keep.
+    let others = ["moved-processes", "existing-connections"].map(|name| promise(name).unwrap());
+    let broken = probe::broken(&others);
+    let names: Vec<_> = broken.iter().map(|broken| broken.promise.name).collect();
     let all = ["af-packet", "received-sockets", "socket-families", "unix-aliases"];
     assert!(names.is_empty() || all.iter().all(|name| names.contains(name)), "{names:?}");
     names.is_empty()
@@ -44,7 +45,7 @@ fn outcome(refusal: Errno) -> String {
 
 /// Whether Unix sockets are looked at at all, be it only by the name that the caller gives.
 fn sees_unix() -> bool {
-    probe::broken(&[]).iter().all(|promise| promise.name != "unix-connect")
+    probe::broken(&[]).iter().all(|broken| broken.promise.name != "unix-connect")
 }
 
 /// A path that the list of this ground's captures denies.
