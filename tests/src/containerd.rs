@@ -116,6 +116,8 @@ impl Containerd {
 
     fn order(&self, container: &Container, how: &[&str], words: &[&str]) -> Command {
         let mut run = self.ctr(&["run", "--snapshotter=native", "--read-only"]);
+        // By itself runc keeps what it knows of containers in one place for the whole machine.
+        run.arg("--runc-root").arg(self.folder.join("runc"));
         run.args(how).args(["--cgroup", &container.cgroup]).args(&container.options);
         run.args([IMAGE, &container.id]).args(words);
         run

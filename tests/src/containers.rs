@@ -153,7 +153,8 @@ pub(super) fn tidy_hierarchies(cgroup: &str) {
     }
 }
 
-fn remove_empty(directory: &Path) {
+/// Removes the directories of a tree of cgroups that nobody is in.
+pub(super) fn remove_empty(directory: &Path) {
     let below = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     below.filter(|entry| entry.path().is_dir()).for_each(|entry| remove_empty(&entry.path()));
     let _ = fs::remove_dir(directory);

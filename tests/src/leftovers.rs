@@ -59,6 +59,11 @@ fn sweep() {
         let _ = Command::new("ip").args(["netns", "del"]).arg(name).output();
     });
     in_folder(&std::env::temp_dir()).for_each(|folder| super::containerd::remove(&folder));
+    // On a hybrid system container runtimes make their cgroups in every hierarchy; by now nobody is in them.
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok);
+    for hierarchy in hierarchies.map(|entry| entry.path()).filter(|path| *path != cgroup_mount()) {
+        in_folder(&hierarchy).for_each(|tree| super::containers::remove_empty(&tree));
+    }
 }
 
 /// Kills what is in a cgroup and removes it with everything below it.
