@@ -2,16 +2,18 @@
 //! something is masked that a stream cannot mask.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{process::Command, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
 use nodegate_tests::{
+    agent::Agent,
     daemon::POLICY,
     postgres::{Options, Postgres, ROLE},
     programs::{self, Said, said, wait_for},
     stage::Stage,
+    tokens::now,
     wire::Client,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const EVERYTHING: &str = "@id(\"all\") permit (principal, action, resource);\n";
@@ -45,6 +47,14 @@ fn recvlogical(stage: &Stage, words: &[&str]) -> Said {
     captured(stage, "pg_recvlogical", &[&["-d", "shop", "--slot=agent"], words].concat())
 }
 
+/// Waits for it as well, and starts nothing meanwhile: what lies beside the configuration must come to rest first.
+fn change_policy(stage: &Stage, policy: &str) {
+    stage.daemon.set_policy(policy);
+    wait_for("the new policy", Duration::from_secs(20), || {
+        stage.daemon.log().contains("policies reloaded").then_some(())
+    });
+}
+
 fn events(stage: &Stage, kind: &str) -> Vec<Value> {
     let found = stage.daemon.audit_search(&["--limit", "1000"]);
     found.into_iter().map(|record| record["event"].clone()).filter(|event| event["kind"] == kind).collect()
@@ -55,7 +65,7 @@ fn reasons(events: &[Value]) -> String {
 }
 
 /// A replication connection, spoken by hand.
-fn connect(stage: &Stage, agent: &mut nodegate_tests::agent::Agent, kind: &str) -> Client {
+fn connect(stage: &Stage, agent: &mut Agent, kind: &str) -> Client {
     let stream = agent.connect(stage.postgres.address()).unwrap();
     Client::start_as(stream, &[("user", "a"), ("database", "shop"), ("replication", kind)]).unwrap()
 }
@@ -130,10 +140,8 @@ fn what_is_masked_keeps_replication_closed_unless_policy_says_so_by_name() {
     assert!(refused.err.contains("public.customers.email is masked for this agent"), "{}", refused.err);
     assert_eq!(stage.postgres.admin("SELECT count(*) FROM pg_replication_slots"), "0");
 
-    stage.daemon.set_policy(&[EVERYTHING, NAMED, MASKED, UNMASKED].concat());
-    wait_for("the new policy", Duration::from_secs(20), || {
-        (recvlogical(&stage, &["--create-slot", "-P", "test_decoding"]).status == 0).then_some(())
-    });
+    change_policy(&stage, &[EVERYTHING, NAMED, MASKED, UNMASKED].concat());
+    recvlogical(&stage, &["--create-slot", "-P", "test_decoding"]).ok();
     // SQL over such a connection is judged and masked as everywhere.
     let mut agent = stage.agent();
     let mut client = connect(&stage, &mut agent, "database");
@@ -163,13 +171,9 @@ fn the_whole_server_is_copied_where_policy_says_that_nothing_of_it_is_masked() {
     let refused = captured(&stage, "pg_basebackup", &["-D", &path("refused")]);
     assert!(refused.err.contains("it would show every database of the server"), "{}", refused.err);
 
-    stage.daemon.set_policy(&[EVERYTHING, NAMED, UNMASKED].concat());
+    change_policy(&stage, &[EVERYTHING, NAMED, UNMASKED].concat());
     let backup = path("backup");
-    let words = ["-D", &backup, "-X", "stream", "-c", "fast", "--no-sync"];
-    wait_for("the new policy", PATIENCE, || {
-        let _ = std::fs::remove_dir_all(&backup);
-        (captured(&stage, "pg_basebackup", &words).status == 0).then_some(())
-    });
+    captured(&stage, "pg_basebackup", &["-D", &backup, "-X", "stream", "-c", "fast", "--no-sync"]).ok();
     let mut verify = Command::new(programs::postgres("pg_verifybackup"));
     programs::succeed(verify.arg(&backup));
 
@@ -255,6 +259,64 @@ fn a_stream_ends_with_the_policy_that_it_began_under() {
         cut.contains("bytes to the client").then_some(cut)
     });
     assert!(cut.contains("forbids sql:copy_both"), "{cut}");
+}
+
+#[test]
+fn a_stream_that_fails_or_that_the_client_ends_leaves_a_session_for_commands() {
+    let stage = stage(&[EVERYTHING, NAMED].concat());
+    stage.postgres.admin("SELECT pg_create_logical_replication_slot('s', 'test_decoding')");
+    let mut agent = stage.agent();
+    let mut client = connect(&stage, &mut agent, "database");
+    let failed = client.query("START_REPLICATION SLOT missing LOGICAL 0/0");
+    assert_eq!((failed.error().code(), failed.status), ("42704", 'I'));
+    assert_eq!(client.query("IDENTIFY_SYSTEM").rows.len(), 1);
+    client.send(b'Q', b"START_REPLICATION SLOT s LOGICAL 0/0\0");
+    assert_eq!(client.read().unwrap().tag, b'W');
+    // A status update, as every client sends them; then the end.
+    client.send(b'd', &[&b"r"[..], &[0; 33]].concat());
+    client.send(b'c', b"");
+    let ended = client.until_ready();
+    assert!(ended.errors.is_empty() && ended.order.contains('c'), "{ended:?}");
+    assert_eq!(ended.tags, ["COPY 0", "START_REPLICATION"]);
+    assert_eq!(client.query("IDENTIFY_SYSTEM").rows.len(), 1);
+    // Outside of a stream its messages mean nothing.
+    client.send(b'd', b"r");
+    client.send(b'c', b"");
+    assert_eq!(client.query("SELECT 1").texts(), [["1"]]);
+    wait_for("the streams' records", Duration::from_secs(20), || {
+        let ended = reasons(&events(&stage, "completion"));
+        (ended.matches("replication: ").count() == 2 && ended.contains(", 34 from it")).then_some(())
+    });
+}
+
+#[test]
+fn a_stream_ends_with_the_identity_that_it_began_with() {
+    let settings = "wal_level = logical\nmax_replication_slots = 8";
+    let postgres = Postgres::with(&Options { settings, ..Options::default() });
+    postgres.admin(&format!("ALTER ROLE {ROLE} REPLICATION"));
+    postgres.admin("SELECT pg_create_logical_replication_slot('s', 'test_decoding')");
+    let stage = Stage::around(postgres, |settings| {
+        [EVERYTHING, NAMED].concat().clone_into(&mut settings.policy);
+        settings.sources = vec!["{ kind: environment, variable: NODEGATE_ID_TOKEN }".to_owned()];
+    });
+    let short = stage.issuer.token_with("agent-1", &json!({ "exp": now() + 5 }));
+    let mut run = stage.daemon.run(None);
+    run.env("NODEGATE_ID_TOKEN", &short);
+    let mut agent = Agent::start(run).expect("a captured agent");
+    let mut client = connect(&stage, &mut agent, "database");
+    client.send(b'Q', b"START_REPLICATION SLOT s LOGICAL 0/0\0");
+    assert_eq!(client.read().unwrap().tag, b'W');
+    thread::sleep(Duration::from_secs(6));
+    stage.postgres.admin("UPDATE orders SET status = 'unseen' WHERE id = 1");
+    loop {
+        let message = client.read().unwrap();
+        let text = String::from_utf8_lossy(&message.body).into_owned();
+        assert!(!text.contains("unseen"), "{text}");
+        if message.tag == b'E' {
+            assert!(text.contains("expired"), "{text}");
+            break;
+        }
+    }
 }
 
 #[test]

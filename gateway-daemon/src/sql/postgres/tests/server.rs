@@ -132,6 +132,12 @@ fn shown(catalogue: &Catalogue, relation: &str, column: &str) -> String {
     names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
+fn is_computed(catalogue: &Catalogue, relation: &str, column: &str) -> bool {
+    let name = RelationName { schema: "public".to_owned(), name: relation.to_owned() };
+    let mut columns = catalogue.relation(&name).unwrap().columns.iter();
+    columns.find(|candidate| candidate.name == column).unwrap().is_computed
+}
+
 #[test]
 fn a_snapshot_knows_what_columns_show_and_which_code_is_unknown() {
     let server = Server::start("snapshot");
@@ -152,6 +158,18 @@ fn a_snapshot_knows_what_columns_show_and_which_code_is_unknown() {
         shown(&catalogue, "stored_mail", "uname"),
         "customer_mail.uname customers.name stored_mail.uname vip.name"
     );
+    for (relation, column, expected) in [
+        ("customers", "email", false),
+        ("orders", "twice", true),
+        ("customer_mail", "mail", false),
+        ("customer_mail", "uname", true),
+        ("mail_orders", "mail", false),
+        ("stored_mail", "mail", false),
+        ("stored_mail", "uname", true),
+        ("over_code", "x", true),
+    ] {
+        assert_eq!(is_computed(&catalogue, relation, column), expected, "{relation}.{column}");
+    }
     let stored = RelationName { schema: "public".to_owned(), name: "stored_mail".to_owned() };
     assert_eq!(catalogue.relation(&stored).unwrap().kind, RelationKind::MaterialisedView);
     let functions: Vec<&str> = catalogue.user_functions.keys().map(String::as_str).collect();
