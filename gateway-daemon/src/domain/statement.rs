@@ -322,8 +322,9 @@ pub enum TransactionStep {
 pub enum SearchPathStep {
     /// Nothing.
     None,
-    /// Empties it: only `pg_catalog` and temporary relations are left.
-    Empties,
+    /// Sets it, or makes the session another role's, which may find other schemas.
+    #[serde(alias = "empties")]
+    Moves,
     /// Brings back what the session began with.
     Resets,
 }
@@ -356,6 +357,9 @@ pub struct Statement {
     /// Set for what is asked of a replication connection, outside of SQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<ReplicationCommand>,
+    /// The parameter that it sets although nodegate pins it wherever something is masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpins: Option<String>,
 }
 
 impl Statement {
@@ -373,6 +377,7 @@ impl Statement {
             transaction: TransactionStep::None,
             search_path: SearchPathStep::None,
             replication: None,
+            unpins: None,
         }
     }
 

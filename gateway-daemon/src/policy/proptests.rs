@@ -152,6 +152,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
             transaction: TransactionStep::None,
             search_path: SearchPathStep::None,
             replication: None,
+            unpins: None,
         })
 }
 

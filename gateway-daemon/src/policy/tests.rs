@@ -80,6 +80,7 @@ pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, Colum
         transaction: TransactionStep::None,
         search_path: SearchPathStep::None,
         replication: None,
+        unpins: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! PostgreSQL's own regression SQL, sent by psql to three servers: twice directly, once through nodegate with a policy
 //! that allows everything. What the two direct runs agree in, and the captured one does not, is a difference.
 //!
-//! Words: the folder `src/test/regress` of the server's source, and a part of the names of the files to run.
+//! Words: the folder `src/test/regress` of the server's source, and which files to run: parts of their names, with commas
+//! between them; a file's whole name means that file alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,7 +70,7 @@ fn main() {
         settings.targets[0].tags.clear();
         POLICY.clone_into(&mut settings.policy);
     });
-    for name in all.iter().filter(|name| name.contains(&filter)) {
+    for name in all.iter().filter(|name| is_asked_for(name, &filter, &all)) {
         if started.elapsed() > total {
             sum.not_run.push(name.clone());
             continue;
@@ -97,6 +98,14 @@ fn main() {
         );
     }
     report(&sum, limit);
+}
+
+/// Whether one of the filter's words is part of the name, or the name itself where some file is called so.
+fn is_asked_for(name: &str, filter: &str, all: &[String]) -> bool {
+    filter.split(',').any(|word| {
+        let is_name = all.iter().any(|other| other == word);
+        if is_name { name == word } else { name.contains(word) }
+    })
 }
 
 /// The tests' names in the order in which PostgreSQL runs them. The first one makes what the others read: it is run

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::readings::{Reading, Readings};
+use super::readings::{Reading, Readings, denied};
 use crate::{
     domain::{
         action::{Action, TargetFacts},
@@ -18,7 +18,7 @@ use crate::{
         },
     },
     policy::Policies,
-    sql::postgres::works_on_large_objects,
+    sql::postgres::{SqlError, works_on_large_objects},
 };
 
 /// Reads and judges for all sessions; what was read is remembered.
@@ -287,6 +287,12 @@ impl Judge {
                 return verdict;
             }
         };
+        if !verdict.target_masks.columns.is_empty() || !verdict.target_masks.scans.is_empty() {
+            if let Some(parameter) = statements.iter().find_map(|statement| statement.unpins.as_deref()) {
+                verdict.denial = Some(denied(&SqlError::pinned(parameter)));
+                return verdict;
+            }
+        }
         if !statements.is_empty() {
             let action = Action::Sql(&statements);
             match self.policies.decide(&asker.principal, &asker.workload, target, action) {
@@ -320,7 +326,7 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Read
                 "copy-alone",
             ));
         }
-        if statement.search_path == SearchPathStep::Empties && !alone {
+        if statement.search_path == SearchPathStep::Moves && !alone {
             return Err(refuse(
                 "setting search_path shares a message with other statements",
                 "Send it alone.",

@@ -117,7 +117,7 @@ pub(super) struct Relay<'a> {
     pub(super) schema_unsettled: bool,
     /// Whom it concerns.
     pub(super) schema_reach: Reach,
-    /// The search path has been emptied by this session, and may come back at the end of a transaction.
+    /// The search path or the role has been set by this session, and may come back at the end of a transaction.
     pub(super) path_moved: bool,
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,

@@ -612,9 +612,9 @@ impl Relay<'_> {
             self.schema_reach = self.schema_reach.max(reach);
         }
         let moves = |step| verdict.statements.iter().any(|statement| statement.search_path == step);
-        let empties = moves(SearchPathStep::Empties);
-        if empties || (self.path_moved && moves(SearchPathStep::Resets)) {
-            self.path_moved |= empties;
+        let moved = moves(SearchPathStep::Moves);
+        if moved || (self.path_moved && moves(SearchPathStep::Resets)) {
+            self.path_moved |= moved;
             self.schema_changed = true;
             self.schema_unsettled = true;
             // A portal goes on with the names as its Bind found them, and could not be judged by them any more.

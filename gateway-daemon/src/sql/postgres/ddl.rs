@@ -2,8 +2,8 @@
 //! a definition, a rename or a publication would carry out of reach of the policies that name them.
 
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, CommentStmt, Constraint, CreateStmt,
-    CreateTableAsStmt, DropStmt, GrantStmt, GrantTargetType, IndexElem, IndexStmt, ObjectType,
+    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, CommentStmt, Constraint, CreateSchemaStmt,
+    CreateStmt, CreateTableAsStmt, DropStmt, GrantStmt, GrantTargetType, IndexElem, IndexStmt, ObjectType,
     PartitionBoundSpec, RangeVar, RenameStmt, RuleStmt,
 };
 use pg_query::{Node, NodeEnum};
@@ -126,13 +126,7 @@ impl<'a> Reader<'a> {
                 self.nameless(Verb::Drop)
             }
             // Schemas, types and whatever else holds neither rows nor code.
-            Some(NodeEnum::CreateSchemaStmt(stmt)) => {
-                if stmt.schema_elts.is_empty() {
-                    self.nameless(Verb::Create)
-                } else {
-                    Err(SqlError::Unsupported { what: "CREATE SCHEMA with objects in the same statement" })
-                }
-            }
+            Some(NodeEnum::CreateSchemaStmt(stmt)) => self.create_schema(stmt),
             Some(NodeEnum::CreateDomainStmt(stmt)) => {
                 if let Some(name) = &stmt.type_name {
                     self.type_name(name, env)?;
@@ -250,6 +244,32 @@ impl<'a> Reader<'a> {
             self.compared(all);
         }
         Ok(())
+    }
+
+    /// CREATE SCHEMA, with whatever it makes within. Names without a schema are looked for in the new one first, where
+    /// there is nothing yet but what the statement makes itself: taking them for what bears the name elsewhere is
+    /// the stricter reading.
+    fn create_schema(&mut self, stmt: &'a CreateSchemaStmt) -> Result<(), SqlError> {
+        self.effect(Verb::Create, None);
+        let owner = stmt.authrole.as_ref().map(|role| role.rolename.as_str());
+        let name = if stmt.schemaname.is_empty() { owner.unwrap_or_default() } else { &stmt.schemaname };
+        if name.is_empty() && !stmt.schema_elts.is_empty() {
+            return Err(SqlError::Unsupported { what: "CREATE SCHEMA with objects and without a name" });
+        }
+        let before = self.new_schema.replace(name);
+        let result = stmt.schema_elts.iter().try_for_each(|node| match inner(node) {
+            Some(
+                NodeEnum::CreateStmt(_)
+                | NodeEnum::ViewStmt(_)
+                | NodeEnum::IndexStmt(_)
+                | NodeEnum::CreateSeqStmt(_)
+                | NodeEnum::CreateTrigStmt(_)
+                | NodeEnum::GrantStmt(_),
+            ) => self.statement(node),
+            _ => Err(unexpected(node)),
+        });
+        self.new_schema = before;
+        result
     }
 
     fn create_table(&mut self, stmt: &'a CreateStmt) -> Result<(), SqlError> {

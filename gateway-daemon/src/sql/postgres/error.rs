@@ -108,6 +108,17 @@ impl SqlError {
         }
     }
 
+    /// The refusal of a parameter that is pinned where something is masked.
+    pub fn pinned(parameter: &str) -> Self {
+        Self::Forbidden {
+            rule: SESSION_STATE,
+            message: format!(
+                "setting {parameter} would change how SQL is read or who runs it, which nodegate pins where values are masked"
+            ),
+            hint: "Leave it as it is; names can be qualified with their schema.",
+        }
+    }
+
     pub(super) fn session_state(what: &str) -> Self {
         Self::Forbidden {
             rule: SESSION_STATE,

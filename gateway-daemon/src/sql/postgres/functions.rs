@@ -7,7 +7,7 @@ use pg_query::protobuf::{FuncCall, TypeName};
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
-use crate::domain::statement::{Opaque, SearchPathStep};
+use crate::domain::statement::Opaque;
 
 use super::columns::{Reads, tested};
 use super::error::SqlError;
@@ -241,12 +241,11 @@ impl<'a> Reader<'a> {
         match name {
             settings::FUNCTION => match (parameter, literal(1)) {
                 (Some(parameter), Some(value)) => {
-                    let values = [value];
-                    if self.only_sets && settings::empties_search_path(&parameter, &values) {
-                        self.facts.search_path = Some(SearchPathStep::Empties);
-                        return Ok(());
-                    }
-                    settings::check(&parameter, &values)
+                    // A list is one text here, and names in it may be quoted.
+                    let is_list = parameter.eq_ignore_ascii_case("search_path") && !value.is_empty();
+                    let alone = self.only_sets && !is_list;
+                    let place = if alone { settings::Place::Statement } else { settings::Place::Expression };
+                    self.sets(&parameter, &[value], place)
                 }
                 _ => Err(SqlError::session_state("set_config() of something that is not written out")),
             },

@@ -179,6 +179,8 @@ pub(super) struct Facts {
     pub(super) session_effect: Option<SessionEffect>,
     pub(super) transaction: Option<TransactionStep>,
     pub(super) search_path: Option<SearchPathStep>,
+    /// See [`Statement::unpins`].
+    pub(super) unpins: Option<String>,
 }
 
 /// What becomes of a query's result columns.
@@ -211,6 +213,8 @@ pub(super) struct Reader<'a> {
     pub(super) constants: usize,
     /// How many expressions are around the one that is being read.
     pub(super) nesting: usize,
+    /// The schema that is being made, with what is in it.
+    pub(super) new_schema: Option<&'a str>,
     work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
@@ -230,6 +234,7 @@ impl<'a> Reader<'a> {
             setting: None,
             constants: 0,
             nesting: 0,
+            new_schema: None,
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -276,6 +281,7 @@ impl<'a> Reader<'a> {
             transaction: facts.transaction.unwrap_or(TransactionStep::None),
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),
             replication: None,
+            unpins: facts.unpins,
         }
     }
 

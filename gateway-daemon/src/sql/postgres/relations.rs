@@ -184,11 +184,11 @@ impl<'a> Reader<'a> {
     }
 
     fn creation_schema(&self) -> &'a str {
-        self.catalogue
-            .search_path
-            .iter()
-            .find(|schema| *schema != "pg_catalog" && !schema.starts_with("pg_temp"))
-            .map_or("public", String::as_str)
+        let first = || {
+            let mut path = self.catalogue.search_path.iter();
+            path.find(|schema| *schema != "pg_catalog" && !schema.starts_with("pg_temp"))
+        };
+        self.new_schema.unwrap_or_else(|| first().map_or("public", String::as_str))
     }
 
     fn own_temporary_schema(&self) -> &'a str {

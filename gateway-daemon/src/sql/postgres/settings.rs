@@ -1,8 +1,11 @@
 //! Run-time parameters: which may be changed or shown by anyone, because they neither change how SQL is read
 //! nor who runs it nor what is recorded.
 //!
-//! The search path may be emptied, as pg_dump and what it writes do, and brought back to what it was: the session
-//! reads the schema anew after it.
+//! The search path may be emptied, as pg_dump and what it writes do, and every parameter brought back to what it was
+//! at the login: the session reads the schema anew where that may show it another one. All else (another path, another
+//! role, parameters that are not known here) is noted as unpinned: that is for policy to decide where nothing is
+//! masked, and refused where something is. What would have the server read SQL in another way than nodegate is
+//! always refused.
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, CoercionForm, FuncCall, LimitOption, SelectStmt, SetOperation};
@@ -23,6 +26,13 @@ pub(super) const FUNCTION: &str = "set_config";
 
 const SEARCH_PATH: &str = "search_path";
 
+/// Parameters by which the session becomes another role's.
+const ROLES: &[&str] = &["role", "session_authorization"];
+
+/// Parameters by which the server would read a text in another way than nodegate does.
+const OF_READING: &[&str] =
+    &["backslash_quote", "client_encoding", "standard_conforming_strings", "transform_null_equals"];
+
 /// Parameters that may take any value: formats, limits and planner choices of the session itself.
 const HARMLESS: &[&str] = &[
     "application_name",
@@ -38,14 +48,19 @@ const HARMLESS: &[&str] = &[
     "cursor_tuple_fraction",
     "datestyle",
     "deadlock_timeout",
+    "debug_parallel_query",
     "default_statistics_target",
+    "default_tablespace",
+    "default_text_search_config",
     "default_toast_compression",
     "default_transaction_deferrable",
     "default_transaction_isolation",
     "default_transaction_read_only",
     "effective_cache_size",
     "effective_io_concurrency",
+    "escape_string_warning",
     "extra_float_digits",
+    "force_parallel_mode",
     "from_collapse_limit",
     "geqo",
     "geqo_threshold",
@@ -66,9 +81,12 @@ const HARMLESS: &[&str] = &[
     "max_parallel_maintenance_workers",
     "max_parallel_workers",
     "max_parallel_workers_per_gather",
+    "min_parallel_index_scan_size",
+    "min_parallel_table_scan_size",
     "parallel_leader_participation",
     "parallel_setup_cost",
     "parallel_tuple_cost",
+    "password_encryption",
     "plan_cache_mode",
     "quote_all_identifiers",
     "random_page_cost",
@@ -76,6 +94,7 @@ const HARMLESS: &[&str] = &[
     "seed",
     "seq_page_cost",
     "statement_timeout",
+    "stats_fetch_consistency",
     "synchronize_seqscans",
     "synchronous_commit",
     "tcp_keepalives_count",
@@ -83,11 +102,17 @@ const HARMLESS: &[&str] = &[
     "tcp_keepalives_interval",
     "tcp_user_timeout",
     "temp_buffers",
+    "temp_tablespaces",
     "timezone",
     "transaction_deferrable",
     "transaction_isolation",
     "transaction_read_only",
     "transaction_timeout",
+    "vacuum_cost_delay",
+    "vacuum_cost_limit",
+    "vacuum_cost_page_dirty",
+    "vacuum_cost_page_hit",
+    "vacuum_cost_page_miss",
     "work_mem",
     "xmlbinary",
     "xmloption",
@@ -98,9 +123,7 @@ const PINNED: &[(&str, &[&str])] = &[
     ("check_function_bodies", &["off", "false", "0", "no", "on", "true", "1", "yes"]),
     ("client_encoding", &["utf8", "utf-8", "unicode"]),
     ("default_table_access_method", &["heap"]),
-    ("default_tablespace", &[""]),
     ("default_with_oids", &["off", "false", "0", "no"]),
-    ("escape_string_warning", &["on", "true", "1", "yes"]),
     ("restrict_nonsystem_relation_kind", &["view, foreign-table", "view", "foreign-table"]),
     // Off, a row that a policy of the server's would hide is an error: nothing is seen that was not before.
     ("row_security", &["on", "true", "1", "yes", "off", "false", "0", "no"]),
@@ -130,25 +153,15 @@ const SECRET: &[&str] = &[
     "ssl_passphrase_command",
 ];
 
-/// Whether a parameter may be given these values.
-pub(super) fn check(parameter: &str, values: &[String]) -> Result<(), SqlError> {
-    let parameter = parameter.to_ascii_lowercase();
-    let is_harmless = HARMLESS.contains(&parameter.as_str()) || parameter.starts_with("enable_");
+/// Whether a parameter may be given these values wherever that is written.
+fn is_harmless(parameter: &str, values: &[String]) -> bool {
+    let is_harmless = HARMLESS.contains(&parameter) || parameter.starts_with("enable_");
     let is_pinned_value = PINNED.iter().any(|(name, allowed)| {
         *name == parameter
             && !values.is_empty()
             && values.iter().all(|value| allowed.contains(&value.to_ascii_lowercase().as_str()))
     });
-    if is_harmless || is_pinned_value {
-        Ok(())
-    } else {
-        Err(SqlError::session_state(&format!("setting {parameter}")))
-    }
-}
-
-/// Whether a parameter is the search path, and the values leave nothing in it.
-pub(super) fn empties_search_path(parameter: &str, values: &[String]) -> bool {
-    parameter.eq_ignore_ascii_case(SEARCH_PATH) && values == [""]
+    is_harmless || is_pinned_value
 }
 
 /// Whether a query is `SELECT set_config(…)` and nothing else, so that it runs now, once and by itself.
@@ -207,23 +220,21 @@ impl<'a> Reader<'a> {
             Ok(VariableSetKind::VarSetValue) => {
                 let values: Option<Vec<String>> = stmt.args.iter().map(value_text).collect();
                 match values {
-                    Some(values) if empties_search_path(&stmt.name, &values) => {
-                        self.facts.search_path = Some(SearchPathStep::Empties);
-                        Ok(())
-                    }
-                    Some(values) => check(&stmt.name, &values),
-                    None => check(&stmt.name, &[]),
+                    Some(values) => self.sets(&stmt.name, &values, Place::Statement),
+                    None => Err(SqlError::session_state(&format!("setting {}", stmt.name))),
                 }
             }
-            Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset)
-                if stmt.name.eq_ignore_ascii_case(SEARCH_PATH) =>
-            {
-                self.facts.search_path = Some(SearchPathStep::Resets);
+            // What it was at the login: nodegate has seen to that.
+            Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset) => {
+                let parameter = stmt.name.to_ascii_lowercase();
+                if parameter == SEARCH_PATH || ROLES.contains(&parameter.as_str()) {
+                    self.facts.search_path = Some(SearchPathStep::Resets);
+                }
                 Ok(())
             }
-            Ok(
-                VariableSetKind::VarSetDefault | VariableSetKind::VarReset | VariableSetKind::VarSetCurrent,
-            ) => check(&stmt.name, &[]),
+            Ok(VariableSetKind::VarSetCurrent) => {
+                Err(SqlError::session_state(&format!("setting {} from the session", stmt.name)))
+            }
             Ok(VariableSetKind::VarSetMulti) => match stmt.name.as_str() {
                 "TRANSACTION" | "SESSION CHARACTERISTICS" => {
                     self.definitions(&stmt.args, &Env::EMPTY, &mut nothing)
@@ -237,6 +248,49 @@ impl<'a> Reader<'a> {
             }
             Ok(VariableSetKind::Undefined) | Err(_) => Err(SqlError::UnknownNode { kind: "VariableSetStmt" }),
         }
+    }
+}
+
+/// Where a parameter is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By a statement that does nothing else, and is run now and once.
+    Statement,
+    /// In the middle of one.
+    Expression,
+}
+
+impl Reader<'_> {
+    /// Notes that a parameter is given these values.
+    pub(super) fn sets(&mut self, parameter: &str, values: &[String], place: Place) -> Result<(), SqlError> {
+        let parameter = parameter.to_ascii_lowercase();
+        if is_harmless(&parameter, values) {
+            return Ok(());
+        }
+        let refused = || SqlError::session_state(&format!("setting {parameter}"));
+        if OF_READING.contains(&parameter.as_str()) {
+            return Err(refused());
+        }
+        let moves = parameter == SEARCH_PATH || ROLES.contains(&parameter.as_str());
+        if moves && place == Place::Expression {
+            return Err(refused());
+        }
+        if moves {
+            self.facts.search_path = Some(SearchPathStep::Moves);
+        }
+        if parameter == SEARCH_PATH {
+            // With those of PostgreSQL's own left out, these come first, and nothing stands in for them.
+            if values.iter().any(|schema| schema.starts_with("pg_")) {
+                return Err(refused());
+            }
+            if values != [""] {
+                self.facts.unpins = Some(parameter);
+            }
+            return Ok(());
+        }
+        self.opaque_code(&format!("SET {parameter}"));
+        self.facts.unpins = Some(parameter);
+        Ok(())
     }
 }
 

@@ -183,6 +183,14 @@ fn definitions_have_their_effects() {
         ("DROP FUNCTION f(int)", "drop -"),
         ("DROP SCHEMA s", "drop -"),
         ("CREATE SCHEMA s", "create -"),
+        (
+            "CREATE SCHEMA s CREATE TABLE t (a int) CREATE VIEW v AS SELECT email FROM customers CREATE INDEX ON t (a)",
+            "select customers, create -, create s.t, create s.v | M customers.email",
+        ),
+        (
+            "CREATE SCHEMA AUTHORIZATION r GRANT SELECT ON new TO x CREATE TABLE new ()",
+            "create -, create r.new, grant r.new",
+        ),
         ("CREATE SEQUENCE s", "create s"),
         ("CREATE TYPE mood AS ENUM ('a')", "create -"),
         ("CREATE DOMAIN d AS int CHECK (VALUE > f(1))", "create -, call - | Function(\"f\")"),
@@ -352,10 +360,40 @@ fn relations_that_the_snapshot_lacks_are_named() {
 }
 
 #[test]
+fn what_is_pinned_where_something_is_masked_is_told() {
+    for (text, parameter, opaque) in [
+        ("SET search_path = ''", None, false),
+        ("SET search_path = one, two", Some("search_path"), false),
+        ("SET SCHEMA 'one'", Some("search_path"), false),
+        ("SET ROLE somebody", Some("role"), true),
+        ("SET ROLE NONE", Some("role"), true),
+        ("SET LOCAL SESSION AUTHORIZATION somebody", Some("session_authorization"), true),
+        ("SELECT set_config('role', 'somebody', true)", Some("role"), true),
+        ("SET Own.Thing = 1", Some("own.thing"), true),
+        ("SELECT set_config('own.thing', 'x', true) FROM customers", Some("own.thing"), true),
+        ("SET session_replication_role = replica", Some("session_replication_role"), true),
+        ("RESET ROLE", None, false),
+        ("SET own.thing TO DEFAULT", None, false),
+        ("SET standard_conforming_strings TO DEFAULT", None, false),
+        ("SET default_tablespace = elsewhere", None, false),
+    ] {
+        let read = read(text, &shop()).unwrap();
+        assert_eq!(read[0].unpins.as_deref(), parameter, "{text}");
+        assert_eq!(!read[0].opaque.is_empty(), opaque, "{text}");
+    }
+}
+
+#[test]
 fn steps_of_the_search_path_are_told() {
     for (text, step) in [
-        ("SELECT set_config('search_path', '', true)", SearchPathStep::Empties),
-        ("SET LOCAL search_path = ''", SearchPathStep::Empties),
+        ("SELECT set_config('search_path', '', true)", SearchPathStep::Moves),
+        ("SET LOCAL search_path = ''", SearchPathStep::Moves),
+        ("SET search_path = one, two", SearchPathStep::Moves),
+        ("SET ROLE somebody", SearchPathStep::Moves),
+        ("SET LOCAL SESSION AUTHORIZATION somebody", SearchPathStep::Moves),
+        ("SELECT set_config('role', 'somebody', true)", SearchPathStep::Moves),
+        ("RESET ROLE", SearchPathStep::Resets),
+        ("SET SESSION AUTHORIZATION DEFAULT", SearchPathStep::Resets),
         ("SET search_path TO DEFAULT", SearchPathStep::Resets),
         ("RESET ALL", SearchPathStep::Resets),
         ("DISCARD ALL", SearchPathStep::Resets),
