@@ -136,6 +136,73 @@ fn what_cannot_be_read_is_refused_and_says_so() {
 }
 
 #[test]
+fn what_is_no_sql_to_the_server_either_fails_in_its_own_words() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    for (sql, position) in [
+        ("SELECT id FORM customers", "16"),
+        ("SELECT 1; SELEC 2", "11"),
+        ("SELECT 'unterminated", "8"),
+        ("DELETE FROM customers WHERE", "28"),
+    ] {
+        let simple = client.query(sql);
+        client.parse("", sql);
+        let extended = client.sync();
+        for reply in [simple, extended] {
+            let error = reply.error();
+            assert_eq!((error.code(), error.field('P')), ("42601", position), "{sql}: {error:?}");
+            assert_eq!((reply.order.as_str(), reply.status), ("EZ", 'I'), "{sql}");
+        }
+    }
+    let script = "SELECT id\nFORM customers;\n";
+    let seen = stage.psql_script(&["-At"], script);
+    assert!(seen.err.contains("LINE 2: FORM customers;\n             ^"), "{}", seen.err);
+    // As after any error.
+    client.query("BEGIN");
+    assert_eq!(client.query("SELEC").status, 'E');
+    assert_eq!(client.query("SELEC").error().code(), "42601");
+    assert_eq!(client.query("SELECT 1").error().code(), "25P02");
+    assert_eq!(client.query("ROLLBACK").status, 'I');
+    // In a pipeline, what comes behind it is skipped.
+    client.parse("", "SELEC");
+    client.bind("", "", &[], 0);
+    client.execute("", 0);
+    assert_eq!(client.sync().order, "EZ");
+    assert_eq!(client.extended("SELECT $1::text", &["x"], 0).texts(), [["x"]]);
+    assert_eq!(stage.postgres.admin("SELECT count(*) FROM customers"), "300");
+}
+
+#[test]
+fn what_only_the_server_can_read_is_refused_and_nothing_of_it_is_left() {
+    let stage = Stage::new();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    let sql = "SELECT system_user FROM (SELECT 1) AS t (system_user)";
+    // The word is reserved since PostgreSQL 16, and so to nodegate.
+    let version: u32 = stage.postgres.admin("SHOW server_version_num").parse().unwrap();
+    let code = if version < 160_000 { "42501" } else { "42601" };
+    for _ in 0..2 {
+        let reply = client.query(sql);
+        assert_eq!((reply.error().code(), reply.order.as_str()), (code, "EZ"));
+        client.parse("", sql);
+        assert_eq!(client.sync().error().code(), code);
+        client.bind("", "", &[], 0);
+        client.execute("", 0);
+        let reply = client.sync();
+        assert!(!reply.errors.is_empty() && reply.rows.is_empty(), "{reply:?}");
+        client.parse("named", sql);
+        assert_eq!(client.sync().error().code(), "42501");
+    }
+    // It may not learn either whether something is there.
+    for relation in ["customers", "nothing"] {
+        let reply = client.query(&format!("{sql}, {relation} AS {relation}"));
+        assert_eq!(reply.error().code(), code, "{relation}");
+    }
+    assert_eq!(client.query("SELECT 1").texts(), [["1"]]);
+}
+
+#[test]
 fn function_calls_by_the_old_fast_path_are_refused() {
     let stage = Stage::new();
     let mut agent = stage.agent();

@@ -43,6 +43,14 @@ pub(super) enum Expected {
         /// How it was judged.
         verdict: Arc<Verdict>,
     },
+    /// An error: the server's own word on a text that nodegate cannot read. ParseComplete, if the server can; what comes
+    /// behind it then fails.
+    Syntax {
+        /// What is said where it is no syntax error to the server.
+        refusal: Arc<Denial>,
+        /// How it was judged.
+        verdict: Arc<Verdict>,
+    },
     /// BindComplete.
     Bind {
         /// The portal's name.
@@ -71,7 +79,9 @@ impl Expected {
     pub fn verdict(&self) -> Option<&Arc<Verdict>> {
         match self {
             Self::Simple(request, _) | Self::Execute(request) => Some(&request.verdict),
-            Self::Parse { verdict, .. } | Self::DescribeOurs(verdict) => Some(verdict),
+            Self::Parse { verdict, .. } | Self::Syntax { verdict, .. } | Self::DescribeOurs(verdict) => {
+                Some(verdict)
+            }
             Self::Bind { verdict, .. } => verdict.as_ref(),
             Self::Describe(_) | Self::CloseStatement(_) | Self::ClosePortal(_) | Self::Sync(_) => None,
         }
@@ -82,6 +92,7 @@ impl Expected {
         match self {
             Self::Simple(request, _) | Self::Execute(request) => request.refusal.as_ref(),
             Self::Parse { refusal, .. } => refusal.as_ref(),
+            Self::Syntax { refusal, .. } => Some(refusal),
             _ => None,
         }
     }

@@ -181,6 +181,9 @@ impl Relay<'_> {
     /// Takes the replies that need no change; `false` for those that may.
     async fn takes_unchanged(&mut self, tag: u8, gist: Gist) -> Result<bool, Ending> {
         match tag {
+            b'1' if matches!(self.queue.front(), Some(Expected::Syntax { .. })) => {
+                return Ok(false);
+            }
             b'1' => self.parse_complete()?,
             b'2' => self.bind_complete()?,
             b'3' => self.close_complete()?,
@@ -234,6 +237,11 @@ impl Relay<'_> {
     fn take_reply(&mut self, frame: &Frame) -> Result<(), Ending> {
         match backend::parse(frame).map_err(|error| Ending::upstream(&error))? {
             Message::RowDescription(fields) => self.described(frame, &fields),
+            // The server can read it: what comes next fails.
+            Message::ParseComplete => match self.queue.pop_front() {
+                Some(Expected::Syntax { .. }) => Ok(()),
+                _ => Err(unexpected(frame.tag)),
+            },
             Message::NoData => match self.queue.pop_front() {
                 Some(Expected::DescribeOurs(_)) => {
                     self.rows = RowHandling::Undescribed;
@@ -445,7 +453,8 @@ impl Relay<'_> {
     fn failed(&mut self, fields: Fields<'_>) -> Result<(), Ending> {
         let fatal = matches!(fields.field(Fields::SEVERITY_ENGLISH), Some(b"FATAL" | b"PANIC"));
         let front = self.queue.front();
-        match front.and_then(Expected::refusal).filter(|_| !fatal) {
+        let is_own_word = matches!(front, Some(Expected::Syntax { .. })) && is_syntax_error(&fields);
+        match front.and_then(Expected::refusal).filter(|_| !fatal && !is_own_word) {
             Some(denial) => answer::refusal(denial, &mut self.client.output),
             None => {
                 let verdict = front.and_then(Expected::verdict).cloned();
@@ -485,6 +494,11 @@ impl Relay<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the parser has found no SQL in a text: the error has its place in it.
+fn is_syntax_error(fields: &Fields<'_>) -> bool {
+    fields.field(Fields::SQLSTATE) == Some(b"42601") && fields.field(Fields::POSITION).is_some()
 }
 
 /// What the recording knows of the request whose answer comes now.

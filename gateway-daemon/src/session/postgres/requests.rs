@@ -34,6 +34,7 @@ use crate::{
         },
         wire::WireError,
     },
+    sql::postgres::UNREADABLE,
 };
 
 /// A Bind that is larger is passed on as it comes: only its names are looked at.
@@ -416,6 +417,10 @@ impl Relay<'_> {
         self.unsynced = true;
         if let Some(denial) = verdict.denial.clone() {
             batched.record_refusal(self.note_request(text, &verdict, Some(&denial), None)?.0);
+            if name.is_empty() && is_unreadable(&denial) {
+                self.ask_for_syntax_error(text, denial, verdict, batched)?;
+                return Ok(Taken::Done);
+            }
             stage_refused_parse(&mut batched.staged)?;
             self.queue.push_back(Expected::Parse {
                 name: Vec::new(),
@@ -564,11 +569,39 @@ impl Relay<'_> {
     ) -> Result<(), Ending> {
         let refusal = verdict.denial.clone();
         batched.record_refusal(self.note_request(text, &verdict, refusal.as_deref(), None)?.0);
+        if let Some(denial) = refusal.clone().filter(|denial| !self.unsynced && is_unreadable(denial)) {
+            self.ask_for_syntax_error(text, denial, verdict, batched)?;
+            Message::Sync.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+            self.queue.push_back(Expected::Sync(self.batch));
+            self.batch += 1;
+            return Ok(());
+        }
         let stand_in = Message::Query(REFUSED_STATEMENT);
         stand_in.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         let request = request(verdict, refusal, None, None);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
+        Ok(())
+    }
+
+    /// Has the server say what is wrong with a text that cannot be read, in its own words and with its position: as the
+    /// unnamed statement, which a simple query ends as well, parsed and never bound. Should the server be able to read
+    /// it, nothing of it is left by the next Parse, which fails.
+    fn ask_for_syntax_error(
+        &mut self,
+        text: &str,
+        refusal: Arc<Denial>,
+        verdict: Arc<Verdict>,
+        batched: &mut Batched,
+    ) -> Result<(), Ending> {
+        for sql in [text.as_bytes(), REFUSED_STATEMENT] {
+            let parse = Message::Parse { name: b"", sql, parameter_types: Vec::new() };
+            parse.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+        }
+        self.queue
+            .push_back(Expected::Syntax { refusal: Arc::clone(&refusal), verdict: Arc::clone(&verdict) });
+        let refusal = Some(refusal);
+        self.queue.push_back(Expected::Parse { name: Vec::new(), learnt: None, refusal, verdict });
         Ok(())
     }
 
@@ -634,6 +667,11 @@ fn request(
     prepares: Option<(Vec<u8>, Learnt)>,
 ) -> Request {
     Request { verdict, refusal, started: Instant::now(), rows: 0, recorded, prepares }
+}
+
+/// Whether a text was refused because it is no SQL to nodegate.
+fn is_unreadable(denial: &Denial) -> bool {
+    denial.policies.iter().any(|policy| policy.as_str() == UNREADABLE)
 }
 
 fn stage_refused_parse(staged: &mut BytesMut) -> Result<(), Ending> {

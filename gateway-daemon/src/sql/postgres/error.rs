@@ -61,6 +61,8 @@ pub enum SqlError {
     },
 }
 
+/// Rule id of what cannot be read at all.
+pub const UNREADABLE: &str = "builtin/unreadable-sql";
 /// Rule id of everything that exposes credentials, other sessions or column statistics.
 pub(super) const SYSTEM_SECRETS: &str = "builtin/system-secrets";
 /// Rule id of everything that changes how SQL is read or who runs it.
@@ -70,7 +72,7 @@ impl SqlError {
     /// The rule's id, as denials and audit records name it.
     pub fn rule(&self) -> &'static str {
         match self {
-            Self::Unreadable { .. } | Self::NulByte | Self::Failed => "builtin/unreadable-sql",
+            Self::Unreadable { .. } | Self::NulByte | Self::Failed => UNREADABLE,
             Self::TooLong { .. } | Self::LongOperator { .. } | Self::TooDeep | Self::TooComplex => {
                 "builtin/too-large"
             }

@@ -35,7 +35,7 @@ mod total;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests;
 
-pub use error::SqlError;
+pub use error::{SqlError, UNREADABLE};
 pub use function_call::{CalledFunction, Shows, function_call, works_on_large_objects};
 pub use lineage::{origins, unknown_relations};
 pub use literals::without_literals;

@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         &self,
         var: &'a RangeVar,
     ) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
-        self.resolve_relation(&var.schemaname, &var.relname)
+        allowed(self.resolve_relation(&var.schemaname, &var.relname))
     }
 
     /// The resolved name of a dotted name.
@@ -87,15 +87,19 @@ impl<'a> Reader<'a> {
         nodes: &[Node],
     ) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
         match parts(nodes)?.as_slice() {
-            [name] => self.resolve_relation("", name),
-            [schema, name] | [_, schema, name] => self.resolve_relation(schema, name),
+            [name] => allowed(self.resolve_relation("", name)),
+            [schema, name] | [_, schema, name] => allowed(self.resolve_relation(schema, name)),
             _ => Err(nodes.first().map_or(SqlError::Unsupported { what: "an empty name" }, unexpected)),
         }
     }
 
     /// Notes the effect on a named relation and returns it as a source under its alias.
     pub(super) fn target(&mut self, verb: Verb, var: &'a RangeVar) -> Result<Source<'a>, SqlError> {
-        let (name, known) = self.relation(var)?;
+        let (name, known) = self.resolve_relation(&var.schemaname, &var.relname);
+        // VACUUM, ANALYZE and REINDEX show nothing of what they go through.
+        if verb != Verb::Maintenance {
+            refuse_secrets(&name, known.is_some())?;
+        }
         if self.catalogue.opaque_relations.contains(&name) {
             self.opaque_code(&format!("view {name}"));
         }
@@ -160,13 +164,9 @@ impl<'a> Reader<'a> {
         Ok(reads)
     }
 
-    fn resolve_relation(
-        &self,
-        schema: &str,
-        name: &str,
-    ) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+    fn resolve_relation(&self, schema: &str, name: &str) -> (RelationName, Option<&'a Relation>) {
         let catalogue = self.catalogue;
-        let (resolved, known) = if schema.is_empty() {
+        if schema.is_empty() {
             if let Some(relation) = catalogue.resolve(name) {
                 (relation.name.clone(), Some(relation))
             } else {
@@ -178,9 +178,7 @@ impl<'a> Reader<'a> {
             let written = RelationName { schema: schema.to_owned(), name: name.to_owned() };
             let known = catalogue.relation(&written);
             (written, known)
-        };
-        refuse_secrets(&resolved, known.is_some())?;
-        Ok((resolved, known))
+        }
     }
 
     fn creation_schema(&self) -> &'a str {
@@ -198,6 +196,14 @@ impl<'a> Reader<'a> {
             .find(|schema| schema.starts_with("pg_temp"))
             .map_or("pg_temp", String::as_str)
     }
+}
+
+/// What a name stands for, unless nobody may read it.
+fn allowed<'a>(
+    resolved: (RelationName, Option<&'a Relation>),
+) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+    refuse_secrets(&resolved.0, resolved.1.is_some())?;
+    Ok(resolved)
 }
 
 fn refuse_secrets(name: &RelationName, is_known: bool) -> Result<(), SqlError> {

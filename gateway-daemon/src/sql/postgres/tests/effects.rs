@@ -207,6 +207,8 @@ fn definitions_have_their_effects() {
         ("CREATE POLICY p ON notes USING (body = 'x')", "grant notes | C notes.body"),
         ("VACUUM ANALYZE notes", "maintenance notes"),
         ("VACUUM", "maintenance -"),
+        ("VACUUM ANALYZE pg_authid", "maintenance pg_catalog.pg_authid"),
+        ("REINDEX TABLE pg_toast.pg_toast_1260", "maintenance pg_toast.pg_toast_1260"),
         ("ANALYZE customers (email)", "maintenance customers"),
         ("REINDEX TABLE notes", "maintenance notes"),
         ("REFRESH MATERIALIZED VIEW notes", "maintenance notes"),
