@@ -121,6 +121,7 @@ fn statement(column: &str) -> Statement {
         transaction: TransactionStep::None,
         search_path: SearchPathStep::None,
         replication: None,
+        unpins: None,
     }
 }
 

@@ -287,11 +287,12 @@ impl Judge {
                 return verdict;
             }
         };
-        if !verdict.target_masks.columns.is_empty() || !verdict.target_masks.scans.is_empty() {
-            if let Some(parameter) = statements.iter().find_map(|statement| statement.unpins.as_deref()) {
-                verdict.denial = Some(denied(&SqlError::pinned(parameter)));
-                return verdict;
-            }
+        let masks = &verdict.target_masks;
+        let is_anything_masked = !masks.columns.is_empty() || !masks.scans.is_empty();
+        let unpins = statements.iter().find_map(|statement| statement.unpins.as_deref());
+        if let Some(parameter) = unpins.filter(|_| is_anything_masked) {
+            verdict.denial = Some(denied(&SqlError::pinned(parameter)));
+            return verdict;
         }
         if !statements.is_empty() {
             let action = Action::Sql(&statements);

@@ -645,9 +645,9 @@ impl Relay<'_> {
             self.schema_reach = self.schema_reach.max(reach);
         }
         let moves = |step| verdict.statements.iter().any(|statement| statement.search_path == step);
-        let moved = moves(SearchPathStep::Moves);
-        if moved || (self.path_moved && moves(SearchPathStep::Resets)) {
-            self.path_moved |= moved;
+        let elsewhere = moves(SearchPathStep::Moves);
+        if elsewhere || (self.path_moved && moves(SearchPathStep::Resets)) {
+            self.path_moved |= elsewhere;
             self.schema_changed = true;
             self.schema_unsettled = true;
             // A portal goes on with the names as its Bind found them, and could not be judged by them any more.

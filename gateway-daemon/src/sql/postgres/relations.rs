@@ -199,9 +199,9 @@ impl<'a> Reader<'a> {
 }
 
 /// What a name stands for, unless nobody may read it.
-fn allowed<'a>(
-    resolved: (RelationName, Option<&'a Relation>),
-) -> Result<(RelationName, Option<&'a Relation>), SqlError> {
+fn allowed(
+    resolved: (RelationName, Option<&Relation>),
+) -> Result<(RelationName, Option<&Relation>), SqlError> {
     refuse_secrets(&resolved.0, resolved.1.is_some())?;
     Ok(resolved)
 }

@@ -81,12 +81,13 @@ pub const QUERIES: &[&str] = &[
      JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
      WHERE r.ev_type = '1' AND p.oid >= 16384 \
      AND (l.lanname NOT IN ('internal', 'c') OR p.provolatile = 'v')",
-    // 12: what types are made of; PostgreSQL 12 and 13 know no multiranges
+    // 12: what types are made of; PostgreSQL 12 and 13 know no multiranges. LIMIT with a number would be a call of
+    // int8(integer), which a role may have lost the right to
     "SELECT t.oid, t.typtype, t.typname, \
      CASE WHEN t.typtype = 'b' AND t.typcategory = 'A' THEN t.typelem WHEN t.typtype = 'd' THEN t.typbasetype \
      WHEN t.typtype IN ('r', 'm') THEN COALESCE(r.rngsubtype, 0) ELSE 0 END, \
      COALESCE((SELECT e.enumlabel FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid \
-     ORDER BY e.enumsortorder LIMIT 1), ''), \
+     ORDER BY e.enumsortorder LIMIT '1'), ''), \
      COALESCE((SELECT pg_catalog.string_agg(a.atttypid::pg_catalog.text, ' ' ORDER BY a.attnum) \
      FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 \
      AND NOT a.attisdropped), '') \
