@@ -134,7 +134,10 @@ fn search(folder: &Path, marks: &[Marks; 2]) -> Vec<String> {
             && !RANDOM.contains(&extension.as_str())
         {
             let shown = if extension == "jsonl" { events(&bytes) } else { bytes };
-            let mark = marks.iter().find_map(|marks| marks.find(&shown));
+            let is_index = extension.starts_with("sqlite");
+            let mark = marks.iter().find_map(|marks| {
+                if is_index { marks.find_among_numbers(&shown) } else { marks.find(&shown) }
+            });
             found.extend(mark.map(|mark| format!("{}: {mark}", path.display())));
         }
     }

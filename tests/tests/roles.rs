@@ -71,13 +71,18 @@ fn names_are_judged_by_the_path_that_is_set() {
     }
     for sql in [
         "SET search_path = pg_catalog, public",
-        "SET search_path = public, pg_temp",
+        "SET search_path = pg_temp, public",
         "SELECT set_config('search_path', 'shelf', false)",
         "SET standard_conforming_strings = off",
         "SET client_encoding = latin1",
     ] {
         assert_eq!(outcome(&mut client, sql), "42501 builtin/session-state", "{sql}");
     }
+    assert_eq!(outcome(&mut client, "SET search_path = shelf, pg_temp"), "");
+    client.query("PREPARE ids AS SELECT id FROM books");
+    assert_eq!(outcome(&mut client, "CREATE TEMPORARY TABLE books AS EXECUTE ids"), "");
+    assert_eq!(client.query("SELECT count(*) FROM pg_temp.books").texts(), [["0"]]);
+    assert_eq!(client.query("SELECT name FROM pg_prepared_statements").texts(), [["ids"]]);
     assert_eq!(outcome(&mut client, "SET search_path = shelf; TABLE orders"), "42501 search-path-alone");
 }
 

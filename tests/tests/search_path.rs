@@ -90,6 +90,9 @@ fn what_was_prepared_before_is_read_anew() {
     assert_eq!(client.query("EXECUTE tables").errors, []);
     assert_eq!(code(&mut client, "RESET search_path"), "");
     masked(&client.query("EXECUTE tables"));
+    // What may be seen masked may not be kept as it is.
+    assert_eq!(code(&mut client, "CREATE TABLE kept AS EXECUTE tables"), "42501");
+    assert_eq!(code(&mut client, "EXPLAIN ANALYZE CREATE TABLE kept AS EXECUTE tables"), "42501");
 }
 
 #[test]
@@ -135,6 +138,9 @@ fn only_the_empty_path_is_taken_and_only_by_a_statement_of_its_own() {
     for sql in [
         "SET search_path = evil",
         "SET search_path = pg_catalog, public",
+        "SET search_path = public, pg_temp",
+        "SET ROLE app_agent",
+        "SET own.tenant = 5",
         "SET search_path = '', public",
         "SELECT set_config('search_path', 'evil', false)",
         "SELECT set_config('search_path', NULL, false)",

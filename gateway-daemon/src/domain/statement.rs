@@ -357,7 +357,7 @@ pub struct Statement {
     /// Set for what is asked of a replication connection, outside of SQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<ReplicationCommand>,
-    /// The parameter that it sets although nodegate pins it wherever something is masked.
+    /// What of it is refused wherever something is masked, whatever policy says: "setting role", "reading pg_cursors".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpins: Option<String>,
 }

@@ -58,6 +58,19 @@ impl Marks {
         letters_in_a_row(bytes).or_else(|| hex_in_a_row(bytes)).or_else(|| self.listed(bytes))
     }
 
+    /// The same in a file that is not text: letters count in one case alone, as no secret is stored in both, and bytes
+    /// that are numbers look like letters of both.
+    pub fn find_among_numbers(&self, bytes: &[u8]) -> Option<String> {
+        let in_one_case = |change: fn(&u8) -> bool| {
+            let letters: Vec<u8> = bytes.iter().map(|byte| if change(byte) { 0 } else { *byte }).collect();
+            letters_in_a_row(&letters)
+        };
+        in_one_case(u8::is_ascii_uppercase)
+            .or_else(|| in_one_case(u8::is_ascii_lowercase))
+            .or_else(|| hex_in_a_row(bytes))
+            .or_else(|| self.listed(bytes))
+    }
+
     fn listed(&self, bytes: &[u8]) -> Option<String> {
         for word in bytes.split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'/')) {
             let Ok(word) = std::str::from_utf8(word) else { continue };
@@ -125,6 +138,10 @@ mod tests {
         ] {
             assert!(marks.find(shown.as_bytes()).is_some(), "{shown}");
         }
+        for shown in [&secret, &secret.to_uppercase()] {
+            assert!(marks.find_among_numbers(format!("\0{shown}Z").as_bytes()).is_some(), "{shown}");
+        }
+        assert_eq!(marks.find_among_numbers(b"kyYkz"), None);
         for harmless in ["SELECT * FROM people WHERE id = 7", "[redacted]", "q***@***.io", "****0000"] {
             assert_eq!(marks.find(harmless.as_bytes()), None);
         }

@@ -13,8 +13,8 @@ use crate::{
         ids::PolicyId,
         principal::Principal,
         statement::{
-            ColumnName, CopyDirection, Effect, Opaque, RelationName, SearchPathStep, SessionEffect,
-            Statement, TransactionStep, Verb,
+            ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, SearchPathStep,
+            SessionEffect, Statement, TransactionStep, Verb,
         },
     },
     policy::Policies,
@@ -290,8 +290,8 @@ impl Judge {
         let masks = &verdict.target_masks;
         let is_anything_masked = !masks.columns.is_empty() || !masks.scans.is_empty();
         let unpins = statements.iter().find_map(|statement| statement.unpins.as_deref());
-        if let Some(parameter) = unpins.filter(|_| is_anything_masked) {
-            verdict.denial = Some(denied(&SqlError::pinned(parameter)));
+        if let Some(what) = unpins.filter(|_| is_anything_masked) {
+            verdict.denial = Some(denied(&SqlError::where_masked(what)));
             return verdict;
         }
         if !statements.is_empty() {
@@ -353,7 +353,8 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Read
                         "unknown-prepared-statement",
                     ));
                 };
-                executed.extend(inner.iter().cloned());
+                let stores = statement.effects.iter().any(|effect| effect.verb == Verb::Create);
+                executed.extend(inner.iter().map(|inner| if stores { stored(inner) } else { inner.clone() }));
             }
         }
     }
@@ -361,6 +362,15 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Read
         return Ok(statements);
     }
     Ok(statements.iter().cloned().chain(executed).collect())
+}
+
+/// A statement whose rows CREATE TABLE AS EXECUTE keeps in a table.
+fn stored(statement: &Statement) -> Statement {
+    let columns = statement.columns.iter().cloned().map(|access| match access.usage {
+        ColumnUse::Projected => ColumnAccess { usage: ColumnUse::Moved, ..access },
+        _ => access,
+    });
+    Statement { columns: columns.collect(), ..statement.clone() }
 }
 
 fn refuse(reason: &str, hint: &str, rule: &str) -> Arc<Denial> {

@@ -496,9 +496,10 @@ impl Relay<'_> {
     }
 }
 
-/// Whether the parser has found no SQL in a text: the error has its place in it.
+/// Whether the parser has found no SQL in a text, or an escape that is none: the error has its place in it.
 fn is_syntax_error(fields: &Fields<'_>) -> bool {
-    fields.field(Fields::SQLSTATE) == Some(b"42601") && fields.field(Fields::POSITION).is_some()
+    matches!(fields.field(Fields::SQLSTATE), Some(b"42601" | b"22025" | b"22P06"))
+        && fields.field(Fields::POSITION).is_some()
 }
 
 /// What the recording knows of the request whose answer comes now.

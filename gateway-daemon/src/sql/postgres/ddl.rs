@@ -308,9 +308,6 @@ impl<'a> Reader<'a> {
             let mut nothing = Reads::new();
             self.definitions(&into.options, &Env::EMPTY, &mut nothing)?;
         }
-        if let Some(NodeEnum::ExecuteStmt(_)) = inner(query) {
-            return Err(SqlError::Unsupported { what: "CREATE TABLE AS EXECUTE: write the query itself" });
-        }
         // Stored whatever surrounds the statement, EXPLAIN included.
         let before = std::mem::replace(&mut self.destination, Destination::Elsewhere);
         let result = self.statement(query);

@@ -110,14 +110,12 @@ impl SqlError {
         }
     }
 
-    /// The refusal of a parameter that is pinned where something is masked.
-    pub fn pinned(parameter: &str) -> Self {
+    /// The refusal of what is policy's to decide only where nothing is masked.
+    pub fn where_masked(what: &str) -> Self {
         Self::Forbidden {
             rule: SESSION_STATE,
-            message: format!(
-                "setting {parameter} would change how SQL is read or who runs it, which nodegate pins where values are masked"
-            ),
-            hint: "Leave it as it is; names can be qualified with their schema.",
+            message: format!("{what} is refused where values are masked"),
+            hint: "Do without; names can be qualified with their schema.",
         }
     }
 

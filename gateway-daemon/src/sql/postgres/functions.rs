@@ -242,7 +242,9 @@ impl<'a> Reader<'a> {
             settings::FUNCTION => match (parameter, literal(1)) {
                 (Some(parameter), Some(value)) => {
                     // A list is one text here, and names in it may be quoted.
-                    let is_list = parameter.eq_ignore_ascii_case("search_path") && !value.is_empty();
+                    let is_path = parameter.eq_ignore_ascii_case("search_path");
+                    let value = if is_path { value.trim().to_owned() } else { value };
+                    let is_list = is_path && !value.is_empty();
                     let alone = self.only_sets && !is_list;
                     let place = if alone { settings::Place::Statement } else { settings::Place::Expression };
                     self.sets(&parameter, &[value], place)

@@ -30,9 +30,7 @@ const SECRET_RELATIONS: &[&str] = &[
     "pg_hba_file_rules",
     "pg_ident_file_mappings",
     "pg_file_settings",
-    "pg_prepared_statements",
     "pg_prepared_xacts",
-    "pg_cursors",
     "pg_backend_memory_contexts",
     "pg_shmem_allocations",
     "pg_replication_slots",
@@ -44,6 +42,9 @@ const SECRET_RELATIONS: &[&str] = &[
     "foreign_table_options",
     "column_options",
 ];
+
+/// Relations that show the session's own statements, with what was masked in them.
+const OF_THE_SESSION: &[&str] = &["pg_cursors", "pg_prepared_statements"];
 
 /// Relations of well-known extensions that show other sessions' statements, in whatever schema they are.
 const SECRET_ANYWHERE: &[&str] = &[
@@ -99,6 +100,10 @@ impl<'a> Reader<'a> {
         // VACUUM, ANALYZE and REINDEX show nothing of what they go through.
         if verb != Verb::Maintenance {
             refuse_secrets(&name, known.is_some())?;
+        }
+        let may_be_builtin = name.schema == "pg_catalog" || known.is_none();
+        if may_be_builtin && OF_THE_SESSION.contains(&name.name.as_str()) {
+            self.facts.unpins = Some(format!("reading {}", name.name));
         }
         if self.catalogue.opaque_relations.contains(&name) {
             self.opaque_code(&format!("view {name}"));

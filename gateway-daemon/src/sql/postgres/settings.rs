@@ -279,17 +279,21 @@ impl Reader<'_> {
             self.facts.search_path = Some(SearchPathStep::Moves);
         }
         if parameter == SEARCH_PATH {
-            // With those of PostgreSQL's own left out, these come first, and nothing stands in for them.
-            if values.iter().any(|schema| schema.starts_with("pg_")) {
+            // With those of PostgreSQL's own left out, these come first, and nothing stands in for them. Temporary
+            // relations come first as well, unless they are put behind.
+            let is_reserved = |(place, schema): (usize, &String)| {
+                schema.starts_with("pg_") && !(place > 0 && schema == "pg_temp")
+            };
+            if values.iter().enumerate().any(is_reserved) {
                 return Err(refused());
             }
             if values != [""] {
-                self.facts.unpins = Some(parameter);
+                self.facts.unpins = Some(format!("setting {parameter}"));
             }
             return Ok(());
         }
         self.opaque_code(&format!("SET {parameter}"));
-        self.facts.unpins = Some(parameter);
+        self.facts.unpins = Some(format!("setting {parameter}"));
         Ok(())
     }
 }

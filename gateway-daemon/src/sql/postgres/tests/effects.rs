@@ -192,6 +192,7 @@ fn definitions_have_their_effects() {
             "create -, create r.new, grant r.new",
         ),
         ("CREATE SEQUENCE s", "create s"),
+        ("CREATE TABLE kept AS EXECUTE p", "create kept, other -"),
         ("CREATE TYPE mood AS ENUM ('a')", "create -"),
         ("CREATE DOMAIN d AS int CHECK (VALUE > f(1))", "create -, call - | Function(\"f\")"),
         ("COMMENT ON TABLE notes IS 'x'", "alter notes"),
@@ -362,25 +363,28 @@ fn relations_that_the_snapshot_lacks_are_named() {
 }
 
 #[test]
-fn what_is_pinned_where_something_is_masked_is_told() {
-    for (text, parameter, opaque) in [
+fn what_is_refused_where_something_is_masked_is_told() {
+    for (text, what, opaque) in [
         ("SET search_path = ''", None, false),
-        ("SET search_path = one, two", Some("search_path"), false),
-        ("SET SCHEMA 'one'", Some("search_path"), false),
-        ("SET ROLE somebody", Some("role"), true),
-        ("SET ROLE NONE", Some("role"), true),
-        ("SET LOCAL SESSION AUTHORIZATION somebody", Some("session_authorization"), true),
-        ("SELECT set_config('role', 'somebody', true)", Some("role"), true),
-        ("SET Own.Thing = 1", Some("own.thing"), true),
-        ("SELECT set_config('own.thing', 'x', true) FROM customers", Some("own.thing"), true),
-        ("SET session_replication_role = replica", Some("session_replication_role"), true),
+        ("SET search_path = one, two", Some("setting search_path"), false),
+        ("SET SCHEMA 'one'", Some("setting search_path"), false),
+        ("SET ROLE somebody", Some("setting role"), true),
+        ("SET ROLE NONE", Some("setting role"), true),
+        ("SET LOCAL SESSION AUTHORIZATION somebody", Some("setting session_authorization"), true),
+        ("SELECT set_config('role', 'somebody', true)", Some("setting role"), true),
+        ("SET Own.Thing = 1", Some("setting own.thing"), true),
+        ("SELECT set_config('own.thing', 'x', true) FROM customers", Some("setting own.thing"), true),
+        ("SET session_replication_role = replica", Some("setting session_replication_role"), true),
+        ("SET search_path = one, pg_temp", Some("setting search_path"), false),
+        ("TABLE pg_cursors", Some("reading pg_cursors"), false),
+        ("PREPARE p AS TABLE pg_prepared_statements", Some("reading pg_prepared_statements"), false),
         ("RESET ROLE", None, false),
         ("SET own.thing TO DEFAULT", None, false),
         ("SET standard_conforming_strings TO DEFAULT", None, false),
         ("SET default_tablespace = elsewhere", None, false),
     ] {
         let read = read(text, &shop()).unwrap();
-        assert_eq!(read[0].unpins.as_deref(), parameter, "{text}");
+        assert_eq!(read[0].unpins.as_deref(), what, "{text}");
         assert_eq!(!read[0].opaque.is_empty(), opaque, "{text}");
     }
 }

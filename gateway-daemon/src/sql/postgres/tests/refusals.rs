@@ -22,7 +22,6 @@ fn secrets_are_refused_by_every_name() {
         "ALTER ROLE app_agent PASSWORD 'x'",
         "SHOW ssl_passphrase_command",
         "SELECT current_setting('primary_conninfo')",
-        "TABLE pg_prepared_statements",
         "TABLE pg_subscription",
         "SELECT subconninfo FROM pg_subscription",
         "SELECT 1 FROM pg_subscription WHERE subconninfo LIKE 'a%'",
@@ -39,7 +38,7 @@ fn secrets_are_refused_by_every_name() {
 fn session_state_is_refused_by_every_route() {
     for text in [
         "SET search_path = pg_catalog, public",
-        "SET search_path = public, PG_TEMP",
+        "SET search_path = PG_TEMP, public",
         "SET search_path FROM CURRENT",
         "SELECT set_config('role', 'postgres', false) FROM notes",
         "SET transform_null_equals = on",
@@ -79,10 +78,6 @@ fn what_the_grammar_does_not_take_is_unreadable() {
         ("SELECT 1; SELEC", "builtin/unreadable-sql: …"),
         ("SELECT 'open", "builtin/unreadable-sql: …"),
         ("SELECT 1\0; DROP TABLE x", "builtin/unreadable-sql: this SQL text holds a NUL byte"),
-        (
-            "CREATE TABLE x AS EXECUTE p",
-            "builtin/unknown-node: nodegate does not support CREATE TABLE AS EXECUTE…",
-        ),
     ]);
 }
 
