@@ -13,6 +13,8 @@ use super::random::Random;
 const LETTERS: &[u8] = b"qxzjkvwy";
 /// So many letters in a row are a piece of a secret.
 const RUN: usize = 5;
+/// So many are, where numbers may look like letters.
+const RUN_AMONG_NUMBERS: usize = 8;
 /// Letters behind so many bytes of base64.
 const WINDOW: usize = 6;
 /// So many digits of base64 are a piece of a secret.
@@ -55,15 +57,15 @@ impl Marks {
 
     /// The first piece of a secret that these bytes show.
     pub fn find(&self, bytes: &[u8]) -> Option<String> {
-        letters_in_a_row(bytes).or_else(|| hex_in_a_row(bytes)).or_else(|| self.listed(bytes))
+        letters_in_a_row(bytes, RUN).or_else(|| hex_in_a_row(bytes)).or_else(|| self.listed(bytes))
     }
 
-    /// The same in a file that is not text: letters count in one case alone, as no secret is stored in both, and bytes
-    /// that are numbers look like letters of both.
+    /// The same in a file that is mostly numbers, whose bytes look like letters now and then: of letters it takes more in
+    /// a row, in one case. Every secret has that many.
     pub fn find_among_numbers(&self, bytes: &[u8]) -> Option<String> {
         let in_one_case = |change: fn(&u8) -> bool| {
             let letters: Vec<u8> = bytes.iter().map(|byte| if change(byte) { 0 } else { *byte }).collect();
-            letters_in_a_row(&letters)
+            letters_in_a_row(&letters, RUN_AMONG_NUMBERS)
         };
         in_one_case(u8::is_ascii_uppercase)
             .or_else(|| in_one_case(u8::is_ascii_lowercase))
@@ -95,9 +97,9 @@ impl Marks {
     }
 }
 
-fn letters_in_a_row(bytes: &[u8]) -> Option<String> {
+fn letters_in_a_row(bytes: &[u8], length: usize) -> Option<String> {
     let is_mark = |byte: &u8| LETTERS.contains(&byte.to_ascii_lowercase());
-    let run = bytes.split(|byte| !is_mark(byte)).find(|run| run.len() >= RUN)?;
+    let run = bytes.split(|byte| !is_mark(byte)).find(|run| run.len() >= length)?;
     Some(String::from_utf8_lossy(run).into_owned())
 }
 
@@ -141,7 +143,7 @@ mod tests {
         for shown in [&secret, &secret.to_uppercase()] {
             assert!(marks.find_among_numbers(format!("\0{shown}Z").as_bytes()).is_some(), "{shown}");
         }
-        assert_eq!(marks.find_among_numbers(b"kyYkz"), None);
+        assert_eq!(marks.find_among_numbers(b"kyYkzqqvjkvk"), None);
         for harmless in ["SELECT * FROM people WHERE id = 7", "[redacted]", "q***@***.io", "****0000"] {
             assert_eq!(marks.find(harmless.as_bytes()), None);
         }
