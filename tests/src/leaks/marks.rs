@@ -143,7 +143,7 @@ mod tests {
         for shown in [&secret, &secret.to_uppercase()] {
             assert!(marks.find_among_numbers(format!("\0{shown}Z").as_bytes()).is_some(), "{shown}");
         }
-        assert_eq!(marks.find_among_numbers(b"kyYkzqqvjkvk"), None);
+        assert_eq!(marks.find_among_numbers(b"kyYkzq0vjkvk"), None);
         for harmless in ["SELECT * FROM people WHERE id = 7", "[redacted]", "q***@***.io", "****0000"] {
             assert_eq!(marks.find(harmless.as_bytes()), None);
         }
