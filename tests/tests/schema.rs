@@ -53,3 +53,22 @@ fn a_failed_transaction_with_a_changed_schema_is_rolled_back_by_the_extended_pro
         assert_eq!(rolled.status, 'I');
     }
 }
+
+#[test]
+fn an_operator_made_for_the_types_of_the_catalogue_does_not_stand_in_for_postgresqls_own() {
+    let stage = Stage::new();
+    // To whoever counts by it, no operator is anybody's own.
+    stage.postgres.admin(
+        "CREATE FUNCTION no(oid, integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT false';
+         CREATE OPERATOR public.>= (LEFTARG = oid, RIGHTARG = integer, FUNCTION = no);
+         CREATE FUNCTION peek(integer) RETURNS text STABLE LANGUAGE sql AS 'SELECT email FROM customers WHERE id = $1';
+         CREATE OPERATOR public.### (RIGHTARG = integer, FUNCTION = peek)",
+    );
+    let control = stage.postgres.admin("SELECT ### 1");
+    assert!(control.contains(REAL), "{control}");
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    let seen = client.query("SELECT ### 1");
+    assert_eq!(seen.error().code(), "42501");
+    assert_eq!(client.query("SELECT upper('a')").texts(), [["A"]]);
+}

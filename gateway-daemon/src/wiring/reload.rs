@@ -28,6 +28,8 @@ use crate::{
 
 /// An editor writes a file in several steps: what changes within this time is read once.
 const SETTLE: Duration = Duration::from_millis(150);
+/// Where something changes all the time, it is read all the same.
+const SETTLED_AT_LAST: Duration = Duration::from_secs(2);
 
 /// Watches the configuration's directory, the policies' directories and SIGHUP, for as long as the daemon runs.
 pub(super) fn watch(gateway: Arc<Gateway>, config: Config) -> Result<(), Error> {
@@ -62,13 +64,14 @@ struct Watched {
 }
 
 impl Watched {
-    /// Waits for a change, then until no more come.
+    /// Waits for a change, then until no more come for a moment.
     async fn changed(&mut self) {
         tokio::select! {
             Some(()) = self.changes.recv() => {}
             _ = self.hangup.recv() => {}
         }
-        while let Ok(Some(())) = timeout(SETTLE, self.changes.recv()).await {}
+        let settled = async { while let Ok(Some(())) = timeout(SETTLE, self.changes.recv()).await {} };
+        let _ = timeout(SETTLED_AT_LAST, settled).await;
     }
 
     fn watch_directories(&self) {

@@ -111,7 +111,8 @@ pub(super) async fn look_up(
 ) -> Result<Option<CalledFunction>, LoginError> {
     let query = format!(
         "SELECT n.nspname, p.proname FROM pg_catalog.pg_proc p \
-         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = '{oid}'::pg_catalog.oid"
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+         WHERE p.oid OPERATOR(pg_catalog.=) '{oid}'::pg_catalog.oid"
     );
     let results = query_rows(side, &[&query], on_status).await?;
     match results.first().and_then(|rows| rows.first()).map(Vec::as_slice) {

@@ -49,6 +49,8 @@ const TEMPLATE: &str = "-- The least that a role for agents needs: it owns nothi
 -- Run it as an administrator in the target's database: psql -d DATABASE -v ON_ERROR_STOP=1 -f FILE
 -- Afterwards give the role a password, with psql's \\password, and nodegate the same. It can be run again.
 BEGIN;
+-- Nobody's functions and operators but PostgreSQL's own run with an administrator's rights.
+SET LOCAL search_path = '';
 DO $nodegate$
 DECLARE
     relation record;

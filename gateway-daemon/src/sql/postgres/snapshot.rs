@@ -1,7 +1,8 @@
 //! One database's schema, as its own catalogue tells it to the session's login (PostgreSQL 12 to 18).
 //!
 //! The session runs `QUERIES` in order, each as a simple query in text format, and hands the rows to `build`.
-//! Every name in them is qualified, so that nothing in the search path can stand in for PostgreSQL's own.
+//! Every name in them is qualified, operators too, so that nothing in the search path can stand in for PostgreSQL's own:
+//! an operator that somebody has made for exactly the types at hand comes before one that takes a conversion.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,82 +19,82 @@ pub const QUERIES: &[&str] = &[
     "SELECT s FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS u(s, n) ORDER BY n",
     // 1: relations
     "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_toast' \
-     AND (n.nspname !~ '^pg_temp_' OR n.oid = pg_catalog.pg_my_temp_schema())",
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+     WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S}'::pg_catalog.\"char\"[]) AND n.nspname OPERATOR(pg_catalog.!~) '^pg_toast' \
+     AND (n.nspname OPERATOR(pg_catalog.!~) '^pg_temp_' OR n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
     // 2: their columns
     "SELECT a.attrelid, a.attnum, a.attname, a.atttypid \
-     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
-     AND n.nspname !~ '^pg_toast' AND (n.nspname !~ '^pg_temp_' OR n.oid = pg_catalog.pg_my_temp_schema()) \
+     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
+     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+     WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S}'::pg_catalog.\"char\"[]) \
+     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_toast' AND (n.nspname OPERATOR(pg_catalog.!~) '^pg_temp_' OR n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
      ORDER BY a.attrelid, a.attnum",
     // 3: definitions of views
     "SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) \
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind IN ('v', 'm') AND c.oid >= 16384 \
-     AND (n.nspname !~ '^pg_temp_' OR n.oid = pg_catalog.pg_my_temp_schema())",
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+     WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::pg_catalog.\"char\"[]) AND c.oid OPERATOR(pg_catalog.>=) 16384 \
+     AND (n.nspname OPERATOR(pg_catalog.!~) '^pg_temp_' OR n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
     // 4: what views depend on; column 0 is the whole relation
     "SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid \
      FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d \
-     ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
-     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-     WHERE r.ev_type = '1' AND r.ev_class >= 16384 AND d.refobjid <> r.ev_class",
+     ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+     WHERE r.ev_type OPERATOR(pg_catalog.=) '1' AND r.ev_class OPERATOR(pg_catalog.>=) 16384 AND d.refobjid OPERATOR(pg_catalog.<>) r.ev_class",
     // 5: inheritance and partitions
     "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i",
     // 6: generated columns and what they are made of
     "SELECT a.attrelid, a.attnum, d.refobjsubid \
-     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
-     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid \
-     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid \
-     WHERE a.attgenerated <> '' AND NOT a.attisdropped AND d.refobjsubid <> a.attnum",
+     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef f ON f.adrelid OPERATOR(pg_catalog.=) a.attrelid AND f.adnum OPERATOR(pg_catalog.=) a.attnum \
+     JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) f.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) a.attrelid \
+     WHERE a.attgenerated OPERATOR(pg_catalog.<>) '' AND NOT a.attisdropped AND d.refobjsubid OPERATOR(pg_catalog.<>) a.attnum",
     // 7: PostgreSQL's own functions, and whether every overload is stable
-    "SELECT p.proname, pg_catalog.bool_and(p.provolatile <> 'v') FROM pg_catalog.pg_proc p \
-     WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid < 16384 GROUP BY p.proname",
+    "SELECT p.proname, pg_catalog.bool_and(p.provolatile OPERATOR(pg_catalog.<>) 'v') FROM pg_catalog.pg_proc p \
+     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace AND p.oid OPERATOR(pg_catalog.<) 16384 GROUP BY p.proname",
     // 8: all others; an extension's compiled immutable overload of a name of PostgreSQL's own counts as its own
     "SELECT DISTINCT p.proname, n.nspname, \
-     p.provolatile = 'v' AND l.lanname NOT IN ('internal', 'sql', 'plpgsql') FROM pg_catalog.pg_proc p \
-     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-     WHERE NOT (n.nspname = 'pg_catalog' AND p.oid < 16384) \
-     AND NOT (n.nspname = 'information_schema' AND p.oid < 16384) \
-     AND NOT (l.lanname IN ('internal', 'c') AND p.provolatile = 'i' AND EXISTS (SELECT FROM pg_catalog.pg_proc o \
-     WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND o.oid < 16384))",
+     p.provolatile OPERATOR(pg_catalog.=) 'v' AND l.lanname OPERATOR(pg_catalog.<>) ALL ('{internal,sql,plpgsql}'::pg_catalog.name[]) FROM pg_catalog.pg_proc p \
+     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+     WHERE NOT (n.nspname OPERATOR(pg_catalog.=) 'pg_catalog' AND p.oid OPERATOR(pg_catalog.<) 16384) \
+     AND NOT (n.nspname OPERATOR(pg_catalog.=) 'information_schema' AND p.oid OPERATOR(pg_catalog.<) 16384) \
+     AND NOT (l.lanname OPERATOR(pg_catalog.=) ANY ('{internal,c}'::pg_catalog.name[]) AND p.provolatile OPERATOR(pg_catalog.=) 'i' AND EXISTS (SELECT FROM pg_catalog.pg_proc o \
+     WHERE o.proname OPERATOR(pg_catalog.=) p.proname AND o.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace AND o.oid OPERATOR(pg_catalog.<) 16384))",
     // 9: operators that run code which is not compiled
     "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o \
-     LEFT JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode LEFT JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-     WHERE o.oid >= 16384 AND (l.lanname IS NULL OR l.lanname NOT IN ('internal', 'c') OR p.provolatile = 'v')",
+     LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode LEFT JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+     WHERE o.oid OPERATOR(pg_catalog.>=) 16384 AND (l.lanname IS NULL OR l.lanname OPERATOR(pg_catalog.<>) ALL ('{internal,c}'::pg_catalog.name[]) OR p.provolatile OPERATOR(pg_catalog.=) 'v')",
     // 10: types whose casts or constraints run code which is not compiled
     "WITH RECURSIVE code AS (SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l \
-     ON l.oid = p.prolang WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')), \
+     ON l.oid OPERATOR(pg_catalog.=) p.prolang WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND l.lanname OPERATOR(pg_catalog.<>) ALL ('{internal,c}'::pg_catalog.name[])), \
      t AS (SELECT k.contypid AS oid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d \
-     ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid \
-     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass JOIN code ON code.oid = d.refobjid \
-     WHERE k.contypid <> 0 \
-     UNION SELECT c.castsource FROM pg_catalog.pg_cast c JOIN code ON code.oid = c.castfunc WHERE c.castsource >= 16384 \
-     UNION SELECT c.casttarget FROM pg_catalog.pg_cast c JOIN code ON code.oid = c.castfunc \
-     WHERE c.casttarget >= 16384 OR c.castsource < 16384), \
-     u AS (SELECT oid FROM t UNION SELECT b.oid FROM pg_catalog.pg_type b JOIN u ON b.typbasetype = u.oid) \
-     SELECT DISTINCT y.typname FROM pg_catalog.pg_type y JOIN u ON u.oid = y.oid",
+     ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) k.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass JOIN code ON code.oid OPERATOR(pg_catalog.=) d.refobjid \
+     WHERE k.contypid OPERATOR(pg_catalog.<>) 0 \
+     UNION SELECT c.castsource FROM pg_catalog.pg_cast c JOIN code ON code.oid OPERATOR(pg_catalog.=) c.castfunc WHERE c.castsource OPERATOR(pg_catalog.>=) 16384 \
+     UNION SELECT c.casttarget FROM pg_catalog.pg_cast c JOIN code ON code.oid OPERATOR(pg_catalog.=) c.castfunc \
+     WHERE c.casttarget OPERATOR(pg_catalog.>=) 16384 OR c.castsource OPERATOR(pg_catalog.<) 16384), \
+     u AS (SELECT oid FROM t UNION SELECT b.oid FROM pg_catalog.pg_type b JOIN u ON b.typbasetype OPERATOR(pg_catalog.=) u.oid) \
+     SELECT DISTINCT y.typname FROM pg_catalog.pg_type y JOIN u ON u.oid OPERATOR(pg_catalog.=) y.oid",
     // 11: views that call code which is not compiled
     "SELECT DISTINCT r.ev_class FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d \
-     ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
-     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
-     JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-     WHERE r.ev_type = '1' AND p.oid >= 16384 \
-     AND (l.lanname NOT IN ('internal', 'c') OR p.provolatile = 'v')",
+     ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid \
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.refobjid JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+     WHERE r.ev_type OPERATOR(pg_catalog.=) '1' AND p.oid OPERATOR(pg_catalog.>=) 16384 \
+     AND (l.lanname OPERATOR(pg_catalog.<>) ALL ('{internal,c}'::pg_catalog.name[]) OR p.provolatile OPERATOR(pg_catalog.=) 'v')",
     // 12: what types are made of; PostgreSQL 12 and 13 know no multiranges. LIMIT with a number would be a call of
     // int8(integer), which a role may have lost the right to
     "SELECT t.oid, t.typtype, t.typname, \
-     CASE WHEN t.typtype = 'b' AND t.typcategory = 'A' THEN t.typelem WHEN t.typtype = 'd' THEN t.typbasetype \
-     WHEN t.typtype IN ('r', 'm') THEN COALESCE(r.rngsubtype, 0) ELSE 0 END, \
-     COALESCE((SELECT e.enumlabel FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid \
+     CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'b' AND t.typcategory OPERATOR(pg_catalog.=) 'A' THEN t.typelem WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype \
+     WHEN t.typtype OPERATOR(pg_catalog.=) ANY ('{r,m}'::pg_catalog.\"char\"[]) THEN COALESCE(r.rngsubtype, 0) ELSE 0 END, \
+     COALESCE((SELECT e.enumlabel FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid \
      ORDER BY e.enumsortorder LIMIT '1'), ''), \
      COALESCE((SELECT pg_catalog.string_agg(a.atttypid::pg_catalog.text, ' ' ORDER BY a.attnum) \
-     FROM pg_catalog.pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 \
+     FROM pg_catalog.pg_attribute a WHERE t.typtype OPERATOR(pg_catalog.=) 'c' AND a.attrelid OPERATOR(pg_catalog.=) t.typrelid AND a.attnum OPERATOR(pg_catalog.>) 0 \
      AND NOT a.attisdropped), '') \
-     FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_range r ON t.oid = r.rngtypid \
-     OR t.oid = (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid \
-     WHERE t.oid >= 16384",
+     FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_range r ON t.oid OPERATOR(pg_catalog.=) r.rngtypid \
+     OR t.oid OPERATOR(pg_catalog.=) (pg_catalog.to_jsonb(r) OPERATOR(pg_catalog.->>) 'rngmultitypid')::pg_catalog.oid \
+     WHERE t.oid OPERATOR(pg_catalog.>=) 16384",
 ];
 
 /// Rows that are not what the queries ask for.
@@ -404,4 +405,24 @@ fn all_columns(catalogue: &Catalogue, depends: &BTreeSet<(u32, i16)>) -> BTreeSe
         }
     }
     origins
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::QUERIES;
+
+    #[test]
+    fn every_operator_is_named_with_its_schema() {
+        let is_operator = |character: char| "+-*/<>=~!@#%^&|`?".contains(character);
+        for query in QUERIES {
+            // What stands between quotes is text.
+            let code: String = query.split('\'').step_by(2).collect();
+            for (at, _) in code.char_indices().filter(|(_, character)| is_operator(*character)) {
+                let before = code[..at].trim_end_matches(is_operator);
+                assert!(before.ends_with("OPERATOR(pg_catalog."), "{}", &code[at.saturating_sub(40)..]);
+            }
+            assert!(!code.contains(" IN (") && !code.contains("BETWEEN") && !code.contains("LIKE"), "{code}");
+        }
+    }
 }
