@@ -93,8 +93,8 @@ const FIXED: &[&str] = &[
     "SELECT whole FROM folk_row WHERE id = 1",
     "SELECT (whole).secret FROM folk_row WHERE id = 1",
     "SELECT (folk).hint FROM folk WHERE id = 1",
-    "SELECT * FROM people TABLESAMPLE SYSTEM (100) REPEATABLE (3)",
-    "SELECT id FROM people FOR UPDATE",
+    "SELECT * FROM people TABLESAMPLE SYSTEM (100) REPEATABLE (3) ORDER BY id",
+    "SELECT id FROM people ORDER BY id FOR UPDATE",
     "SELECT xmlelement(name x, secret) FROM people WHERE id = 1",
     "SELECT xmlforest(secret, label) FROM people WHERE id = 1",
     "SELECT * FROM xmltable('/a' PASSING '<a>1</a>' COLUMNS x text PATH '.')",
@@ -299,7 +299,7 @@ const TABLES: &[&str] = &[
     "TABLE sink",
     "TABLE notes",
     "SELECT id, label, amount FROM people ORDER BY id",
-    "SELECT * FROM people",
+    "SELECT * FROM people ORDER BY id",
 ];
 
 /// A change, what can be seen of it, and back.
