@@ -342,7 +342,7 @@ fn a_prober_gets_nothing_through_restarts_kills_stops_and_upgrades() {
 
     let mut run = stage.daemon.run(Some(&stage.issuer.token("agent-1")));
     run.arg(programs::agent());
-    let captured = Prober::start(run, forbidden.address, 1000, 20);
+    let captured = Prober::start(run, forbidden.address, 1100, 20);
     let free = Prober::start(Command::new(programs::agent()), open.address, 200, 10_000);
     wait_for("both probers to be at it", Duration::from_secs(20), || {
         (stage.daemon.counter("flows_total") > 0 && open.bytes() > 0).then_some(())
