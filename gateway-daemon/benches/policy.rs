@@ -20,10 +20,7 @@ use gateway_daemon::{
         flow::Workload,
         ids::CgroupId,
         principal::Principal,
-        statement::{
-            ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, RowLimit, SearchPathStep,
-            SessionEffect, Statement, TransactionStep, Verb,
-        },
+        statement::{ColumnAccess, ColumnName, ColumnUse, Effect, RelationName, Statement, Verb},
     },
     policy::{Origin, Policies, Source},
 };
@@ -110,18 +107,9 @@ fn statement(column: &str) -> Statement {
         ["id", "name", "email", "city", column].map(|name| access(name, ColumnUse::Projected)).into();
     columns.insert(access("id", ColumnUse::Compared));
     Statement {
-        beside_constants: BTreeSet::new(),
         effects: BTreeSet::from([Effect { verb: Verb::Select, relation: Some(relation.clone()) }]),
         columns,
-        functions: BTreeSet::new(),
-        opaque: BTreeSet::new(),
-        row_limit: RowLimit::Limited,
-        copy: None,
-        session_effect: SessionEffect::None,
-        transaction: TransactionStep::None,
-        search_path: SearchPathStep::None,
-        replication: None,
-        unpins: None,
+        ..Statement::plain([])
     }
 }
 

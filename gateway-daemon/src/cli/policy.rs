@@ -101,6 +101,18 @@ enum Asked<'a> {
     Resolve(&'a AskedName),
 }
 
+impl<'a> Asked<'a> {
+    /// As cases and the command line have it, of which at most one is given; none asks for a connection.
+    fn of(sql: Option<&'a str>, function_call: Option<&'a str>, replication: Option<&'a str>) -> Self {
+        match (sql, function_call, replication) {
+            (Some(text), ..) => Self::Sql(text),
+            (_, Some(name), _) => Self::Call(name),
+            (_, _, Some(text)) => Self::Replication(text),
+            (None, None, None) => Self::Connect,
+        }
+    }
+}
+
 /// A question to the DNS, as a case or a command line has it: `api.github.com`, or `TXT api.github.com`.
 #[derive(Debug, Clone)]
 struct AskedName {

@@ -18,8 +18,8 @@ use crate::domain::{
     action::{Action, TargetFacts},
     decision::{Decision, Transform},
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect as SqlEffect, Opaque, RelationName, RowLimit,
-        SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+        ColumnAccess, ColumnName, ColumnUse, Effect as SqlEffect, Opaque, RelationName, RowLimit, Statement,
+        Verb,
     },
 };
 
@@ -141,18 +141,12 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         any::<(bool, bool, bool)>(),
     )
         .prop_map(|(effects, columns, (limited, opaque, calls))| Statement {
-            beside_constants: BTreeSet::new(),
             effects,
             columns,
             functions: calls.then(|| "f".to_owned()).into_iter().collect(),
             opaque: opaque.then(|| Opaque::Function("f".to_owned())).into_iter().collect(),
             row_limit: if limited { RowLimit::Limited } else { RowLimit::Unlimited },
-            copy: None,
-            session_effect: SessionEffect::None,
-            transaction: TransactionStep::None,
-            search_path: SearchPathStep::None,
-            replication: None,
-            unpins: None,
+            ..Statement::plain([])
         })
 }
 

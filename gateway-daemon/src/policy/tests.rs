@@ -18,7 +18,7 @@ use crate::domain::{
     principal::Principal,
     statement::{
         ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, ReplicationCommand, RowLimit,
-        SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+        SessionEffect, Statement, Verb,
     },
 };
 
@@ -63,7 +63,6 @@ pub(super) fn column(table: &str, column: &str) -> ColumnName {
 
 pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, ColumnUse)]) -> Statement {
     Statement {
-        beside_constants: BTreeSet::new(),
         effects: BTreeSet::from([Effect { verb, relation: table.map(relation) }]),
         columns: columns
             .iter()
@@ -72,15 +71,7 @@ pub(super) fn statement(verb: Verb, table: Option<&str>, columns: &[(&str, Colum
                 usage: *usage,
             })
             .collect(),
-        functions: BTreeSet::new(),
-        opaque: BTreeSet::new(),
-        row_limit: RowLimit::Limited,
-        copy: None,
-        session_effect: SessionEffect::None,
-        transaction: TransactionStep::None,
-        search_path: SearchPathStep::None,
-        replication: None,
-        unpins: None,
+        ..Statement::plain([])
     }
 }
 

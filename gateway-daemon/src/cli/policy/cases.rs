@@ -253,12 +253,7 @@ impl CaseFile {
 impl Case {
     /// What is asked about, unless it is a name.
     pub(super) fn asked(&self) -> Asked<'_> {
-        match (&self.sql, &self.function_call, &self.replication) {
-            (Some(text), ..) => Asked::Sql(text),
-            (_, Some(name), _) => Asked::Call(name),
-            (_, _, Some(text)) => Asked::Replication(text),
-            (None, None, None) => Asked::Connect,
-        }
+        Asked::of(self.sql.as_deref(), self.function_call.as_deref(), self.replication.as_deref())
     }
 
     /// The question to the DNS, if it is one.

@@ -128,12 +128,7 @@ pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Verdict, F
     let name = name.transpose().map_err(Failure::Input)?;
     let asked = match &name {
         Some(name) => Asked::Resolve(name),
-        None => match (&args.sql, &args.function_call, &args.replication) {
-            (Some(text), ..) => Asked::Sql(text),
-            (_, Some(name), _) => Asked::Call(name),
-            (_, _, Some(text)) => Asked::Replication(text),
-            (None, None, None) => Asked::Connect,
-        },
+        None => Asked::of(args.sql.as_deref(), args.function_call.as_deref(), args.replication.as_deref()),
     };
     let hosts = file.as_ref().map(CaseFile::hosts).unwrap_or_default();
     let explanation =

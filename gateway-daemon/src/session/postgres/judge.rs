@@ -287,10 +287,8 @@ impl Judge {
                 return verdict;
             }
         };
-        let masks = &verdict.target_masks;
-        let is_anything_masked = !masks.columns.is_empty() || !masks.scans.is_empty();
         let unpins = statements.iter().find_map(|statement| statement.unpins.as_deref());
-        if let Some(what) = unpins.filter(|_| is_anything_masked) {
+        if let Some(what) = unpins.filter(|_| verdict.target_masks.is_of_anything()) {
             verdict.denial = Some(denied(&SqlError::where_masked(what)));
             return verdict;
         }

@@ -152,18 +152,19 @@ impl Relay<'_> {
 
     /// Whether a row or a piece of COPY data may pass as it comes.
     fn passes_data(&self, tag: u8) -> Result<bool, Ending> {
-        match self.queue.front() {
+        let is_call = match self.queue.front() {
             // No description comes ahead of these rows, and none is needed.
             Some(Expected::Execute(request))
                 if request.refusal.is_none() && request.verdict.rows == Rows::Clear =>
             {
                 return Ok(true);
             }
-            Some(Expected::Simple(request, _) | Expected::Execute(request)) if request.refusal.is_none() => {}
+            Some(Expected::Execute(request)) if request.refusal.is_none() => false,
+            Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
+                request.verdict.calls_function()
+            }
             _ => return Err(unexpected(tag)),
-        }
-        let is_call =
-            self.queue.front().and_then(Expected::verdict).is_some_and(|verdict| verdict.calls_function());
+        };
         if is_call || tag == b'V' {
             return if is_call && tag == b'V' { Ok(true) } else { Err(unexpected(tag)) };
         }
