@@ -155,7 +155,7 @@ impl Relay<'_> {
         let is_call = match self.queue.front() {
             // No description comes ahead of these rows, and none is needed.
             Some(Expected::Execute(request))
-                if request.refusal.is_none() && request.verdict.rows == Rows::Clear =>
+                if request.refusal.is_none() && request.verdict.rows == Rows::Clear && tag != b'V' =>
             {
                 return Ok(true);
             }
