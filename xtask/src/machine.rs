@@ -19,6 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
+    kernels::Kernel,
     places, setup, shell,
     suite::{self, Totals},
 };
@@ -74,51 +75,6 @@ pub fn test(release: &str, filter: Option<&str>, guard: Guard) -> Result<()> {
     boot(&kernel, &image, guard)
 }
 
-/// An unpacked kernel package.
-struct Kernel {
-    folder: PathBuf,
-    version: String,
-}
-
-impl Kernel {
-    /// The newest package of that release that Debian offers here; downloaded once.
-    fn fetch(release: &str) -> Result<Self> {
-        let names = shell::answer(Command::new("apt-cache").args(["pkgnames", "linux-image-"]))
-            .context("kernels come from Debian's packages, and there is no apt-cache here")?;
-        let version = |name: &str| -> Option<(Vec<u32>, String)> {
-            let version = name.strip_prefix("linux-image-")?;
-            let numbers = version.strip_suffix("-cloud-amd64")?.split(['.', '-']);
-            let numbers = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<u32>>>()?;
-            let fits = version.strip_prefix(release)?.starts_with(['.', '-']);
-            fits.then(|| (numbers, version.to_owned()))
-        };
-        let (_, version) = names.lines().filter_map(version).max().with_context(|| {
-            format!(
-                "no package linux-image-{release}*-cloud-amd64 is offered here; `apt-get update` may help"
-            )
-        })?;
-        let folder = places::target()?.join("kernels").join(&version);
-        if !folder.join("boot").join(format!("vmlinuz-{version}")).exists() {
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-            let mut download = Command::new("apt-get");
-            download.current_dir(&folder).args(["download", "-o", "APT::Sandbox::User=root"]);
-            shell::run(download.arg(format!("linux-image-{version}")))?;
-            let package = fs::read_dir(&folder)?
-                .filter_map(Result::ok)
-                .map(|entry| entry.path())
-                .find(|path| path.extension().is_some_and(|end| end == "deb"))
-                .context("apt-get left no package")?;
-            shell::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&folder))?;
-            fs::remove_file(package)?;
-        }
-        Ok(Self { folder, version })
-    }
-
-    fn image(&self) -> PathBuf {
-        self.folder.join("boot").join(format!("vmlinuz-{}", self.version))
-    }
-}
-
 /// Builds the machine's root directory.
 fn lay_out(kernel: &Kernel, filter: Option<&str>) -> Result<PathBuf> {
     let root = places::target()?.join("machine");
@@ -159,7 +115,10 @@ fn lay_out(kernel: &Kernel, filter: Option<&str>) -> Result<PathBuf> {
     fs::copy(places::target()?.join("tmp/ways"), root.join("nodegate/ways"))?;
 
     let modules = root.join("usr/lib/modules");
-    shell::run(Command::new("cp").arg("-a").arg(kernel.folder.join("lib/modules")).arg(&modules))?;
+    shell::run(Command::new("cp").arg("-a").arg(kernel.modules()).arg(&modules))?;
+    // Once here rather than at every load there, where the processor may be emulated.
+    let unpack = "find \"$0\" -name '*.ko.xz' -exec \"$1\" unxz {} +";
+    shell::run(Command::new("sh").args(["-c", unpack]).arg(&modules).arg(root.join("bin/busybox")))?;
     shell::run(
         Command::new(root.join("bin/busybox")).args(["depmod", "-b"]).arg(&root).arg(&kernel.version),
     )?;

@@ -3,11 +3,13 @@
 //! One command of the README is one sub-command here; nothing is hidden in shell scripts. Each step says
 //! the command that it runs before it runs it. This crate stays light, since it is compiled first.
 
+mod apt;
 mod bench;
 mod chart;
 mod dist;
 mod ebpf;
 mod fuzz;
+mod kernels;
 mod kubernetes;
 mod machine;
 mod places;

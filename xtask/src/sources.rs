@@ -1,10 +1,10 @@
-//! Debian's source packages: fetched with lists of their own, so that nothing of the system's settings changes.
+//! Debian's source packages.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::shell;
+use super::{apt::Lists, shell};
 
 /// Downloads a source package into `folder`; `package` may name a version, as `name=version`.
 pub fn download(folder: &Path, package: &str) -> Result<()> {
@@ -14,17 +14,8 @@ pub fn download(folder: &Path, package: &str) -> Result<()> {
         .lines()
         .map(|line| if line.starts_with("Types:") { "Types: deb-src".to_owned() } else { line.to_owned() })
         .collect();
-    let list = folder.join("src.sources");
-    fs::write(&list, of_sources.join("\n") + "\n").context("cannot write a list of sources")?;
-    fs::create_dir_all(folder.join("lists")).context("cannot make a folder")?;
-    let apt = |words: &[&str]| -> Result<()> {
-        let mut command = Command::new("apt-get");
-        command.current_dir(folder).args(["-o", "Dir::Etc::sourceparts=/dev/null", "-o"]);
-        command.arg(format!("Dir::Etc::sourcelist={}", list.display())).arg("-o");
-        shell::run(command.arg(format!("Dir::State::lists={}", folder.join("lists").display())).args(words))
-    };
-    apt(&["update"])?;
-    apt(&["--download-only", "source", package])
+    let lists = Lists::fetch(folder, &(of_sources.join("\n") + "\n"))?;
+    shell::run(lists.with("apt-get").args(["--download-only", "source", package]))
 }
 
 /// The file in `folder` whose name ends so.
