@@ -8,6 +8,7 @@ mod explain;
 mod test;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
     process::ExitCode,
@@ -220,11 +221,14 @@ const fn word(decision: &Decision) -> &'static str {
 
 /// The rules behind a decision, by name.
 fn rules(decision: &Decision) -> Vec<String> {
-    let ids = match decision {
-        Decision::Allow { policies, .. } => policies,
-        Decision::Deny(denial) => &denial.policies,
-    };
-    ids.iter().map(ToString::to_string).collect()
+    match decision {
+        Decision::Allow { policies, max_rows, .. } => {
+            let limits = max_rows.iter().flatten().map(|limit| &limit.policy);
+            let ids: BTreeSet<&PolicyId> = limits.filter(|id| !policies.contains(id)).collect();
+            policies.iter().chain(ids).map(ToString::to_string).collect()
+        }
+        Decision::Deny(denial) => denial.policies.iter().map(ToString::to_string).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What policy answers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,33 @@ impl RecordLimits {
     }
 }
 
+/// How many rows a statement may change, by `@max_rows`; what changes more is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaxRows {
+    /// At most so many.
+    pub rows: u64,
+    /// The policy that says so.
+    pub policy: PolicyId,
+    /// What it tells the agent, by `@message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl MaxRows {
+    /// The least of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if other.rows < self.rows { other } else { self }
+    }
+}
+
+impl fmt::Display for MaxRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.rows == 1 { "" } else { "s" };
+        write!(f, "at most {} row{s}, by policy \"{}\"", self.rows, self.policy)
+    }
+}
+
 /// A refusal: what the agent is told, and what the operator reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
@@ -146,6 +173,8 @@ pub enum Decision {
         policies: Vec<PolicyId>,
         /// What they say of recording.
         record: RecordLimits,
+        /// How many rows each statement may change, in order; empty where none of them is limited.
+        max_rows: Vec<Option<MaxRows>>,
     },
     /// Do not.
     Deny(Denial),

@@ -89,6 +89,11 @@ impl Verb {
         matches!(self, Self::FunctionCall | Self::Replication | Self::CopyBoth | Self::ReplicationUnmasked)
     }
 
+    /// Whether it changes rows, whose number a policy can limit.
+    pub const fn changes_rows(self) -> bool {
+        matches!(self, Self::Insert | Self::Update | Self::Delete | Self::Merge | Self::Truncate)
+    }
+
     /// The name as policies spell it, without the `sql:` prefix.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -302,6 +307,24 @@ pub enum SessionEffect {
     },
 }
 
+/// When a statement does what its effects say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Run {
+    /// When it is run.
+    #[default]
+    Now,
+    /// Not by itself: EXPLAIN without ANALYZE only plans it, PREPARE keeps it for EXECUTE.
+    NotYet,
+}
+
+impl Run {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+    fn is_now(&self) -> bool {
+        *self == Self::Now
+    }
+}
+
 /// What a statement does to the transaction around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -334,6 +357,13 @@ pub enum SearchPathStep {
 pub struct Statement {
     /// What it does, at least one entry. A SELECT that reads no table has `(Select, None)`.
     pub effects: BTreeSet<Effect>,
+    /// Those of its effects on rows that its command tag does not count: of a WITH, an EXPLAIN ANALYZE, a TRUNCATE, or
+    /// of code that it defines.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub uncounted: BTreeSet<Effect>,
+    /// When it does what its effects say.
+    #[serde(default, skip_serializing_if = "Run::is_now")]
+    pub run: Run,
     /// Every column that it reads or writes, by role. A column that may be meant by an ambiguous name is listed.
     pub columns: BTreeSet<ColumnAccess>,
     /// Projected columns that an expression puts together with a constant or a parameter: what is shown may tell how the
@@ -367,6 +397,8 @@ impl Statement {
     pub fn plain(effects: impl IntoIterator<Item = Verb>) -> Self {
         Self {
             effects: effects.into_iter().map(|verb| Effect { verb, relation: None }).collect(),
+            uncounted: BTreeSet::new(),
+            run: Run::Now,
             columns: BTreeSet::new(),
             beside_constants: BTreeSet::new(),
             functions: BTreeSet::new(),

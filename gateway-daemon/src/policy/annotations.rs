@@ -14,11 +14,24 @@ use crate::domain::{
     detector::Detector,
     ids::PolicyId,
     size::parse_size,
+    statement::Verb,
 };
 
 /// The annotations that mean something here; another one is a mistake that would go unnoticed.
-const ANNOTATIONS: [&str; 9] =
-    ["id", "message", "mask", "detect", "compare", "approval", "window", RECORD_RESULTS, RECORD_SESSION];
+const ANNOTATIONS: [&str; 10] = [
+    "id",
+    "message",
+    "mask",
+    "detect",
+    "compare",
+    MAX_ROWS,
+    "approval",
+    "window",
+    RECORD_RESULTS,
+    RECORD_SESSION,
+];
+/// How many rows a statement may change that the policy would otherwise forbid.
+const MAX_ROWS: &str = "max_rows";
 /// How much is recorded of the results of a request that the policy permits.
 const RECORD_RESULTS: &str = "record_results";
 /// How much is recorded of a session that the policy permits to connect.
@@ -41,8 +54,8 @@ pub(super) fn read_annotations(
         if !ANNOTATIONS.contains(&name) {
             problems.push(problem(
                 format!("unknown annotation @{name}"),
-                "known are @id, @message, @mask, @detect, @compare, @approval, @window, @record_results and \
-                 @record_session",
+                "known are @id, @message, @mask, @detect, @compare, @max_rows, @approval, @window, @record_results \
+                 and @record_session",
             ));
         }
     }
@@ -69,6 +82,7 @@ pub(super) fn read_annotations(
         mask: None,
         detect: None,
         comparable: Comparable::Never,
+        max_rows: None,
         approval: None,
         record: RecordLimits::default(),
         reads_context: false,
@@ -118,6 +132,38 @@ pub(super) fn read_annotations(
                 format!("@compare on \"{id}\" has no meaning without @mask(\"hash\"), or beside @detect"),
                 "hashes show which values are equal anyway; every other mask hides it, and so must a filter",
             ));
+        }
+    }
+    if let Some(text) = policy.annotation(MAX_ROWS) {
+        rule.max_rows = max_rows(text);
+        if rule.max_rows.is_none() {
+            problems.push(problem(
+                format!("@max_rows({text:?}) of \"{id}\" is not a number of rows"),
+                "write a whole number from 1: \"100\"; without @max_rows the forbid refuses every row",
+            ));
+        }
+        if rule.effect != Effect::Forbid {
+            problems.push(problem(
+                format!(
+                    "@max_rows on \"{id}\" has no meaning: it says how much of what is forbidden may be done"
+                ),
+                "put it on a forbid of its own: a permit beside it still has to let the statement through",
+            ));
+        }
+        if let Some(other) = action_without_rows(policy) {
+            problems.push(problem(
+                format!("@max_rows on \"{id}\" has no meaning for {other}: it changes no rows that can be counted"),
+                "name some of sql:insert, sql:update, sql:delete, sql:merge and sql:truncate as its actions, and no \
+                 others; COPY … FROM is sql:insert as well",
+            ));
+        }
+        for other in ["mask", "approval"] {
+            if policy.annotation(other).is_some() {
+                problems.push(problem(
+                    format!("@max_rows and @{other} on \"{id}\" contradict each other"),
+                    "make two policies of it: each says what becomes of what it forbids",
+                ));
+            }
         }
     }
     if let Some(approvers) = policy.annotation("approval") {
@@ -201,6 +247,26 @@ fn detectors(names: &str) -> Result<BTreeSet<Detector>, String> {
 
 fn known_detectors() -> String {
     Detector::ALL.map(Detector::name).join(", ")
+}
+
+fn max_rows(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|rows| is_number && *rows > 0)
+}
+
+/// What of the policy's scope changes no rows, if anything does not.
+fn action_without_rows(policy: &Policy) -> Option<String> {
+    use ActionConstraint::{Any, Eq, In};
+    let counts = |uid: &EntityUid| {
+        let name = uid.id().unescaped();
+        Verb::ALL.iter().any(|verb| verb.changes_rows() && name.strip_prefix("sql:") == Some(verb.as_str()))
+    };
+    let other = |uids: Vec<EntityUid>| uids.into_iter().find(|uid| !counts(uid)).map(|uid| uid.to_string());
+    match policy.action_constraint() {
+        Any => Some("every action".to_owned()),
+        Eq(uid) => other(vec![uid]),
+        In(uids) => other(uids),
+    }
 }
 
 /// Whether the policy's scope names sql:read and no other action.

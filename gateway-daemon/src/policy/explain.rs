@@ -48,6 +48,10 @@ pub enum Outcome {
     Masked,
     /// The value is masked, and this use of it would show it all the same.
     MaskedUse,
+    /// It is permitted for so many rows.
+    Limited,
+    /// It is permitted for so many rows, which nobody can count here.
+    Uncounted,
     /// A rule forbids it.
     Forbidden,
     /// No rule permits it.
@@ -59,7 +63,7 @@ pub enum Outcome {
 impl Outcome {
     /// Whether the question's answer is yes.
     pub const fn is_yes(self) -> bool {
-        matches!(self, Self::Permitted | Self::Masked)
+        matches!(self, Self::Permitted | Self::Masked | Self::Limited)
     }
 }
 
@@ -76,6 +80,9 @@ pub struct RuleRef {
     /// The mask is for what its `@detect` finds inside values.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub finds: bool,
+    /// Its `@max_rows`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<u64>,
     /// Its `@message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -91,6 +98,7 @@ impl RuleRef {
             place: rule.place.clone(),
             mask: rule.mask,
             finds: rule.detect.is_some(),
+            max_rows: rule.max_rows,
             message: rule.message.clone(),
             approval: rule.approval.clone(),
         }

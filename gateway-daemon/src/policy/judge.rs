@@ -108,8 +108,12 @@ impl<'a> Judge<'a, '_> {
 
     fn statements(&mut self, statements: &'a [Statement]) -> Result<(), Refusal> {
         let message = if statements.len() > 1 { Message::Several } else { Message::One };
-        for statement in every(statements) {
-            self.statement(statement, message)?;
+        for statement in statements {
+            // One behind PREPARE has the limits of its rows for it.
+            for statement in every(std::slice::from_ref(statement)) {
+                self.statement(statement, message)?;
+            }
+            self.verdict.statement_ends();
         }
         Ok(())
     }

@@ -35,12 +35,21 @@ pub(super) struct Rule {
     pub(super) detect: Option<BTreeSet<Detector>>,
     /// What the mask leaves of filters by the column.
     pub(super) comparable: Comparable,
+    /// It does not refuse, but limits how many rows a statement may change.
+    pub(super) max_rows: Option<u64>,
     pub(super) approval: Option<String>,
     /// How much is recorded of what it permits.
     pub(super) record: RecordLimits,
     /// Whether its conditions look at the request's context.
     pub(super) reads_context: bool,
     pub(super) policy: Policy,
+}
+
+impl Rule {
+    /// Whether a forbid refuses what it applies to, and does not only say how it may be done.
+    pub(super) const fn refuses(&self) -> bool {
+        self.mask.is_none() && self.max_rows.is_none()
+    }
 }
 
 /// In which ways a masked column may be compared.

@@ -17,7 +17,7 @@ use super::{
     entity::{Node, Refusal, Vocabulary},
     error::PolicyError,
     question::Question,
-    rules::RuleSet,
+    rules::{Rule, RuleSet},
     slice::{Asker, Index},
 };
 use crate::domain::{
@@ -223,10 +223,7 @@ impl State {
         let mut finding = Finding::default();
         finding.forbids = self.satisfied(&request, &slice.forbids, entities, &mut finding.errors)?;
         let decided = !finding.errors.is_empty()
-            || finding
-                .forbids
-                .iter()
-                .any(|rule| self.set.rules.get(*rule).is_none_or(|rule| rule.mask.is_none()));
+            || finding.forbids.iter().any(|rule| self.set.rules.get(*rule).is_none_or(Rule::refuses));
         if depth == Depth::Explain || !decided {
             finding.permits = self.satisfied(&request, &slice.permits, entities, &mut finding.errors)?;
         }

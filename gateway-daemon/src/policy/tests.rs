@@ -17,7 +17,7 @@ use crate::domain::{
     ids::{CgroupId, PolicyId},
     principal::Principal,
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, ReplicationCommand, RowLimit,
+        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, ReplicationCommand, RowLimit, Run,
         SessionEffect, Statement, Verb,
     },
 };
@@ -489,6 +489,56 @@ fn mistakes_are_reported_with_their_place_and_a_way_out() {
             "test.cedar:1:1",
             "sql:read alone",
         ),
+        (
+            "@id(\"a\") @max_rows(\"0\") forbid (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "whole number",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"+5\") forbid (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "whole number",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"many\") forbid (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "@max_rows(\"many\") of \"a\"",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"99999999999999999999\") forbid (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "whole number",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"5\") permit (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "on a forbid",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"5\") forbid (principal, action, resource);",
+            "test.cedar:1:1",
+            "every action",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"5\") forbid (principal, action in Action::\"sql:rows\", resource);",
+            "test.cedar:1:1",
+            "sql:rows",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"5\") forbid (principal, action in [Action::\"sql:delete\", Action::\"sql:select\"], resource);",
+            "test.cedar:1:1",
+            "sql:select",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"5\") @mask(\"null\") forbid (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "contradict",
+        ),
+        (
+            "@id(\"a\") @max_rows(\"5\") @approval(\"dba\") forbid (principal, action == Action::\"sql:delete\", resource);",
+            "test.cedar:1:1",
+            "contradict",
+        ),
         ("@id(\"a\") @window(\"5m\") forbid (principal, action, resource);", "test.cedar:1:1", "@approval"),
         ("@id(\"a\") permit (principal == ?principal, action, resource);", "test.cedar:1:1", "template"),
         (
@@ -844,4 +894,53 @@ fn policies_see_which_replication_command_is_asked_for() {
         );
         assert_eq!(matches!(decision, Decision::Allow { .. }), is_open, "{command:?}");
     }
+}
+
+#[test]
+fn the_least_number_of_rows_limits_each_statement_and_a_plain_forbid_refuses_it() {
+    let limits = |text: &str, statements: &[Statement]| match decide(&policies(text), statements) {
+        Decision::Allow { max_rows, .. } => max_rows
+            .into_iter()
+            .map(|limit| limit.map(|limit| (limit.rows, limit.policy.to_string())))
+            .collect(),
+        Decision::Deny(denial) => vec![Some((0, denial.reason))],
+    };
+    let rules = |more: &str| {
+        format!(
+            "{PERMIT_ALL}
+             @id(\"ten\") @max_rows(\"10\") forbid (principal, action in [Action::\"sql:update\", Action::\"sql:delete\"], resource);
+             @id(\"five\") @max_rows(\"5\") forbid (principal, action == Action::\"sql:delete\", resource) unless {{ context.has_where }};
+             @id(\"seven\") @max_rows(\"7\") forbid (principal, action == Action::\"sql:update\", resource == Table::\"orders-db/public.orders\"); {more}"
+        )
+    };
+    let update = statement(Verb::Update, Some("customers"), &[]);
+    let of_orders = statement(Verb::Update, Some("orders"), &[]);
+    let delete = statement(Verb::Delete, Some("customers"), &[]);
+    let mut everything = delete.clone();
+    everything.row_limit = RowLimit::Unlimited;
+    let read = statement(Verb::Select, Some("customers"), &[]);
+    let some = |rows, policy: &str| Some((rows, policy.to_owned()));
+    assert_eq!(limits(&rules(""), std::slice::from_ref(&read)), []);
+    for round in ["worked out", "cached"] {
+        let all = [read.clone(), update.clone(), of_orders.clone(), delete.clone(), everything.clone()];
+        let expected = [None, some(10, "ten"), some(7, "seven"), some(10, "ten"), some(5, "five")];
+        assert_eq!(limits(&rules(""), &all), expected, "{round}");
+    }
+    let forbidden = limits(
+        &rules("@id(\"no\") forbid (principal, action == Action::\"sql:delete\", resource);"),
+        std::slice::from_ref(&delete),
+    );
+    assert!(forbidden[0].as_ref().unwrap().1.contains("\"no\" forbids"), "{forbidden:?}");
+    // A limit permits nothing.
+    let alone =
+        "@id(\"ten\") @max_rows(\"10\") forbid (principal, action == Action::\"sql:update\", resource);";
+    let denied = limits(alone, std::slice::from_ref(&update));
+    assert!(denied[0].as_ref().unwrap().1.contains("no policy permits"), "{denied:?}");
+    // One that cannot be counted is refused, one that is only planned is not.
+    let mut inside = update.clone();
+    inside.uncounted.clone_from(&inside.effects);
+    let denied = limits(&rules(""), std::slice::from_ref(&inside));
+    assert!(denied[0].as_ref().unwrap().1.contains("cannot be counted"), "{denied:?}");
+    inside.run = Run::NotYet;
+    assert_eq!(limits(&rules(""), &[inside]), []);
 }

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::domain::{
     action::{Lookup, TargetFacts},
-    decision::{ContentMask, Decision, Denial, Mask, MaskPlan, RecordLimits, Transform},
+    decision::{ContentMask, Decision, Denial, Mask, MaskPlan, MaxRows, RecordLimits, Transform},
     ids::PolicyId,
-    statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Statement, Verb},
+    statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Run, Statement, Verb},
 };
 
 /// Nothing permitted.
@@ -92,6 +92,16 @@ pub(super) fn strongest_mask(rules: &[Rule], finding: &Finding) -> Option<Mask> 
         )
 }
 
+/// The least number of rows among the forbids that apply.
+fn least_rows(rules: &[Rule], finding: &Finding) -> Option<MaxRows> {
+    let forbids = finding.forbids.iter().filter_map(|rule| rules.get(*rule));
+    let limits = forbids.filter_map(|rule| {
+        let (policy, message) = (rule.id.clone(), rule.message.clone());
+        Some(MaxRows { rows: rule.max_rows?, policy, message })
+    });
+    limits.reduce(MaxRows::and)
+}
+
 /// Whether every mask of whole values that applies leaves the column to be compared for equality.
 fn may_be_matched(rules: &[Rule], finding: &Finding) -> bool {
     let masks = finding.forbids.iter().filter_map(|rule| rules.get(*rule));
@@ -105,12 +115,24 @@ pub(super) struct Verdict<'a> {
     masks: MaskPlan,
     permits: BTreeSet<usize>,
     denials: Vec<Denied>,
+    /// Of the statement that is being judged.
+    max_rows: Option<MaxRows>,
+    /// Of those before it.
+    limits: Vec<Option<MaxRows>>,
 }
 
 impl<'a> Verdict<'a> {
     /// Nothing is decided yet; `answers` collects every answer, if it is there.
     pub(super) fn new(state: &'a State, answers: Option<&'a mut Vec<Answer>>) -> Self {
-        Self { state, answers, masks: MaskPlan::default(), permits: BTreeSet::new(), denials: Vec::new() }
+        Self {
+            state,
+            answers,
+            masks: MaskPlan::default(),
+            permits: BTreeSet::new(),
+            denials: Vec::new(),
+            max_rows: None,
+            limits: Vec::new(),
+        }
     }
 
     /// The request cannot be judged.
@@ -161,7 +183,12 @@ impl<'a> Verdict<'a> {
             )),
             _ => Cow::Borrowed(DO_WITHOUT),
         };
-        let outcome = self.settle_or(what, &hint, finding);
+        let mut outcome = self.settle_or(what, &hint, finding);
+        if outcome == Outcome::Permitted
+            && let Some(limit) = least_rows(&self.state.set.rules, finding)
+        {
+            outcome = self.limit(limit, what, subject, statement);
+        }
         if self.answers.is_some() {
             let vocabulary = &self.state.vocabulary;
             let uid = match subject {
@@ -172,6 +199,66 @@ impl<'a> Verdict<'a> {
             };
             self.note(&subject.action(), uid.to_string(), None, outcome, finding);
         }
+    }
+
+    /// What may change so many rows only. Nothing is limited where nothing is run; what is run and cannot be counted is
+    /// refused.
+    fn limit(
+        &mut self,
+        limit: MaxRows,
+        what: impl FnOnce() -> String,
+        subject: &Subject<'_>,
+        statement: Option<&Statement>,
+    ) -> Outcome {
+        let verb = match subject {
+            Subject::Table(verb, _) | Subject::Target(verb) => *verb,
+            Subject::Connect | Subject::Column(_) => return Outcome::Permitted,
+        };
+        let relation = match subject {
+            Subject::Table(_, relation) => Some(relation.as_ref()),
+            _ => None,
+        };
+        let is_uncounted = |statement: &Statement| {
+            let mut uncounted = statement.uncounted.iter();
+            uncounted.any(|effect| effect.verb == verb && effect.relation.as_ref() == relation)
+        };
+        if statement.is_some_and(|statement| statement.run == Run::NotYet) {
+            return Outcome::Permitted;
+        }
+        if statement.is_none_or(is_uncounted) {
+            let instead = if verb == Verb::Truncate {
+                "DELETE the rows instead."
+            } else {
+                "Make it a statement of its own, outside of WITH, EXPLAIN ANALYZE, functions and rules."
+            };
+            let hint = match &limit.message {
+                Some(message) => format!("{message} {instead}"),
+                None => instead.to_owned(),
+            };
+            self.deny(Denied {
+                rank: Rank::Forbidden,
+                reason: format!(
+                    "policy \"{}\" limits the rows of {} to {}, and here they cannot be counted",
+                    limit.policy,
+                    what(),
+                    limit.rows
+                ),
+                hint: Some(hint),
+                policies: vec![limit.policy],
+            });
+            return Outcome::Uncounted;
+        }
+        let known = self.max_rows.take();
+        self.max_rows = Some(match known {
+            Some(known) => known.and(limit),
+            None => limit,
+        });
+        Outcome::Limited
+    }
+
+    /// The statement has been judged as a whole.
+    pub(super) fn statement_ends(&mut self) {
+        self.limits.push(self.max_rows.take());
     }
 
     /// A name that is asked for.
@@ -312,7 +399,7 @@ impl<'a> Verdict<'a> {
             .forbids
             .iter()
             .copied()
-            .filter(|rule| set.rules.get(*rule).is_none_or(|rule| rule.mask.is_none()))
+            .filter(|rule| set.rules.get(*rule).is_none_or(Rule::refuses))
             .collect();
         if !hard.is_empty() {
             let policies = self.ids(&hard);
@@ -382,7 +469,15 @@ impl<'a> Verdict<'a> {
                 .iter()
                 .filter_map(|rule| self.state.set.rules.get(*rule))
                 .fold(RecordLimits::default(), |all, rule| all.and(rule.record));
-            return Decision::Allow { policies: self.ids(&permits), masks: self.masks, record };
+            if self.limits.iter().all(Option::is_none) {
+                self.limits.clear();
+            }
+            return Decision::Allow {
+                policies: self.ids(&permits),
+                masks: self.masks,
+                record,
+                max_rows: self.limits,
+            };
         }
         self.denials.sort_by_key(|denied| denied.rank);
         let mut policies: Vec<PolicyId> = Vec::new();

@@ -105,6 +105,8 @@ pub(super) struct Case {
     /// Exactly these columns must be masked, and so.
     #[serde(default)]
     pub(super) masked: BTreeMap<String, Transform>,
+    /// Exactly so many rows may be changed, the least where several statements are limited; no limit if absent.
+    pub(super) max_rows: Option<u64>,
 }
 
 /// What a case expects.
@@ -167,6 +169,12 @@ impl CaseFile {
                 .map_err(|complaint| format!("case \"{}\": {complaint}", case.name))?;
             if case.expect == Expected::Deny && !case.masked.is_empty() {
                 return Err(format!("case \"{}\" expects a denial, and a denial masks nothing", case.name));
+            }
+            if case.expect == Expected::Deny && case.max_rows.is_some() {
+                return Err(format!(
+                    "case \"{}\" expects a denial, and a denial lets no rows through",
+                    case.name
+                ));
             }
         }
         if !self.cases.is_empty() && self.target.name.is_empty() {

@@ -14,7 +14,7 @@ use crate::{
     cli::table,
     domain::{
         action::{ServerTrust, TargetFacts},
-        decision::{Decision, Transform},
+        decision::{Decision, MaxRows, Transform},
         detector::Detector,
     },
     policy::{Answer, Explanation, Outcome, Policies},
@@ -103,6 +103,8 @@ struct Report<'a> {
     masked: BTreeMap<String, Transform>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     finds: BTreeMap<String, BTreeMap<Detector, Transform>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    max_rows: Vec<Option<MaxRows>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +204,7 @@ fn report<'a>(
         policies: rules(&explanation.decision),
         masked,
         finds: finds(&explanation.decision),
+        max_rows: limits(&explanation.decision).to_vec(),
         reason,
         hint,
         answers: &explanation.answers,
@@ -228,6 +231,11 @@ fn show(report: &Report<'_>, out: &mut impl Write) -> Result<(), Failure> {
             .map(|(detector, how)| format!("{} ({})", detector.name(), name(*how)))
             .collect();
         writeln!(out, "finds     {column}: {}", each.join(", "))?;
+    }
+    for (number, limit) in (1..).zip(&report.max_rows) {
+        let Some(limit) = limit else { continue };
+        let of = if report.max_rows.len() > 1 { format!("statement {number}: ") } else { String::new() };
+        writeln!(out, "rows      {of}{limit}")?;
     }
     writeln!(out, "identity  {}", report.identity)?;
     if !report.target.is_empty() {
@@ -256,15 +264,19 @@ fn row(answer: &Answer) -> [String; 4] {
         Outcome::Permitted => "permitted",
         Outcome::Masked => "masked",
         Outcome::MaskedUse => "refused: masked",
+        Outcome::Limited => "permitted, limited",
+        Outcome::Uncounted => "refused: rows cannot be counted",
         Outcome::Forbidden => "forbidden",
         Outcome::NotPermitted => "not permitted",
         Outcome::Failed => "policy error",
     };
     let mut rules: Vec<String> = Vec::new();
     for forbid in &answer.forbids {
-        let how = forbid.mask.map_or("forbid".to_owned(), |mask| {
-            format!("{} {}", if forbid.finds { "mask finds" } else { "mask" }, name(mask))
-        });
+        let how = match (forbid.mask, forbid.max_rows) {
+            (Some(mask), _) => format!("{} {}", if forbid.finds { "mask finds" } else { "mask" }, name(mask)),
+            (None, Some(rows)) => format!("at most {rows} rows"),
+            (None, None) => "forbid".to_owned(),
+        };
         rules.push(format!("{how}: {} ({})", forbid.id, forbid.place));
     }
     for permit in &answer.permits {
@@ -283,6 +295,14 @@ pub(super) fn finds(decision: &Decision) -> BTreeMap<String, BTreeMap<Detector, 
             masks.scans.iter().map(|(column, scan)| (column.to_string(), scan.transforms.clone())).collect()
         }
         Decision::Deny(_) => BTreeMap::new(),
+    }
+}
+
+/// How many rows each statement may change; empty where none of them is limited.
+pub(super) fn limits(decision: &Decision) -> &[Option<MaxRows>] {
+    match decision {
+        Decision::Allow { max_rows, .. } => max_rows,
+        Decision::Deny(_) => &[],
     }
 }
 

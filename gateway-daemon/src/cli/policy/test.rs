@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     Asked, Failure, Verdict,
     cases::{self, Case, CaseFile, Expected},
-    explain::finds,
+    explain::{finds, limits},
     judge, rules, word,
 };
 use crate::{
@@ -42,6 +42,8 @@ pub(super) struct CaseResult {
     decision: &'static str,
     policies: Vec<String>,
     masked: BTreeMap<String, Transform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_rows: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// What is not as expected.
@@ -112,6 +114,7 @@ fn compare(path: &Path, case: &Case, decision: &Decision) -> CaseResult {
         }
         Decision::Deny(denial) => (BTreeMap::new(), Some(denial.reason.clone())),
     };
+    let max_rows = limits(decision).iter().flatten().map(|limit| limit.rows).min();
     let policies = rules(decision);
     let expected = match case.expect {
         Expected::Allow => "allow",
@@ -122,6 +125,10 @@ fn compare(path: &Path, case: &Case, decision: &Decision) -> CaseResult {
         complaints.push(format!("expected {expected}, got {}", word(decision)));
     } else if masked != case.masked {
         complaints.push(format!("expected masks {:?}, got {masked:?}", case.masked));
+    } else if max_rows != case.max_rows {
+        let said =
+            |rows: Option<u64>| rows.map_or("no limit".to_owned(), |rows| format!("at most {rows} rows"));
+        complaints.push(format!("expected {}, got {}", said(case.max_rows), said(max_rows)));
     } else if let Some(expected) = &case.finds
         && *expected != finds(decision)
     {
@@ -140,6 +147,7 @@ fn compare(path: &Path, case: &Case, decision: &Decision) -> CaseResult {
         decision: word(decision),
         policies,
         masked,
+        max_rows,
         reason,
         complaints,
     }
@@ -151,10 +159,11 @@ fn row(result: &CaseResult) -> [String; 6] {
         pack(&result.file),
         result.case.clone(),
         result.identity.clone(),
-        if result.masked.is_empty() {
-            result.decision.to_owned()
-        } else {
-            format!("{}, masked", result.decision)
+        match (result.masked.is_empty(), result.max_rows) {
+            (true, None) => result.decision.to_owned(),
+            (true, Some(rows)) => format!("{}, {rows} rows", result.decision),
+            (false, None) => format!("{}, masked", result.decision),
+            (false, Some(rows)) => format!("{}, masked, {rows} rows", result.decision),
         },
         result.policies.join(", "),
     ]

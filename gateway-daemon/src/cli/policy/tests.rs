@@ -51,14 +51,14 @@ fn every_case_of_every_pack_passes() {
             assert!(result.passed, "{result:#?}");
         }
     }
-    assert_eq!(packs_seen, 7);
+    assert_eq!(packs_seen, 8);
 }
 
 #[test]
 fn the_packs_are_valid_together_and_without_warnings() {
     let (verdict, out) = command(&["check", text(&packs())]);
     assert_eq!(verdict, Verdict::Good);
-    assert!(!out.contains("warning") && out.contains("23 policies"), "{out}");
+    assert!(!out.contains("warning") && out.contains("25 policies"), "{out}");
 }
 
 #[test]
@@ -93,13 +93,17 @@ cases:
   - { name: in, as: agent, connect: true, expect: allow, policies: [all] }
   - { name: out, as: agent, connect: true, expect: deny }
   - { name: by, as: agent, connect: true, expect: allow, policies: [other] }
+  - { name: limit, as: agent, connect: true, expect: allow, max_rows: 5 }
 ";
     fs::write(dir.path().join("cases.yaml"), cases).unwrap();
     let (verdict, out) = command(&["test", text(dir.path())]);
     assert_eq!(verdict, Verdict::Bad);
-    for words in
-        ["3 cases in 1 files, 2 failed", "expected deny, got allow", "\"other\" had no say in it; all had"]
-    {
+    for words in [
+        "4 cases in 1 files, 3 failed",
+        "expected deny, got allow",
+        "\"other\" had no say in it; all had",
+        "expected at most 5 rows, got no limit",
+    ] {
         assert!(out.contains(words), "{words}: {out}");
     }
     let (_, out) = command(&["test", text(dir.path()), "--json"]);
@@ -107,7 +111,7 @@ cases:
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["passed"].as_bool().unwrap())
         .collect();
-    assert_eq!(passed, [true, false, false]);
+    assert_eq!(passed, [true, false, false, false]);
 }
 
 #[test]
@@ -130,6 +134,7 @@ fn mistakes_in_a_case_file_are_errors_and_not_passed_cases() {
             "cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, masked: { a.b.c: hash } }]",
             "masks nothing",
         ),
+        ("cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, max_rows: 5 }]", "lets no rows through"),
         ("tables: { customers: [id] }", "public.customers"),
         ("views: { public.v: { a: [public.t.a] } }", "public.t.a"),
         ("cases: []", "no cases"),
@@ -163,6 +168,37 @@ fn explain_shows_the_questions_the_rules_and_the_masks() {
     }
     let out = explain(&["agent", "--sql", "DROP TABLE customers"]);
     assert!(out.contains("decision  deny") && out.contains("forbid: no-destructive-sql/no-ddl"), "{out}");
+    let limits = packs.join("row-limits");
+    let words = ["explain", "--dir", text(&limits), "--identity", "a", "--target", "t", "--sql"];
+    let out = command(&[words.as_slice(), &["DELETE FROM public.a WHERE id = id", "--json"]].concat()).1;
+    assert!(out.contains("builtin/default-deny"), "a limit permits nothing: {out}");
+    let file = limits.join("cases.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(limits.join("row-limits.cedar"), dir.path().join("limits.cedar")).unwrap();
+    fs::write(dir.path().join("all.cedar"), "@id(\"all\") permit (principal, action, resource);").unwrap();
+    let base =
+        ["explain", "--dir", text(dir.path()), "--schema", text(&file), "--identity", "agent", "--sql"];
+    let explain_limits = |more: &[&str]| command(&[base.as_slice(), more].concat()).1;
+    let out = explain_limits(&["SELECT 1; DELETE FROM orders WHERE id = id"]);
+    for words in [
+        "decision  allow",
+        "rows      statement 2: at most 100 rows, by policy \"row-limits/changes\"",
+        "permitted, limited",
+        "at most 100 rows: row-limits/changes (",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let out: serde_json::Value =
+        serde_json::from_str(&explain_limits(&["DELETE FROM orders WHERE id = id", "--json"])).unwrap();
+    assert_eq!(
+        (&out["max_rows"][0]["rows"], &out["policies"][1]),
+        (&100.into(), &"row-limits/changes".into())
+    );
+    let out = explain_limits(&["TRUNCATE orders"]);
+    assert!(
+        out.contains("refused: rows cannot be counted") && out.contains("DELETE the rows instead"),
+        "{out}"
+    );
     let out = explain(&["https://ci.example|x", "--group", "contractors", "--connect", "--json"]);
     let out: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(out["decision"], "deny");

@@ -27,12 +27,12 @@ pub const REFUSED_NAME: &[u8] = b"nodegate_refused";
 
 /// A refusal after which the session goes on.
 pub fn refusal(denial: &Denial, out: &mut BytesMut) -> Result<(), WireError> {
-    write_refusal("ERROR", REFUSED, denial, out)
+    refusal_fields(denial, |fields| backend::error_response(out, fields))
 }
 
 /// A refusal that ends the connection.
 pub fn fatal_refusal(sqlstate: &str, denial: &Denial, out: &mut BytesMut) -> Result<(), WireError> {
-    write_refusal("FATAL", sqlstate, denial, out)
+    said("FATAL", sqlstate, denial, |fields| backend::error_response(out, fields))
 }
 
 /// An end of the connection that is no refusal.
@@ -41,12 +41,12 @@ pub fn fatal(sqlstate: &str, message: &str, out: &mut BytesMut) -> Result<(), Wi
     backend::error_response(out, &Fields::refusal("FATAL", sqlstate, &message, None))
 }
 
-fn write_refusal(
-    severity: &str,
-    sqlstate: &str,
-    denial: &Denial,
-    out: &mut BytesMut,
-) -> Result<(), WireError> {
+/// Hands on the fields of a refusal after which the session goes on.
+pub fn refusal_fields<T>(denial: &Denial, take: impl FnOnce(&Fields<'_>) -> T) -> T {
+    said("ERROR", REFUSED, denial, take)
+}
+
+fn said<T>(severity: &str, sqlstate: &str, denial: &Denial, take: impl FnOnce(&Fields<'_>) -> T) -> T {
     // A NUL ends a field: what came from a statement may hold none.
     let message = format!("nodegate: {}", denial.reason).replace('\0', " ");
     let policies: Vec<&str> = denial.policies.iter().map(PolicyId::as_str).collect();
@@ -56,7 +56,7 @@ fn write_refusal(
     if !policies.is_empty() {
         fields = fields.replace(Fields::DETAIL, detail.as_bytes());
     }
-    backend::error_response(out, &fields)
+    take(&fields)
 }
 
 /// The server's error or notice, without what could show a masked value.

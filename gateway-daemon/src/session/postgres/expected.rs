@@ -7,6 +7,7 @@ use super::{
     names::{Batch, Learnt},
     recorded::Recorded,
     relay::Prepared,
+    row_limit::Limited,
 };
 use crate::domain::decision::Denial;
 
@@ -25,6 +26,8 @@ pub(super) struct Request {
     pub(super) recorded: Option<Recorded>,
     /// The statement's name that this request gives a meaning by SQL's PREPARE.
     pub prepares: Option<(Vec<u8>, Learnt)>,
+    /// Set while its rows are counted.
+    pub limit: Option<Box<Limited>>,
 }
 
 /// An answer that is owed.
@@ -70,6 +73,8 @@ pub(super) enum Expected {
     CloseStatement(Vec<u8>),
     /// CloseComplete for a portal.
     ClosePortal(Vec<u8>),
+    /// An error that undoes what was too much, and of which the client hears nothing.
+    Undoing,
     /// ReadyForQuery.
     Sync(Batch),
 }
@@ -83,7 +88,27 @@ impl Expected {
                 Some(verdict)
             }
             Self::Bind { verdict, .. } => verdict.as_ref(),
-            Self::Describe(_) | Self::CloseStatement(_) | Self::ClosePortal(_) | Self::Sync(_) => None,
+            Self::Describe(_)
+            | Self::CloseStatement(_)
+            | Self::ClosePortal(_)
+            | Self::Undoing
+            | Self::Sync(_) => None,
+        }
+    }
+
+    /// How the request's rows are counted, if they are.
+    pub fn limited(&self) -> Option<&Limited> {
+        match self {
+            Self::Simple(request, _) | Self::Execute(request) => request.limit.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same, to go on with it.
+    pub fn limited_mut(&mut self) -> Option<&mut Limited> {
+        match self {
+            Self::Simple(request, _) | Self::Execute(request) => request.limit.as_deref_mut(),
+            _ => None,
         }
     }
 

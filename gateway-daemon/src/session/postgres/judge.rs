@@ -8,13 +8,13 @@ use crate::{
     domain::{
         action::{Action, TargetFacts},
         catalogue::{Catalogue, RelationKind},
-        decision::{ContentMask, Decision, Denial, MaskPlan, RecordLimits},
+        decision::{ContentMask, Decision, Denial, MaskPlan, MaxRows, RecordLimits},
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
         statement::{
-            ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, SearchPathStep,
-            SessionEffect, Statement, TransactionStep, Verb,
+            ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, Run,
+            SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
         },
     },
     policy::Policies,
@@ -38,7 +38,7 @@ pub struct Asker {
 }
 
 /// What was decided of one message, and what its results need.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Verdict {
     /// The statements as judged: those of an EXECUTE included.
     pub statements: Arc<[Statement]>,
@@ -48,6 +48,8 @@ pub struct Verdict {
     pub policies: Vec<PolicyId>,
     /// What they say of recording.
     pub record: RecordLimits,
+    /// How many rows each statement of the message may change; `None` where none of them is limited.
+    pub max_rows: Option<Arc<[Option<MaxRows>]>>,
     /// Masks of the columns that the statements read.
     pub masks: MaskPlan,
     /// Masks of every tagged column of the target.
@@ -90,6 +92,17 @@ impl Verdict {
     /// Whether the result's columns must be traced.
     fn trace_rows(&self) -> Rows {
         if self.may_show_masked() || self.may_show_scanned() { Rows::Traced } else { Rows::Clear }
+    }
+
+    /// The same, refused after all: nothing of it is run.
+    pub fn refused(&self, denial: Denial) -> Self {
+        Self {
+            denial: Some(Arc::new(denial)),
+            max_rows: None,
+            rows: Rows::Clear,
+            forwarding: Forwarding::AtOnce,
+            ..self.clone()
+        }
     }
 
     /// Whether values that are masked as a whole can be among the rows.
@@ -272,6 +285,7 @@ impl Judge {
             denial: None,
             policies: Vec::new(),
             record: RecordLimits::default(),
+            max_rows: None,
             masks: MaskPlan::default(),
             target_masks,
             catalogue: Arc::clone(catalogue),
@@ -280,8 +294,9 @@ impl Judge {
             rows: Rows::Clear,
             forwarding: Forwarding::AtOnce,
         };
-        let statements = match reading.and_then(|statements| with_executed(statements, prepared)) {
-            Ok(statements) => statements,
+        let judgeable = reading.and_then(|statements| with_executed(statements, prepared));
+        let Judgeable { statements, behind } = match judgeable {
+            Ok(judgeable) => judgeable,
             Err(denial) => {
                 verdict.denial = Some(denial);
                 return verdict;
@@ -295,8 +310,9 @@ impl Judge {
         if !statements.is_empty() {
             let action = Action::Sql(&statements);
             match self.policies.decide(&asker.principal, &asker.workload, target, action) {
-                Decision::Allow { masks, policies, record } => {
+                Decision::Allow { masks, policies, record, max_rows } => {
                     verdict.record = record;
+                    verdict.max_rows = of_messages_own(max_rows, statements.len(), &behind);
                     verdict.masks = masks;
                     verdict.policies = policies;
                 }
@@ -312,12 +328,21 @@ impl Judge {
     }
 }
 
+/// What is put to the policies.
+struct Judgeable {
+    /// The message's own statements, and behind them those that its EXECUTEs run.
+    statements: Arc<[Statement]>,
+    /// For each of the latter, the number of its EXECUTE.
+    behind: Vec<usize>,
+}
+
 /// Adds what an EXECUTE runs, so that it is judged as if it stood there; and keeps apart what may not come
 /// together in one message.
-fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Reading {
+fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Result<Judgeable, Arc<Denial>> {
     let alone = statements.len() == 1;
     let mut executed = Vec::new();
-    for statement in statements.iter() {
+    let mut behind = Vec::new();
+    for (number, statement) in statements.iter().enumerate() {
         if statement.copy.is_some() && !alone {
             return Err(refuse(
                 "COPY shares a message with other statements",
@@ -351,15 +376,23 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Read
                         "unknown-prepared-statement",
                     ));
                 };
-                let stores = statement.effects.iter().any(|effect| effect.verb == Verb::Create);
-                executed.extend(inner.iter().map(|inner| if stores { stored(inner) } else { inner.clone() }));
+                behind.extend(inner.iter().map(|_| number));
+                executed.extend(inner.iter().map(|inner| {
+                    if statement.does(Verb::Create) {
+                        stored(inner)
+                    } else if statement.does(Verb::Explain) {
+                        explained(inner, statement.run)
+                    } else {
+                        inner.clone()
+                    }
+                }));
             }
         }
     }
     if executed.is_empty() {
-        return Ok(statements);
+        return Ok(Judgeable { statements, behind });
     }
-    Ok(statements.iter().cloned().chain(executed).collect())
+    Ok(Judgeable { statements: statements.iter().cloned().chain(executed).collect(), behind })
 }
 
 /// A statement whose rows CREATE TABLE AS EXECUTE keeps in a table.
@@ -369,6 +402,31 @@ fn stored(statement: &Statement) -> Statement {
         _ => access,
     });
     Statement { columns: columns.collect(), ..statement.clone() }
+}
+
+/// A statement that EXPLAIN EXECUTE shows, and runs with ANALYZE: then its rows are not in the command tag.
+fn explained(inner: &Statement, run: Run) -> Statement {
+    let changes = inner.effects.iter().filter(|effect| effect.verb.changes_rows());
+    Statement { uncounted: changes.cloned().collect(), run, ..inner.clone() }
+}
+
+/// The limits of a message's own statements. Those of what its EXECUTEs run stand behind them, and are held against the
+/// tags of these.
+fn of_messages_own(
+    mut limits: Vec<Option<MaxRows>>,
+    statements: usize,
+    behind: &[usize],
+) -> Option<Arc<[Option<MaxRows>]>> {
+    if limits.is_empty() {
+        return None;
+    }
+    let of_executed = limits.split_off(statements.saturating_sub(behind.len()).min(limits.len()));
+    for (number, limit) in behind.iter().zip(of_executed) {
+        if let Some(of_execute) = limits.get_mut(*number) {
+            *of_execute = of_execute.take().into_iter().chain(limit).reduce(MaxRows::and);
+        }
+    }
+    Some(limits.into())
 }
 
 fn refuse(reason: &str, hint: &str, rule: &str) -> Arc<Denial> {

@@ -236,6 +236,7 @@ impl Relay<'_> {
             denial: Some(Arc::new(denial)),
             policies: Vec::new(),
             record: RecordLimits::default(),
+            max_rows: None,
             masks: MaskPlan::default(),
             // What cannot be read may hold values of masked columns.
             target_masks: self.room.judge.target_masks(&self.asker, self.facts, &self.snapshot.catalogue),

@@ -2,8 +2,9 @@
 //!
 //! Follow a statement: `relay` (the loop) → `requests` (`judging` asks `judge`; recorded, forwarded) → `replies`
 //! (matched against `expected`, masked). `startup`, `target` and `cancel` are the session's beginning and its side door;
-//! `names` knows what a prepared statement's name means; `answer` and `ending` are the daemon's own words. What comes past
-//! SQL, by `function_call` and `replication`, is judged by `past_sql`.
+//! `row_limit` undoes what changes too many rows; `names` knows what a prepared statement's name means; `answer` and
+//! `ending` are the daemon's own words. What comes past SQL, by `function_call` and `replication`, is judged by
+//! `past_sql`.
 
 mod about;
 mod advice;
@@ -25,6 +26,7 @@ mod relay;
 mod replication;
 mod replies;
 mod requests;
+mod row_limit;
 mod shown;
 mod startup;
 mod target;

@@ -112,9 +112,10 @@ impl Recording {
             outcome: if refusal.is_some() { Outcome::Denied } else { Outcome::Allowed },
             policies: refusal.map_or(&verdict.policies, |denial| &denial.policies).clone(),
             masked: if refusal.is_some() { Vec::new() } else { verdict.masked_columns() },
-            reason: refusal
-                .map(|denial| kept_reason(denial, kept.constants).into_owned())
-                .unwrap_or_default(),
+            reason: refusal.map_or_else(
+                || verdict.limit_note(),
+                |denial| kept_reason(denial, kept.constants).into_owned(),
+            ),
             hint: refusal.and_then(|denial| denial.hint.clone()),
             text: text.to_owned(),
             text_bytes: (text.len() < kept.text.len()).then(|| count(kept.text.len())),

@@ -91,9 +91,9 @@ pub(super) enum Copying {
 /// What becomes of a message's bytes as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// They go on to the server.
+    /// They go on to the other side.
     Forwarded,
-    /// The server would ignore them.
+    /// It would ignore them, or hears no more of the request.
     Dropped,
 }
 
@@ -143,8 +143,10 @@ pub(super) struct Relay<'a> {
     pub(super) client_bytes_left: usize,
     /// What becomes of them.
     pub(super) fate: Fate,
-    /// Bytes of a large reply still to be passed on as they come.
+    /// Bytes of a large reply still to come, which nobody looks at.
     pub(super) reply_bytes_left: usize,
+    /// What becomes of rows.
+    pub(super) reply_fate: Fate,
     pub(super) rows: RowHandling,
     /// For the newest record that was still on its way to the disk when its request left: until it is there, nothing
     /// more is said to the client.
@@ -205,6 +207,7 @@ impl<'a> Relay<'a> {
             client_bytes_left: 0,
             fate: Fate::Forwarded,
             reply_bytes_left: 0,
+            reply_fate: Fate::Forwarded,
             rows: RowHandling::Undescribed,
             unwritten: None,
             submitter: room.audit.submitter(),
@@ -296,7 +299,7 @@ impl<'a> Relay<'a> {
     /// Whether a client that sends nothing more has nothing more to get: it may have closed its sending direction only,
     /// and still wait for answers. Those to a pipeline without Sync, or to an unfinished COPY, never come.
     fn owes_nothing(&self) -> bool {
-        self.copying == Copying::Yes || self.only_unsynced_owed()
+        self.copying == Copying::Yes || (self.only_unsynced_owed() && !self.awaits_count())
     }
 
     /// Until when something must happen, on either side.
@@ -341,7 +344,7 @@ impl<'a> Relay<'a> {
     /// Whether no further message of the client may be looked at before the server has answered.
     pub(super) fn waits(&self) -> bool {
         let waiting = self.held.is_some() || self.large_waits;
-        (waiting && !self.queue.is_empty()) || self.copying == Copying::Asked
+        (waiting && !self.queue.is_empty()) || self.copying == Copying::Asked || self.awaits_count()
     }
 
     /// The session's identity must be valid now; an expired one is renewed from its source, or ends the session.
@@ -408,12 +411,11 @@ impl<'a> Relay<'a> {
                 event.reason = kept_reason(denial, kept.constants).into_owned();
             }
             None => {
-                event.policies.clone_from(&verdict.policies);
+                event.policies = verdict.policies_with_limits();
                 event.masked = verdict.masked_columns();
-                let note = super::judge::opaque_note(&verdict.statements);
-                if !note.is_empty() {
-                    event.reason = note;
-                }
+                let notes = [super::judge::opaque_note(&verdict.statements), verdict.limit_note()];
+                event.reason =
+                    notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ");
             }
         }
         Ok((event, recorded))

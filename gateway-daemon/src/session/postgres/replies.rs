@@ -13,7 +13,7 @@ use super::{
     expected::{Expected, skip_to_sync},
     judge::{Rows, Verdict},
     recorded::Recorded,
-    relay::{Copying, Relay},
+    relay::{Copying, Fate, Relay},
     shown::{RowHandling, scan_of, trace},
 };
 use crate::{
@@ -32,7 +32,7 @@ const MASKED_ROW_BYTES: usize = 16 * 1024 * 1024;
 
 /// What the relay must know of a reply that passes unchanged.
 #[derive(Debug, Clone, Copy)]
-enum Gist {
+pub(super) enum Gist {
     /// Rows returned or affected, by a CommandComplete.
     Rows(u64),
     /// The transaction's state, by a ReadyForQuery.
@@ -42,7 +42,7 @@ enum Gist {
 }
 
 impl Gist {
-    fn of(tag: u8, body: &[u8]) -> Self {
+    pub(super) fn of(tag: u8, body: &[u8]) -> Self {
         match (tag, body) {
             (b'C', [words @ .., 0]) => Self::Rows(backend::rows(words).unwrap_or(0)),
             (b'Z', b"I") => Self::Status(TransactionStatus::Idle),
@@ -64,7 +64,10 @@ impl Relay<'_> {
                 if now == 0 {
                     return Ok(());
                 }
-                self.pass(now);
+                match self.reply_fate {
+                    Fate::Forwarded => self.pass(now),
+                    Fate::Dropped => self.upstream.input.advance(now),
+                }
                 self.reply_bytes_left -= now;
                 continue;
             }
@@ -73,6 +76,12 @@ impl Relay<'_> {
                 break;
             };
             let here = rest.len();
+            if self.reply_fate == Fate::Dropped && matches!(tag, b'D' | b'd') {
+                self.pass(unchanged);
+                unchanged = 0;
+                self.reply_bytes_left = total;
+                continue;
+            }
             if matches!(tag, b'D' | b'd' | b'V') && self.passes_data(tag)? {
                 if tag == b'V'
                     && let Some(Expected::Simple(request, _)) = self.queue.front_mut()
@@ -113,6 +122,13 @@ impl Relay<'_> {
                 }
                 break;
             }
+            if self.meets_limit() {
+                self.pass(unchanged);
+                unchanged = 0;
+                let frame = self.next_reply()?;
+                self.take_counted(frame).await?;
+                continue;
+            }
             let body = rest.get(HEADER_BYTES..total).unwrap_or_default();
             if let Some(recording) = &mut self.recording {
                 recording.hear(tag, body)?;
@@ -124,13 +140,30 @@ impl Relay<'_> {
             }
             self.pass(unchanged);
             unchanged = 0;
-            let frame = split_frame(&mut self.upstream.input, REPLY_BYTES)
-                .map_err(|error| Ending::upstream(&error))?
-                .ok_or_else(|| Ending::UpstreamProtocol("a message shrank".to_owned()))?;
+            let frame = self.next_reply()?;
             self.take_reply(&frame)?;
         }
         self.pass(unchanged);
         Ok(())
+    }
+
+    /// The reply at the front, which is there as a whole.
+    fn next_reply(&mut self) -> Result<Frame, Ending> {
+        split_frame(&mut self.upstream.input, REPLY_BYTES)
+            .map_err(|error| Ending::upstream(&error))?
+            .ok_or_else(|| Ending::UpstreamProtocol("a message shrank".to_owned()))
+    }
+
+    /// Takes one reply that has been looked at already.
+    pub(super) async fn take_as_usual(&mut self, frame: &Frame) -> Result<(), Ending> {
+        if let Some(recording) = &mut self.recording {
+            recording.hear(frame.tag, frame.body())?;
+        }
+        if self.takes_unchanged(frame.tag, Gist::of(frame.tag, frame.body())).await? {
+            self.client.output.extend_from_slice(frame.raw());
+            return Ok(());
+        }
+        self.take_reply(frame)
     }
 
     /// Moves the first `count` bytes to the client.
@@ -355,6 +388,7 @@ impl Relay<'_> {
         self.copying = Copying::No;
         self.stream = None;
         self.rows = RowHandling::Undescribed;
+        self.reply_fate = Fate::Forwarded;
         self.statements.settle(batch);
         self.portals.settle(batch);
         if self.transaction == TransactionStatus::Idle {
@@ -451,12 +485,14 @@ impl Relay<'_> {
         Message::CopyData(&masked).encode(&mut self.client.output).map_err(|error| Ending::upstream(&error))
     }
 
-    fn failed(&mut self, fields: Fields<'_>) -> Result<(), Ending> {
-        let fatal = matches!(fields.field(Fields::SEVERITY_ENGLISH), Some(b"FATAL" | b"PANIC"));
+    pub(super) fn failed(&mut self, fields: Fields<'_>) -> Result<(), Ending> {
+        let fatal = fields.is_fatal();
         let front = self.queue.front();
         let is_own_word = matches!(front, Some(Expected::Syntax { .. })) && is_syntax_error(&fields);
         match front.and_then(Expected::refusal).filter(|_| !fatal && !is_own_word) {
             Some(denial) => answer::refusal(denial, &mut self.client.output),
+            // The client has been told already, and in which words.
+            None if matches!(front, Some(Expected::Undoing)) && !fatal => Ok(()),
             None => {
                 let verdict = front.and_then(Expected::verdict).cloned();
                 let sqlstate = fields.field(Fields::SQLSTATE).unwrap_or_default();
@@ -517,12 +553,13 @@ fn constants(verdict: Option<&Verdict>) -> Constants {
 }
 
 /// The verdict of a simple query that has failed: no statements are left of it.
-fn nothing_more(verdict: &Verdict) -> Verdict {
+pub(super) fn nothing_more(verdict: &Verdict) -> Verdict {
     Verdict {
         statements: Arc::from([]),
         denial: verdict.denial.clone(),
         policies: Vec::new(),
         record: verdict.record,
+        max_rows: None,
         masks: verdict.masks.clone(),
         target_masks: Arc::clone(&verdict.target_masks),
         catalogue: Arc::clone(&verdict.catalogue),

@@ -18,6 +18,7 @@ use super::{
     recorded::{Description, Recorded},
     relay::{Copying, Fate, Origin, Portal, Prepared, Relay},
     replication::is_for_sql_only,
+    row_limit::{Limited, MayCount},
 };
 use crate::{
     domain::{
@@ -328,6 +329,10 @@ impl Relay<'_> {
             Message::CopyDone | Message::CopyFail(_) => {
                 self.copying = Copying::No;
                 batched.staged.extend_from_slice(frame.raw());
+                if self.is_counting() {
+                    // The Sync that would fetch the answer waits for it.
+                    Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
+                }
             }
             // The server ignores both during COPY.
             Message::Flush | Message::Sync => {}
@@ -367,6 +372,14 @@ impl Relay<'_> {
             self.refuse_simple(text, verdict, batched)?;
             return Ok(Taken::Done);
         }
+        match self.may_count(&verdict) {
+            Ok(MayCount::Now) => {}
+            Ok(MayCount::AfterDraining) => return Ok(Taken::Wait),
+            Err(denial) => {
+                self.refuse_simple(text, Arc::new(verdict.refused(denial)), batched)?;
+                return Ok(Taken::Done);
+            }
+        }
         self.forward_simple(text, verdict, None, frame, batched)?;
         Ok(Taken::Done)
     }
@@ -389,10 +402,10 @@ impl Relay<'_> {
         let learnt = self.learn_prepare(text, &verdict);
         self.after_forwarding(&verdict);
         self.expect_stream(&verdict);
-        let request = request(verdict, None, recorded, learnt);
+        let limit = self.count_query(&verdict, frame, &mut batched.staged)?;
+        let request = Request { limit, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
-        batched.staged.extend_from_slice(frame.raw());
         Ok(())
     }
 
@@ -530,11 +543,12 @@ impl Relay<'_> {
         let learnt = self.learn_prepare(&text, &verdict);
         self.after_forwarding(&verdict);
         batched.staged.extend_from_slice(frame.raw());
-        if self.copying == Copying::Asked {
+        let limit = Limited::execute(&verdict);
+        if self.copying == Copying::Asked || limit.is_some() {
             // The relay waits for the server's word before it looks at the client's next message.
             Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         }
-        let request = request(verdict, None, recorded, learnt);
+        let request = Request { limit, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Execute(Box::new(request)));
         Ok(Taken::Done)
     }
@@ -615,6 +629,7 @@ impl Relay<'_> {
             denial: None,
             policies: verdict.policies.clone(),
             record: verdict.record,
+            max_rows: verdict.max_rows.clone(),
             masks: verdict.masks.clone(),
             target_masks: Arc::clone(&verdict.target_masks),
             catalogue: Arc::clone(&verdict.catalogue),
@@ -666,7 +681,7 @@ fn request(
     recorded: Option<Recorded>,
     prepares: Option<(Vec<u8>, Learnt)>,
 ) -> Request {
-    Request { verdict, refusal, started: Instant::now(), rows: 0, recorded, prepares }
+    Request { verdict, refusal, started: Instant::now(), rows: 0, recorded, prepares, limit: None }
 }
 
 /// Whether a text was refused because it is no SQL to nodegate.

@@ -327,8 +327,9 @@ impl Follower<'_> {
                     .about
                     .request(Outcome::Allowed, &kept(text, verdict, &self.room.masker).text);
                 event.mode = Some(self.watched.mode);
-                event.policies.clone_from(&verdict.policies);
+                event.policies = verdict.policies_with_limits();
                 event.masked = verdict.masked_columns();
+                event.reason = verdict.limit_note();
                 self.note(event);
             }
         }

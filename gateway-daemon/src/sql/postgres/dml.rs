@@ -185,7 +185,8 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         let target = self.target(Verb::Copy, var)?;
-        self.target(if stmt.is_from { Verb::Insert } else { Verb::Select }, var)?;
+        let verb = if stmt.is_from { Verb::Insert } else { Verb::Select };
+        self.counting(self.own_counting(), |reader| reader.target(verb, var))?;
         let level = Level::of(target.clone());
         match (stmt.is_from, stmt.attlist.is_empty()) {
             (true, true) => self.write_all(&target),

@@ -9,7 +9,7 @@ use pg_query::{Node, NodeEnum};
 use super::columns::Reads;
 use super::error::SqlError;
 use super::names::{inner, integer, text, unexpected};
-use super::reader::Reader;
+use super::reader::{Counting, Reader};
 use super::scope::{Cte, Env, Level, Output, Outputs, Rows, Source, chain};
 
 /// How often a recursive query is read again until its columns' sources no longer grow.
@@ -360,7 +360,8 @@ impl<'a> Reader<'a> {
         let Some(query) = cte.ctequery.as_deref() else {
             return Err(SqlError::UnknownNode { kind: "CommonTableExpr" });
         };
-        let mut outputs = self.query_node(query, env)?;
+        // The tag counts what the statement around it changes.
+        let mut outputs = self.counting(Counting::Uncounted, |reader| reader.query_node(query, env))?;
         outputs.rename(&super::names::parts(&cte.aliascolnames)?);
         if let Some(search) = &cte.search_clause {
             let reads = named_reads(&outputs, &search.search_col_list)?;

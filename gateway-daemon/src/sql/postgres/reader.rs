@@ -8,7 +8,7 @@ use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{
-    ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit,
+    ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit, Run,
     SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
@@ -163,6 +163,10 @@ impl<'a> Reader<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) effects: BTreeSet<Effect>,
+    /// See [`Statement::uncounted`].
+    pub(super) uncounted: BTreeSet<Effect>,
+    /// See [`Statement::run`].
+    pub(super) run: Run,
     pub(super) projected: Reads,
     pub(super) compared: Reads,
     pub(super) computed: Reads,
@@ -194,15 +198,27 @@ pub(super) enum Destination {
     Nowhere,
 }
 
+/// Whether the command tag counts the rows that are changed by what is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// It is the statement itself.
+    Counted,
+    /// It is a part of it, or what it makes.
+    Uncounted,
+}
+
 /// Reads one statement after the other.
 pub(super) struct Reader<'a> {
     pub(super) catalogue: &'a Catalogue,
     pub(super) columns: Columns,
     pub(super) facts: Facts,
     pub(super) destination: Destination,
+    pub(super) counting: Counting,
     /// Column references seen: a WHERE that has none does not select rows.
     pub(super) references: usize,
     pub(super) depth: usize,
+    /// It is the statement behind PREPARE that is being read.
+    pub(super) is_prepared: bool,
     /// What of the statement can fail.
     pub(super) met: Met,
     /// The statement is nothing but a call of `set_config` for its reader.
@@ -227,8 +243,10 @@ impl<'a> Reader<'a> {
             columns: Columns::default(),
             facts: Facts::default(),
             destination: Destination::Client,
+            counting: Counting::Uncounted,
             references: 0,
             depth: 0,
+            is_prepared: false,
             met: Met::default(),
             only_sets: false,
             setting: None,
@@ -272,6 +290,8 @@ impl<'a> Reader<'a> {
         Statement {
             beside_constants,
             effects: facts.effects,
+            uncounted: facts.uncounted,
+            run: facts.run,
             columns,
             functions: facts.functions,
             opaque: facts.opaque,
@@ -287,7 +307,24 @@ impl<'a> Reader<'a> {
 
     /// Notes what the statement does to what.
     pub(super) fn effect(&mut self, verb: Verb, relation: Option<RelationName>) {
-        self.facts.effects.insert(Effect { verb, relation });
+        let effect = Effect { verb, relation };
+        if verb.changes_rows() && self.counting == Counting::Uncounted {
+            self.facts.uncounted.insert(effect.clone());
+        }
+        self.facts.effects.insert(effect);
+    }
+
+    /// Reads something whose changes of rows the command tag counts, or does not.
+    pub(super) fn counting<T>(&mut self, counting: Counting, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.counting, counting);
+        let result = read(self);
+        self.counting = before;
+        result
+    }
+
+    /// Whether the tag counts what the statement that is being read changes: it is not part of another one.
+    pub(super) fn own_counting(&self) -> Counting {
+        if self.depth == 1 || self.is_prepared { Counting::Counted } else { Counting::Uncounted }
     }
 
     /// Notes something that cannot be read.

@@ -4,7 +4,7 @@ use pg_query::protobuf::{DiscardMode, ExplainStmt, PrepareStmt, TransactionStmt,
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::statement::{
-    ColumnAccess, ColumnUse, RelationName, SearchPathStep, SessionEffect, TransactionStep, Verb,
+    ColumnAccess, ColumnUse, RelationName, Run, SearchPathStep, SessionEffect, TransactionStep, Verb,
 };
 
 use super::columns::{Reads, matched, tested};
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
             | NodeEnum::UpdateStmt(_)
             | NodeEnum::DeleteStmt(_)
             | NodeEnum::MergeStmt(_) => {
-                let outputs = self.query_node(node, env)?;
+                let outputs = self.counting(self.own_counting(), |reader| reader.query_node(node, env))?;
                 let all = outputs.all();
                 self.shown(all);
                 Ok(())
@@ -259,7 +259,10 @@ impl<'a> Reader<'a> {
         self.definitions(&stmt.options, &Env::EMPTY, &mut nothing)?;
         match stmt.query.as_deref() {
             Some(query) if runs => self.statement(query),
-            Some(query) => self.towards(Destination::Nowhere, query),
+            Some(query) => {
+                self.facts.run = Run::NotYet;
+                self.towards(Destination::Nowhere, query)
+            }
             None => Err(SqlError::UnknownNode { kind: "ExplainStmt" }),
         }
     }
@@ -277,13 +280,16 @@ impl<'a> Reader<'a> {
         };
         let outer = std::mem::take(&mut self.facts);
         let destination = std::mem::replace(&mut self.destination, Destination::Client);
+        self.is_prepared = true;
         let result = self.statement(query);
+        self.is_prepared = false;
         self.destination = destination;
         result?;
         let statement = self.finish();
         self.facts = outer;
         self.effect(Verb::Other, None);
         self.facts.effects.extend(statement.effects.iter().cloned());
+        self.facts.run = Run::NotYet;
         self.facts.functions.extend(statement.functions.iter().cloned());
         self.facts.opaque.extend(statement.opaque.iter().cloned());
         self.facts.unpins.clone_from(&statement.unpins);

@@ -93,6 +93,11 @@ impl<'a> Fields<'a> {
         self.0.iter().find(|(other, _)| *other == code).map(|(_, text)| *text)
     }
 
+    /// Whether the server ends the connection with it.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self.field(Self::SEVERITY_ENGLISH), Some(b"FATAL" | b"PANIC"))
+    }
+
     /// Only the fields of these codes.
     #[must_use]
     pub fn keep(mut self, codes: &[u8]) -> Self {

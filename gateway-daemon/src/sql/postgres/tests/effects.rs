@@ -1,5 +1,5 @@
 use super::{check, shop};
-use crate::domain::statement::{CopyDirection, SearchPathStep, SessionEffect};
+use crate::domain::statement::{CopyDirection, Run, SearchPathStep, SessionEffect};
 use crate::sql::postgres::{read, unknown_relations};
 
 #[test]
@@ -408,5 +408,65 @@ fn steps_of_the_search_path_are_told() {
     ] {
         let read = read(text, &shop()).unwrap();
         assert_eq!(read[0].search_path, step, "{text}");
+    }
+}
+
+#[test]
+fn what_the_command_tag_does_not_count_is_told_apart() {
+    let catalogue = shop();
+    for (text, uncounted, run) in [
+        ("UPDATE orders SET total = 1 WHERE id = id", "", Run::Now),
+        (
+            "INSERT INTO orders (id) SELECT id FROM customers ON CONFLICT (id) DO UPDATE SET total = 1",
+            "",
+            Run::Now,
+        ),
+        (
+            "MERGE INTO orders o USING notes n ON o.id = n.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (1)",
+            "",
+            Run::Now,
+        ),
+        ("COPY orders FROM STDIN", "", Run::Now),
+        ("COPY orders TO STDOUT", "", Run::Now),
+        ("COPY (DELETE FROM orders RETURNING id) TO STDOUT", "delete orders", Run::Now),
+        ("WITH d AS (DELETE FROM orders RETURNING id) SELECT id FROM d", "delete orders", Run::Now),
+        (
+            "WITH d AS (DELETE FROM orders RETURNING id) DELETE FROM notes USING d WHERE d.id = notes.id",
+            "delete orders",
+            Run::Now,
+        ),
+        ("WITH d AS (DELETE FROM orders RETURNING id) DELETE FROM orders", "delete orders", Run::Now),
+        (
+            "INSERT INTO notes (id) WITH u AS (UPDATE orders SET total = 1 RETURNING id) SELECT id FROM u",
+            "update orders",
+            Run::Now,
+        ),
+        (
+            "WITH RECURSIVE a AS (INSERT INTO notes (id) WITH u AS (MERGE INTO orders USING notes ON true WHEN MATCHED THEN DELETE RETURNING 1) SELECT 1 FROM u RETURNING id) SELECT id FROM a",
+            "insert notes, delete orders, merge orders",
+            Run::Now,
+        ),
+        ("TRUNCATE orders, notes", "truncate notes, truncate orders", Run::Now),
+        ("TRUNCATE orders CASCADE", "truncate -, truncate orders", Run::Now),
+        ("EXPLAIN UPDATE orders SET total = 1", "update orders", Run::NotYet),
+        ("EXPLAIN (ANALYZE off) UPDATE orders SET total = 1", "update orders", Run::NotYet),
+        ("EXPLAIN ANALYZE UPDATE orders SET total = 1", "update orders", Run::Now),
+        ("EXPLAIN (ANALYZE) INSERT INTO notes (id) VALUES (1)", "insert notes", Run::Now),
+        ("PREPARE p AS DELETE FROM orders", "", Run::NotYet),
+        ("CREATE RULE r AS ON INSERT TO notes DO ALSO DELETE FROM orders", "delete orders", Run::Now),
+    ] {
+        let statement = &read(text, &catalogue).unwrap()[0];
+        let names = statement.uncounted.iter().map(|effect| {
+            let name = effect.relation.as_ref().map_or("-", |name| name.name.as_str());
+            format!("{} {name}", effect.verb.as_str())
+        });
+        assert_eq!(
+            (names.collect::<Vec<_>>().join(", ").as_str(), statement.run),
+            (uncounted, run),
+            "{text}"
+        );
+        if let SessionEffect::Prepare { statement, .. } = &statement.session_effect {
+            assert_eq!((statement.uncounted.len(), statement.run), (0, Run::Now));
+        }
     }
 }
