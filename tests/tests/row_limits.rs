@@ -799,6 +799,13 @@ fn nothing_is_undone_where_nothing_is_enforced() {
     };
     let record = search(&["--outcome", "allowed", "gone"]);
     assert_eq!(record["event"]["reason"], "at most 10 rows, by policy \"few-rows\"", "{record}");
+    let record = search(&["--outcome", "would_deny", "gone"]);
+    let event = &record["event"];
+    assert_eq!((&event["kind"], &event["rows"]), (&"completion".into(), &100.into()), "{record}");
+    assert_eq!(
+        event["reason"], "to be undone: the statement changes 100 rows, and policy \"few-rows\" allows 10",
+        "{record}"
+    );
     let record = search(&["--outcome", "would_deny", "TRUNCATE"]);
     assert!(record["event"]["reason"].as_str().unwrap().contains("cannot be counted"), "{record}");
 }

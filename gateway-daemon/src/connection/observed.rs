@@ -17,7 +17,7 @@ use crate::{
     },
     session::{
         postgres::{About, Asker, Route, Watched},
-        tcp::{Tap, Tapped, relay, reset},
+        tcp::{Tap, Tapped, Taps, relay, reset},
     },
 };
 
@@ -33,8 +33,11 @@ impl Gateway {
     ) {
         let route = Route { netns: about.flow.netns, address: about.flow.original_destination.socket_addr() };
         let (tap, tapped) = Tap::new();
-        let judged = self.judge_beside(about.clone(), workload, target, mode, route, tapped);
-        let (reason, about) = tokio::join!(self.pass_on(route, stream, Some(tap)), judged);
+        // What the target says is looked at where rows are counted, and nowhere else.
+        let (of_target, replies) = self.policies.limit_rows().then(Tap::new).unzip();
+        let judged = self.judge_beside(about.clone(), workload, target, mode, route, (tapped, replies));
+        let taps = Taps { client: Some(tap), target: of_target };
+        let (reason, about) = tokio::join!(self.pass_on(route, stream, taps), judged);
         self.close(&about, mode, reason);
     }
 
@@ -42,13 +45,13 @@ impl Gateway {
     pub(super) async fn pass_on_unjudged(&self, about: About, denial: Denial, mode: Mode, stream: TcpStream) {
         let route = Route { netns: about.flow.netns, address: about.flow.original_destination.socket_addr() };
         self.would_refuse(&about, mode, Cause::Refusal, &denial);
-        let reason = self.pass_on(route, stream, None).await;
+        let reason = self.pass_on(route, stream, Taps::default()).await;
         self.close(&about, mode, reason);
     }
 
-    async fn pass_on(&self, route: Route, stream: TcpStream, tap: Option<Tap>) -> String {
+    async fn pass_on(&self, route: Route, stream: TcpStream, taps: Taps) -> String {
         match self.tcp.connect(route).await {
-            Ok(upstream) => relay(stream, upstream, None, tap).await.to_string(),
+            Ok(upstream) => relay(stream, upstream, None, taps).await.to_string(),
             Err(error) => {
                 reset(&stream);
                 format!("the target cannot be reached: {error}")
@@ -64,7 +67,7 @@ impl Gateway {
         target: Option<Target>,
         mode: Mode,
         route: Route,
-        tapped: Tapped,
+        (tapped, replies): (Tapped, Option<Tapped>),
     ) -> About {
         about.target = target.as_ref().map(|target| target.facts().id());
         let principal = self.identity.principal_for(&about.flow).await;
@@ -91,7 +94,7 @@ impl Gateway {
                     let asker = Asker { principal, workload };
                     let watched =
                         Watched { about: about.clone(), mode, asker, target: Arc::clone(&target), route };
-                    self.postgres.watch(watched, tapped).await;
+                    self.postgres.watch(watched, tapped, replies).await;
                 }
             }
         }

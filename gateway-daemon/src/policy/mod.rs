@@ -116,6 +116,11 @@ impl Policies {
         })
     }
 
+    /// Whether some rule limits how many rows are changed.
+    pub fn limit_rows(&self) -> bool {
+        self.state.load().set.rules.iter().any(|rule| rule.max_rows.is_some())
+    }
+
     /// Changes whenever other rules are in force; unique within this run of the program.
     pub fn epoch(&self) -> u64 {
         self.state.load().epoch

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{net::TcpStream, time::timeout};
 
-pub use relay::{Ended, Tap, Tapped, relay};
+pub use relay::{Ended, Tap, Tapped, Taps, relay};
 
 use crate::{
     audit::AuditLog,
@@ -70,7 +70,7 @@ impl Tcp {
         }
         let reason = match self.connect(route).await {
             Ok(upstream) => tokio::select! {
-                ended = relay(client, upstream, self.limits.idle, None) => ended.to_string(),
+                ended = relay(client, upstream, self.limits.idle, Taps::default()) => ended.to_string(),
                 reason = self.expiry(about, principal) => reason,
             },
             Err(error) => {

@@ -32,6 +32,7 @@ mod startup;
 mod target;
 mod transport;
 mod watch;
+mod watched_rows;
 
 use std::{sync::Arc, time::Duration};
 

@@ -29,7 +29,7 @@ use crate::{
         decision::{Denial, MaxRows},
         event::{EventKind, Outcome},
         ids::PolicyId,
-        statement::{SessionEffect, TransactionStep, Verb},
+        statement::{SessionEffect, Statement, TransactionStep, Verb},
     },
     protocol::postgres::{
         Frame,
@@ -87,7 +87,8 @@ enum Stage {
 }
 
 /// Why a statement is undone.
-enum Excess {
+#[derive(Debug)]
+pub(super) enum Excess {
     /// It changed so many rows.
     Rows(u64),
     /// Its tag tells no number.
@@ -140,15 +141,10 @@ impl Limited {
 
     /// A statement of the message has ended.
     fn counted(&self, frame: &Frame) -> Step {
-        if let Some(limit) = self.limits.get(self.ended).and_then(Option::as_ref) {
-            let excess = match changed_rows(frame.body()) {
-                _ if frame.tag == b's' => Some(Excess::Suspended),
-                Some(rows) => (rows > limit.rows).then_some(Excess::Rows(rows)),
-                None => Some(Excess::Uncounted),
-            };
-            if let Some(excess) = excess {
-                return Step::Undo(limit.clone(), excess);
-            }
+        if let Some(limit) = self.limits.get(self.ended).and_then(Option::as_ref)
+            && let Some(excess) = excess(limit, frame.tag, frame.body())
+        {
+            return Step::Undo(limit.clone(), excess);
         }
         let is_last = self.ended + 1 == self.limits.len();
         if is_last && self.block == Block::Own { Step::Keep } else { Step::AsUsual }
@@ -212,11 +208,25 @@ impl Verdict {
         self.limits().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether the message may end a transaction on its way, so that it could not be undone as a whole.
-    fn controls_transactions(&self) -> bool {
-        self.statements.iter().any(|statement| {
+    /// Why the message cannot be held to its limits, if it cannot: it may end a transaction on its way, and could not be
+    /// undone as a whole.
+    pub(super) fn uncountable(&self) -> Option<Denial> {
+        let controls = |statement: &Statement| {
             statement.transaction != TransactionStep::None || statement.does(Verb::Transaction)
-        })
+        };
+        if self.limits_now()?.len() < 2 || !self.statements.iter().any(controls) {
+            return None;
+        }
+        let hint = "Send BEGIN, COMMIT, ROLLBACK and their like in messages of their own.";
+        Some(self.unkept_limit("in a message that controls transactions", hint))
+    }
+
+    fn unkept_limit(&self, place: &str, hint: &str) -> Denial {
+        Denial {
+            reason: format!("a limit on rows ({}) cannot be kept {place}", self.limit_note()),
+            hint: Some(hint.to_owned()),
+            policies: self.limits().iter().map(|limit| limit.policy.clone()).collect(),
+        }
     }
 }
 
@@ -237,30 +247,17 @@ impl Relay<'_> {
         self.queue.front().and_then(Expected::limited).is_some()
     }
 
-    /// What stands in the way of a simple query that is held to limits, if anything does: `Err` for what can never be.
+    /// Whether a simple query can be held to its limits now; `Err` for what never can.
     pub(super) fn may_count(&self, verdict: &Verdict) -> Result<MayCount, Denial> {
-        let Some(limits) = verdict.limits_now() else { return Ok(MayCount::Now) };
-        let named = || limits.iter().flatten().next().map(|limit| limit.policy.clone());
-        let refuse = |reason: String, hint: &str| {
-            Err(Denial { reason, hint: Some(hint.to_owned()), policies: named().into_iter().collect() })
-        };
-        if limits.len() > 1 && verdict.controls_transactions() {
-            return refuse(
-                format!(
-                    "a limit on rows ({}) cannot be kept in a message that controls transactions",
-                    verdict.limit_note()
-                ),
-                "Send BEGIN, COMMIT, ROLLBACK and their like in messages of their own.",
-            );
+        if verdict.limits_now().is_none() {
+            return Ok(MayCount::Now);
+        }
+        if let Some(denial) = verdict.uncountable() {
+            return Err(denial);
         }
         if self.unsynced {
-            return refuse(
-                format!(
-                    "a limit on rows ({}) cannot be kept in the middle of a pipeline",
-                    verdict.limit_note()
-                ),
-                "End the pipeline with Sync before the query.",
-            );
+            let hint = "End the pipeline with Sync before the query.";
+            return Err(verdict.unkept_limit("in the middle of a pipeline", hint));
         }
         // Whether it is in a block is known once everything before it is answered.
         Ok(if self.queue.is_empty() { MayCount::Now } else { MayCount::AfterDraining })
@@ -412,35 +409,40 @@ impl Limited {
     }
 }
 
+impl Excess {
+    /// What is said of it.
+    pub(super) fn reason(&self, limit: &MaxRows) -> String {
+        let MaxRows { rows: most, policy, .. } = limit;
+        let s = |rows: u64| if rows == 1 { "" } else { "s" };
+        let allowed =
+            || format!("policy \"{policy}\" allows {most} row{} to be changed, and how many", s(*most));
+        match self {
+            Self::Rows(rows) => {
+                format!("the statement changes {rows} row{}, and policy \"{policy}\" allows {most}", s(*rows))
+            }
+            Self::Uncounted => format!("{} this changes cannot be counted", allowed()),
+            Self::Suspended => {
+                format!("{} this changes is not known before all of what it returns is fetched", allowed())
+            }
+        }
+    }
+
+    const fn hint(&self) -> &'static str {
+        match self {
+            Self::Rows(_) => NARROW,
+            Self::Uncounted => "Send the statement that changes them by itself.",
+            Self::Suspended => {
+                "Execute it without a limit on the rows to fetch (setFetchSize), or without RETURNING."
+            }
+        }
+    }
+}
+
 /// What the client is told, and what the server's log shows.
 fn explain(limit: &MaxRows, excess: &Excess) -> (Denial, String) {
     let MaxRows { rows: most, policy, message } = limit;
-    let s = |rows: u64| if rows == 1 { "" } else { "s" };
-    let (reason, hint) = match excess {
-        Excess::Rows(rows) => (
-            format!(
-                "the statement changes {rows} row{}, and policy \"{policy}\" allows {most}: nothing was changed",
-                s(*rows)
-            ),
-            NARROW,
-        ),
-        Excess::Uncounted => (
-            format!(
-                "policy \"{policy}\" allows {most} row{} to be changed, and how many this changes cannot be counted: \
-                 nothing was changed",
-                s(*most)
-            ),
-            "Send the statement that changes them by itself.",
-        ),
-        Excess::Suspended => (
-            format!(
-                "policy \"{policy}\" allows {most} row{} to be changed, and how many this changes is not known before \
-                 all of what it returns is fetched: nothing was changed",
-                s(*most)
-            ),
-            "Execute it without a limit on the rows to fetch (setFetchSize), or without RETURNING.",
-        ),
-    };
+    let reason = format!("{}: nothing was changed", excess.reason(limit));
+    let hint = excess.hint();
     let failing = match excess {
         Excess::Rows(rows) => format!("{rows} rows changed, {most} allowed by policy {policy}"),
         Excess::Uncounted | Excess::Suspended => {
@@ -453,6 +455,15 @@ fn explain(limit: &MaxRows, excess: &Excess) -> (Denial, String) {
         (None, _) => hint.to_owned(),
     };
     (Denial { reason, hint: Some(hint), policies: vec![policy.clone()] }, failing)
+}
+
+/// How far a statement exceeds its limit, by the message that ends it.
+pub(super) fn excess(limit: &MaxRows, tag: u8, body: &[u8]) -> Option<Excess> {
+    match changed_rows(body) {
+        _ if tag == b's' => Some(Excess::Suspended),
+        Some(rows) => (rows > limit.rows).then_some(Excess::Rows(rows)),
+        None => Some(Excess::Uncounted),
+    }
 }
 
 /// The number of rows that a statement changed, by the body of its CommandComplete.

@@ -18,17 +18,20 @@ use super::{
     judge::{Prepared, Verdict},
     readings::Reading,
     replication::only_commands,
+    row_limit::Excess,
     startup::Wanted,
     target::Upstream,
+    watched_rows::{Exceeded, WatchedRows},
 };
 use crate::{
     domain::{
         catalogue::Catalogue,
-        decision::Denial,
+        decision::{Denial, MaxRows},
         event::{AuditEvent, EventKind, Outcome},
         mode::{Cause, Mode},
         statement::{SessionEffect, Statement},
     },
+    mask::Masker,
     protocol::postgres::{
         Sniff, StartupPacket,
         frontend::{self, Kind, Message},
@@ -71,12 +74,14 @@ enum Lost {
 }
 
 impl Postgres {
-    /// Follows a session to its end, or to where it cannot be followed. Its bytes do not wait.
-    pub async fn watch(&self, watched: Watched, tapped: Tapped) {
+    /// Follows a session to its end, or to where it cannot be followed; where there are `replies`, its rows are counted.
+    /// Its bytes do not wait.
+    pub async fn watch(&self, watched: Watched, tapped: Tapped, replies: Option<Tapped>) {
         let mut follower = Follower {
             room: self,
             watched,
             tapped,
+            rows: WatchedRows::new(replies),
             input: BytesMut::new(),
             place: None,
             snapshot: None,
@@ -91,7 +96,7 @@ impl Postgres {
             Err(lost) => lost,
         };
         let (cause, denial) = match lost {
-            Lost::Over => return,
+            Lost::Over => return follower.count_to_the_end().await,
             Lost::Unclear(denial) => (Cause::Unclear, denial),
             Lost::NoSchema(error) => {
                 let reason =
@@ -108,6 +113,7 @@ struct Follower<'a> {
     room: &'a Postgres,
     watched: Watched,
     tapped: Tapped,
+    rows: WatchedRows,
     input: BytesMut,
     place: Option<Place>,
     snapshot: Option<Snapshot>,
@@ -173,7 +179,7 @@ impl Follower<'_> {
             }
             match split_startup(&mut self.input).map_err(|error| unreadable(&error))? {
                 None => self.more().await?,
-                Some(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => {}
+                Some(StartupPacket::SslRequest | StartupPacket::GssEncRequest) => self.rows.owe_byte(),
                 Some(StartupPacket::Cancel { .. }) => {
                     let mut event = self.watched.about.request(Outcome::Noted, "CANCEL");
                     event.mode = Some(self.watched.mode);
@@ -189,7 +195,12 @@ impl Follower<'_> {
 
     async fn take(&mut self, message: &Message<'_>, parameters: &[(String, String)]) -> Result<(), Lost> {
         match message {
-            Message::Query(sql) => self.judge(&text(sql)?, parameters).await?,
+            Message::Query(sql) => {
+                let text = text(sql)?;
+                let verdict = self.judge(&text, parameters).await?;
+                let (limits, text) = limited(verdict.as_ref(), &text, &self.room.masker);
+                self.rows.owe_query(limits, &text);
+            }
             Message::Parse { name, sql, .. } => {
                 let text = text(sql)?;
                 if self.statements.len() >= NAMES {
@@ -207,16 +218,23 @@ impl Follower<'_> {
                 }
             }
             Message::Execute { portal, .. } => {
-                if let Some(text) = self.portals.get(*portal).cloned() {
-                    self.judge(&text, parameters).await?;
-                }
+                let text = self.portals.get(*portal).cloned();
+                let verdict = match &text {
+                    Some(text) => self.judge(text, parameters).await?,
+                    None => None,
+                };
+                let text = text.unwrap_or_default();
+                let (limits, text) = limited(verdict.as_ref(), &text, &self.room.masker);
+                self.rows.owe_execute(limits, &text);
             }
             Message::Close { kind: Kind::Statement, name } => drop(self.statements.remove(*name)),
             Message::Close { kind: Kind::Portal, name } => drop(self.portals.remove(*name)),
             Message::FunctionCall { function, arguments, .. } => {
                 let bytes = arguments.iter().flatten().map(|value| value.len()).sum();
                 self.judge_call(*function, arguments.len(), bytes, parameters).await?;
+                self.rows.owe_query(None, "");
             }
+            Message::Sync => self.rows.owe_sync(),
             Message::Terminate => return Err(Lost::Over),
             // The client's own login, and what belongs to messages that were judged.
             _ => {}
@@ -224,21 +242,48 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Judges a text as if it were to be run now, and records what came of it.
-    async fn judge(&mut self, text: &str, parameters: &[(String, String)]) -> Result<(), Lost> {
+    /// Judges a text as if it were to be run now, and records what came of it. A command of replication has no verdict.
+    async fn judge(&mut self, text: &str, parameters: &[(String, String)]) -> Result<Option<Verdict>, Lost> {
         self.check_identity().await?;
         if self.judge_replication(text) {
-            return Ok(());
+            return Ok(None);
         }
         let catalogue = self.schema(parameters).await?;
         let read = || self.room.judge.read(text, &catalogue);
         let reading: Reading = if text.len() > QUICK_TEXT_BYTES { block_in_place(read) } else { read() };
         let cause = if reading.is_err() { Cause::Unclear } else { Cause::Refusal };
         let facts = &self.watched.target.facts;
-        let verdict = self.room.judge.decide(&self.watched.asker, facts, &catalogue, reading, &self.made);
+        let mut verdict = self.room.judge.decide(&self.watched.asker, facts, &catalogue, reading, &self.made);
+        if let Some(denial) = verdict.uncountable() {
+            verdict = verdict.refused(denial);
+        }
         self.note_verdict(text, &verdict, cause);
         self.learn(&verdict);
-        Ok(())
+        Ok(Some(verdict))
+    }
+
+    /// Holds what the server has said against the limits.
+    fn count(&mut self) {
+        while let Some(Exceeded { limit, excess, text }) = self.rows.next_exceeded() {
+            let Watched { about, mode, .. } = &self.watched;
+            let mut event = about.event(EventKind::Completion, mode.outcome(Cause::Refusal));
+            event.mode = Some(*mode);
+            if let Excess::Rows(rows) = excess {
+                event.rows = Some(rows);
+            }
+            event.reason = format!("to be undone: {}", excess.reason(&limit));
+            text.as_ref().clone_into(&mut event.text);
+            event.policies = vec![limit.policy];
+            self.note(event);
+        }
+    }
+
+    /// The client has sent its last: what the server still says to it is counted as well.
+    async fn count_to_the_end(&mut self) {
+        self.count();
+        while self.rows.listens() && self.rows.hear().await {
+            self.count();
+        }
     }
 
     /// The schema as it is now, or was within the last minute.
@@ -412,7 +457,15 @@ impl Follower<'_> {
     }
 
     async fn more(&mut self) -> Result<(), Lost> {
-        match self.tapped.next().await {
+        let piece = loop {
+            self.count();
+            tokio::select! {
+                biased;
+                piece = self.tapped.next() => break piece,
+                _ = self.rows.hear(), if self.rows.listens() => {}
+            }
+        };
+        match piece {
             Some(bytes) => {
                 self.input.extend_from_slice(&bytes);
                 Ok(())
@@ -444,6 +497,18 @@ impl Follower<'_> {
         if let Err(error) = self.room.audit.note(event) {
             tracing::error!(%error, "what was observed could not be recorded");
         }
+    }
+}
+
+/// The limits that a request is held to, and its text as far as it may be kept, which nobody needs where there are none.
+fn limited<'v>(
+    verdict: Option<&'v Verdict>,
+    text: &str,
+    masker: &Masker,
+) -> (Option<&'v Arc<[Option<MaxRows>]>>, String) {
+    match verdict.and_then(|verdict| Some((verdict, verdict.limits_now()?))) {
+        Some((verdict, limits)) => (Some(limits), kept(text, verdict, masker).text.into_owned()),
+        None => (None, String::new()),
     }
 }
 

@@ -63,7 +63,16 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Shows what the client sends to somebody who looks on. The relay never waits for them.
+/// What is shown of a relay.
+#[derive(Debug, Default)]
+pub struct Taps {
+    /// Of what the client sends.
+    pub client: Option<Tap>,
+    /// Of what the target sends.
+    pub target: Option<Tap>,
+}
+
+/// Shows what one side sends to somebody who looks on. The relay never waits for them.
 #[derive(Debug)]
 pub struct Tap {
     pieces: mpsc::Sender<Bytes>,
@@ -99,7 +108,7 @@ impl Tap {
 }
 
 impl Tapped {
-    /// The next piece; `None` when the client has sent its last, or [`Self::is_behind`].
+    /// The next piece; `None` when that side has sent its last, or [`Self::is_behind`].
     pub async fn next(&mut self) -> Option<Bytes> {
         self.pieces.recv().await
     }
@@ -116,14 +125,14 @@ pub async fn relay(
     mut client: TcpStream,
     mut target: TcpStream,
     idle: Option<Duration>,
-    tap: Option<Tap>,
+    taps: Taps,
 ) -> Ended {
     let (sent, received) = (Progress::new(), Progress::new());
     let how = {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_target, mut to_target) = target.split();
-        let there = pump(&mut from_client, End::Client, &mut to_target, End::Target, &sent, tap);
-        let back = pump(&mut from_target, End::Target, &mut to_client, End::Client, &received, None);
+        let there = pump(&mut from_client, End::Client, &mut to_target, End::Target, &sent, taps.client);
+        let back = pump(&mut from_target, End::Target, &mut to_client, End::Client, &received, taps.target);
         tokio::select! {
             both = async { tokio::try_join!(there, back) } => match both {
                 Ok(_) => How::Closed,
@@ -224,7 +233,7 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
-    use super::{Tap, relay};
+    use super::{Tap, Taps, relay};
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -235,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_half_closed_connection_still_gets_its_answer() {
         let ((mut client, near), (far, mut target)) = (pair().await, pair().await);
-        let relayed = tokio::spawn(relay(near, far, None, None));
+        let relayed = tokio::spawn(relay(near, far, None, Taps::default()));
         let question = vec![7_u8; 300_000];
         let asked = question.clone();
         let asking = tokio::spawn(async move {
@@ -258,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn what_breaks_on_one_side_breaks_on_the_other() {
         let ((mut client, near), (far, target)) = (pair().await, pair().await);
-        let relayed = tokio::spawn(relay(near, far, None, None));
+        let relayed = tokio::spawn(relay(near, far, None, Taps::default()));
         target.set_zero_linger().unwrap();
         drop(target);
         let broken = client.read_u8().await.unwrap_err();
@@ -269,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_session_ends_and_a_busy_one_does_not() {
         let ((mut client, near), (far, _target)) = (pair().await, pair().await);
-        let relayed = tokio::spawn(relay(near, far, Some(Duration::from_millis(200)), None));
+        let relayed = tokio::spawn(relay(near, far, Some(Duration::from_millis(200)), Taps::default()));
         for _ in 0..6 {
             client.write_all(b"x").await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -282,7 +291,7 @@ mod tests {
     async fn bytes_go_on_when_whoever_looks_on_is_too_slow_or_gone() {
         let ((mut client, near), (far, mut target)) = (pair().await, pair().await);
         let (tap, mut tapped) = Tap::new();
-        let relayed = tokio::spawn(relay(near, far, None, Some(tap)));
+        let relayed = tokio::spawn(relay(near, far, None, Taps { client: Some(tap), target: None }));
         client.write_all(b"first").await.unwrap();
         assert_eq!(tapped.next().await.unwrap(), "first");
         let mut echoed = vec![0; 5];
