@@ -13,6 +13,7 @@ pub mod datagram;
 pub mod direct;
 pub mod flow;
 pub mod guard;
+pub mod moves;
 pub mod refusal;
 pub mod state;
 
@@ -65,6 +66,10 @@ pub mod maps {
     pub const DIRECT: &str = "DIRECT";
     /// Ring buffer of `DirectFlow`.
     pub const DIRECT_FLOWS: &str = "DIRECT_FLOWS";
+    /// Ring buffer of `Move`: processes that came into captured cgroups.
+    pub const MOVES: &str = "MOVES";
+    /// One number: not 0 where one did not fit into the buffer since the daemon last looked.
+    pub const MOVES_LOST: &str = "MOVES_LOST";
     /// Entries that fit into [`LISTENERS`].
     pub const LISTENERS_ENTRIES: u64 = 4096;
     /// Entries that fit into [`CAPTURED`].
@@ -74,7 +79,7 @@ pub mod maps {
     /// Entries that fit into [`DIRECT`].
     pub const DIRECT_ENTRIES: u64 = 65_536;
     /// All that are pinned.
-    pub const PINNED: [&str; 18] = [
+    pub const PINNED: [&str; 20] = [
         LISTENERS,
         ACCEPTING,
         FLOWS,
@@ -93,5 +98,7 @@ pub mod maps {
         LENIENCE,
         DIRECT,
         DIRECT_FLOWS,
+        MOVES,
+        MOVES_LOST,
     ];
 }

@@ -76,3 +76,13 @@ pub fn is_captured(cgroup: u64) -> bool {
     let standing = standing_of(cgroup);
     standing != 0 && standing != Standing::Passing as u32
 }
+
+/// What a cgroup further down makes of the nearest captured one above it.
+#[inline(always)]
+pub fn above(nearest: u64, cgroup: u64) -> u64 {
+    match standing_of(cgroup) {
+        0 => nearest,
+        standing if standing == Standing::Captured as u32 => cgroup,
+        _ => 0,
+    }
+}

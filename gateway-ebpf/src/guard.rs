@@ -5,28 +5,22 @@
 //! fields that they read lie where the daemon found them in the kernel's own type information.
 
 use aya_ebpf::{
-    EbpfContext,
-    btf_maps::lpm_trie::Key,
-    helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf},
-    macros::lsm,
+    EbpfContext, btf_maps::lpm_trie::Key, helpers::bpf_probe_read_kernel_buf, macros::lsm,
     programs::LsmContext,
 };
 use gateway_common::{
     MAX_CGROUP_DEPTH,
     address::{AF_INET, AF_INET6, Address},
-    guard::{ABSTRACT, Offsets, PATH_BYTES, QUIETLY},
+    guard::{ABSTRACT, PATH_BYTES, QUIETLY},
     refusal::Reason,
 };
 
 use crate::{
     attribution::{caller, is_captured},
+    fields::{Ancestor, ancestor, offsets, pointer, read},
     maps::CONTROL_SOCKETS,
     refuse::{Attempt, EAFNOSUPPORT, EPERM, report},
 };
-
-/// Set by the daemon before the programs are loaded.
-#[unsafe(no_mangle)]
-static NODEGATE_OFFSETS: Offsets = Offsets::UNKNOWN;
 
 const PASS: i32 = 0;
 const AF_UNIX: u16 = 1;
@@ -159,38 +153,13 @@ fn refuse<C: EbpfContext>(ctx: &C, reason: Reason, asked: Asked, errno: i32) -> 
 /// Whether a socket was made in a captured cgroup or below one.
 #[inline(always)]
 fn belongs_to_captured(sk: u64) -> bool {
-    let offsets = offsets();
-    let Some(cgroup) = pointer(sk, offsets.sock_cgroup) else { return false };
-    let level: i32 = read(cgroup, offsets.cgroup_level).unwrap_or_default();
-    for ancestor in 1..=MAX_CGROUP_DEPTH {
-        if ancestor > level {
-            break;
-        }
-        let place = offsets.cgroup_ancestors + ancestor as u32 * 8;
-        let id = pointer(cgroup, place)
-            .and_then(|cgroup| pointer(cgroup, offsets.cgroup_node))
-            .and_then(|node| read::<u64>(node, offsets.node_id));
-        if id.is_some_and(is_captured) {
-            return true;
+    let Some(cgroup) = pointer(sk, offsets().sock_cgroup) else { return false };
+    for level in 1..=MAX_CGROUP_DEPTH {
+        match ancestor(cgroup, level) {
+            Ancestor::Below => break,
+            Ancestor::At(id) if is_captured(id) => return true,
+            _ => {}
         }
     }
     false
-}
-
-/// The compiler must not take the placeholder for the value.
-#[inline(always)]
-fn offsets() -> Offsets {
-    // SAFETY: a static of this program.
-    unsafe { (&raw const NODEGATE_OFFSETS).read_volatile() }
-}
-
-#[inline(always)]
-fn pointer(base: u64, offset: u32) -> Option<u64> {
-    read::<u64>(base, offset).filter(|pointer| *pointer != 0)
-}
-
-#[inline(always)]
-fn read<T>(base: u64, offset: u32) -> Option<T> {
-    // SAFETY: reads from the kernel's memory are checked by the helper.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
 }

@@ -18,6 +18,7 @@ use gateway_common::{
     flow::{FlowKey, FlowRecord, SocketState},
     guard::PATH_BYTES,
     maps,
+    moves::Move,
     state::{DaemonState, Listener, ListenerKey},
 };
 
@@ -95,3 +96,11 @@ pub static DIRECT: LpmTrie<Direct, Grant, { maps::DIRECT_ENTRIES as usize }> = L
 /// Connections that went direct, for the daemon's audit.
 #[btf_map]
 pub static DIRECT_FLOWS: RingBuf<DirectFlow, 262_144> = RingBuf::new();
+
+/// Processes that came into captured cgroups, for the daemon to look at.
+#[btf_map]
+pub static MOVES: RingBuf<Move, 65_536> = RingBuf::new();
+
+/// Not 0 when one did not fit.
+#[btf_map]
+pub static MOVES_LOST: Array<u32, 1> = Array::new();

@@ -1,6 +1,6 @@
 //! One run of one way, and what came of it.
 
-use std::{fmt, process::ExitStatus};
+use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use nix::errno::Errno;
 
@@ -19,6 +19,8 @@ pub enum Said {
     Works,
     /// It does not.
     Broken(String),
+    /// Nothing: it was ended from outside.
+    Killed,
     /// The way could not even begin, or never ended.
     Trouble(String),
 }
@@ -38,6 +40,7 @@ impl Said {
             "made" => Self::Made(detail),
             "works" => Self::Works,
             "broken" => Self::Broken(detail),
+            "" if status.signal() == Some(libc::SIGKILL) => Self::Killed,
             "setup" => Self::Trouble(format!("{detail}: {errno} {}", err.trim())),
             _ => Self::Trouble(format!("it said nothing ({status}) {}", err.trim())),
         }
@@ -66,6 +69,8 @@ pub enum Verdict {
     Captured,
     /// An error, and nothing at the target.
     Refused(Errno),
+    /// The process was ended, and nothing arrived.
+    Killed,
     /// The caller was told that all is well, and nothing arrived anywhere.
     Dropped,
     /// It reached its target.
@@ -95,6 +100,7 @@ impl Attempt {
             Said::Refused(errno, _) | Said::Absent(errno, _) => Verdict::Refused(*errno),
             Said::Made(what) => Verdict::Open(what.clone()),
             Said::Works => Verdict::Works,
+            Said::Killed => Verdict::Killed,
             Said::Broken(how) => Verdict::Broken(how.clone()),
             Said::Trouble(what) => Verdict::Trouble(what.clone()),
         }
@@ -106,6 +112,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Captured => f.write_str("captured"),
             Self::Refused(errno) => write!(f, "refused {errno:?}"),
+            Self::Killed => f.write_str("killed"),
             Self::Dropped => f.write_str("dropped"),
             Self::Open(_) => f.write_str("OPEN"),
             Self::Works => f.write_str("works"),

@@ -18,7 +18,14 @@ use crate::{
 pub const HEADING: &str = "captured late, the daemon's own port, full tables";
 
 /// What is tried, in this order.
-pub const NAMES: [&str; 4] = ["captured_late", "captured_late_udp", "listener_port", "tables_full"];
+pub const NAMES: [&str; 6] = [
+    "captured_late",
+    "captured_late_udp",
+    "captured_late_raw",
+    "captured_late_packet",
+    "listener_port",
+    "tables_full",
+];
 
 /// Tables that captured processes have a part in filling.
 const TABLES: [&str; 4] = ["FLOWS", "DNS_NUMBERS", "DNS_WAYS", "DNS_SENDERS"];
@@ -38,6 +45,14 @@ pub fn all(ground: &Ground, wanted: &[&str]) -> Vec<Outage> {
             "captured_late_udp" => (
                 "a UDP socket that is connected when its cgroup is captured (capture add)",
                 captured_late(ground, "udp_connected_before"),
+            ),
+            "captured_late_raw" => (
+                "a raw socket that is there when its cgroup is captured (capture add)",
+                captured_late(ground, "raw_made_before"),
+            ),
+            "captured_late_packet" => (
+                "a packet socket that is there when its cgroup is captured (capture add)",
+                captured_late(ground, "packet_before"),
             ),
             "listener_port" => ("connect() straight to the daemon's listener", listener_port(ground)),
             _ => ("the kernel side's tables, filled to the last entry", tables_full(ground)),
@@ -63,6 +78,7 @@ fn captured_late(ground: &Ground, way: &str) -> Result<String, String> {
         ends.push(match said {
             Said::Refused(errno, _) => format!("ended {errno:?}"),
             Said::Sent => "sent to nobody".to_owned(),
+            Said::Killed => "killed".to_owned(),
             said => return Err(format!("{place:?}: {said:?}")),
         });
     }

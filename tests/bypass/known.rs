@@ -25,6 +25,9 @@ const KNOWN: &[Known] = &[
     moved("raw_made_before"),
     moved("sctp_made_before"),
     moved("inherited_connection"),
+    moved("cloned_into"),
+    moved("opened_before_kept"),
+    moved("raw_handed_on"),
     promised("passed_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
     promised("passed_udp_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
     no_unix_hook("unix_docker"),
@@ -64,7 +67,7 @@ const fn promised(way: &'static str, promise: &'static str, why: &'static str) -
 
 /// What a process that moves in brings with it.
 const fn moved(way: &'static str) -> Known {
-    promised(way, "moved-processes", "nothing tells when a process moves in with its sockets")
+    promised(way, "moved-processes", "nobody looks at what a process that moves in has open")
 }
 
 const fn no_unix_hook(way: &'static str) -> Known {

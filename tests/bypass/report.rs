@@ -68,7 +68,11 @@ impl Row {
         let mut open = Vec::new();
         for (place, attempt) in &self.inside {
             match attempt.verdict() {
-                Verdict::Captured | Verdict::Refused(_) | Verdict::Dropped | Verdict::Works => {}
+                Verdict::Captured
+                | Verdict::Refused(_)
+                | Verdict::Killed
+                | Verdict::Dropped
+                | Verdict::Works => {}
                 Verdict::Open(how) | Verdict::Broken(how) => open.push(format!("{}: {how}", name(*place))),
                 Verdict::Trouble(what) => return Outcome::Failed(format!("{}: {what}", name(*place))),
             }
@@ -225,5 +229,6 @@ fn words(said: &Said) -> String {
         Said::Refused(errno, step) | Said::Absent(errno, step) => format!("{step}: {errno:?}"),
         Said::Made(what) | Said::Broken(what) | Said::Trouble(what) => what.clone(),
         Said::Works => "works".to_owned(),
+        Said::Killed => "killed".to_owned(),
     }
 }

@@ -245,7 +245,12 @@ fn an_uninstall_says_what_it_removes_and_nothing_is_left() {
     agent.connect(stage.postgres.address()).expect_err("refused without a daemon");
 
     let told = uninstall(&stage);
-    for what in ["nodegate_conn4 of cgroup", "nodegate_ncon4 of the whole node", "map FLOWS"] {
+    for what in [
+        "nodegate_conn4 of cgroup",
+        "nodegate_ncon4 of the whole node",
+        "nodegate_moved of the look-out for moves",
+        "map FLOWS",
+    ] {
         assert!(told.ok().contains(what), "{told:?}");
     }
     assert!(!stage.daemon.pins().exists());

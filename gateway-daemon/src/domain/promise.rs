@@ -28,8 +28,9 @@ pub const PROMISES: &[Promise] = &[
     },
     Promise {
         name: "moved-processes",
-        cost: "a process that moves into a captured cgroup brings the connections that it has, and raw, packet and SCTP \
-               sockets; a cgroup that is captured later keeps such sockets, but no connection: start agents in their cgroup, as `nodegate run` and container runtimes do",
+        cost: "a process that moves into a captured cgroup, or is made in one from outside, brings the connections that \
+               it has, and raw, packet and SCTP sockets; a cgroup that is captured later keeps such sockets, but no \
+               connection: start agents in their cgroup, as `nodegate run` and container runtimes do",
     },
     Promise {
         name: "received-sockets",

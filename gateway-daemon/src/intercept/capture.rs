@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     accept::{Gate, Place},
+    brought::{Looks, Since},
     cgroups::{Cgroup, Places, Tree, path_of_process},
     error::{Doing, InterceptError},
     handle::Settings,
@@ -123,6 +124,8 @@ pub(super) struct Core {
     /// For what capture itself has to report.
     pub notices: mpsc::Sender<KernelRefusal>,
     pub lookout: Lookout,
+    /// Who is to be looked at again.
+    pub looks: Looks,
     pub pods: KnownPods,
     /// Where changes are told that nobody asked for.
     pub news: mpsc::UnboundedSender<Change>,
@@ -161,6 +164,7 @@ impl Core {
             notices,
             changes: Arc::default(),
             lookout: Lookout::new().doing(|| "start inotify".to_owned())?,
+            looks: Looks::default(),
             pods: KnownPods::default(),
             news,
             opening: Mutex::new(()),
@@ -196,6 +200,9 @@ impl Core {
         }
         if is_new && origin != Origin::Run {
             self.deal_with_existing(&cgroup).await;
+            for pid in cgroup.processes() {
+                self.look_through(pid, Since::Captured).await;
+            }
         }
         self.watch.add(&cgroup).doing(|| format!("watch {}", cgroup.path))
     }
@@ -236,6 +243,11 @@ impl Core {
         });
     }
 
+    /// Whether a cgroup that was captured is gone, and its sockets may not be.
+    pub fn is_retired(&self, id: CgroupId) -> bool {
+        held(&self.retired).contains(&id)
+    }
+
     fn forget(&self, id: CgroupId) {
         self.watch.remove(id);
         for netns in self.namespaces.leave(id) {
@@ -250,6 +262,10 @@ impl Core {
         let pinned = self.kernel.pinned()?;
         let known: HashSet<CgroupId> = pinned.iter().map(|pinned| pinned.cgroup).collect();
         self.take_over_pods(&index)?;
+        // Capture works without; what is open then is a promise, and whoever starts us judges those.
+        if let Err(error) = self.kernel.arm_moves() {
+            tracing::warn!(%error, "nobody tells who moves into captured cgroups");
+        }
         for (stale, standing) in self.kernel.marks() {
             let for_pods = matches!(standing, Some(Standing::Passing | Standing::Held));
             if !known.contains(&stale) && !for_pods {
@@ -274,10 +290,11 @@ impl Core {
         let served = self.namespaces.all().into_iter().map(|(netns, _)| netns).collect();
         self.kernel.withdraw_all_but(&served);
         self.kernel.arm_node(self.tree.root())?;
-        // Capture works without; what is open then is a promise, and whoever starts us judges those.
+        // As above.
         if let Err(error) = self.kernel.arm_guard() {
             tracing::warn!(%error, "no guard over Unix sockets and exotic families");
         }
+        self.looks.at_everybody();
         self.kernel.remove_other_layouts().doing(|| "remove maps of another layout".to_owned())
     }
 
@@ -288,6 +305,10 @@ impl Core {
             self.kernel.arm(&cgroup, label.as_deref(), origin)?;
         }
         self.take_back_pods()?;
+        if let Err(error) = self.kernel.arm_moves() {
+            tracing::warn!(%error, "nobody tells who moves into captured cgroups");
+        }
+        self.looks.at_everybody();
         self.kernel.arm_node(self.tree.root())
     }
 

@@ -175,6 +175,26 @@ impl Cgroup {
             .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
+    /// Has everybody in it and below hold still until the answer is dropped; who is already still stays so.
+    pub fn hold_still(&self, patience: Duration) -> io::Result<Still> {
+        let file = self.dir.join("cgroup.freeze");
+        let was_still = fs::read_to_string(&file)?.trim() == "1";
+        if !was_still {
+            fs::write(&file, "1")?;
+        }
+        // From here on it is let go again, whatever comes.
+        let still = Still(Some(file).filter(|_| !was_still));
+        let deadline = Instant::now() + patience;
+        let moves = || {
+            let events = fs::read_to_string(self.events_file()).unwrap_or_default();
+            events.lines().any(|line| line == "frozen 0")
+        };
+        while moves() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(still)
+    }
+
     /// Kills everything in it and below and waits until it is gone.
     pub fn kill(&self, patience: Duration) -> io::Result<()> {
         let deadline = Instant::now() + patience;
@@ -202,6 +222,21 @@ impl Cgroup {
                 Err(error) if Instant::now() > deadline => return Err(error),
                 Err(_) => thread::sleep(Duration::from_millis(5)),
             }
+        }
+    }
+}
+
+/// A cgroup that holds still.
+#[derive(Debug)]
+pub(super) struct Still(Option<PathBuf>);
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0
+            && let Err(error) = fs::write(file, "0")
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!(file = %file.display(), %error, "a cgroup that was held still stays so");
         }
     }
 }

@@ -17,10 +17,11 @@ use crate::domain::ids::CgroupId;
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
+pub(super) const UDP_LITE: u8 = 136;
 const ESTABLISHED: u8 = 1;
 pub(super) const LISTEN: u8 = 10;
 /// Everything that leads somewhere: not TIME_WAIT, CLOSE, nor a request that is not accepted yet.
-const STATES: u32 = 1 << ESTABLISHED | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << LISTEN;
+pub(super) const STATES: u32 = 1 << ESTABLISHED | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << LISTEN;
 
 /// `SOCK_DIAG_BY_FAMILY`
 const LIST: u16 = 20;
@@ -48,6 +49,8 @@ pub(super) struct Found {
     id: [u8; ID_BYTES],
     /// In which it was made.
     pub cgroup: CgroupId,
+    /// The number of its file, 0 where it has none.
+    pub inode: u32,
 }
 
 impl Found {
@@ -234,13 +237,14 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 fn read(body: &[u8], protocol: u8) -> Option<Found> {
     let (family, state) = (*body.first()?, *body.get(1)?);
     let id: [u8; ID_BYTES] = body.get(4..4 + ID_BYTES)?.try_into().ok()?;
+    let inode = u32::from_ne_bytes(body.get(ANSWER_BYTES - 4..ANSWER_BYTES)?.try_into().ok()?);
     let mut attributes = body.get(ANSWER_BYTES..)?;
     loop {
         let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
         if kind == CGROUP_ID {
             let cgroup = CgroupId(u64::from_ne_bytes(attributes.get(4..12)?.try_into().ok()?));
-            return Some(Found { family, protocol, state, id, cgroup });
+            return Some(Found { family, protocol, state, id, cgroup, inode });
         }
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
     }

@@ -65,6 +65,9 @@ pub enum InterceptError {
     /// The kernel has no place for the guard.
     #[error("{0}")]
     NoGuard(String),
+    /// Nobody may look at who moves in.
+    #[error("{0}")]
+    NoMoves(String),
     /// The cgroup is not captured.
     #[error("cgroup {0} is not captured")]
     NotCaptured(CgroupId),

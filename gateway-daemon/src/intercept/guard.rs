@@ -194,6 +194,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether the guard is up.
+    pub fn is_guarded(&self) -> bool {
+        PROGRAMS.iter().all(|(name, _)| self.pins.join(PINS).join(name).exists())
+    }
+
     /// Tells the guard which Unix sockets to keep captured processes from.
     pub fn deny_unix(&self, sockets: &UnixSockets) -> Result<(), InterceptError> {
         let failed = || map_error(gateway_common::maps::CONTROL_SOCKETS);
@@ -242,7 +247,7 @@ fn key(entry: &str) -> Key<[u8; PATH_BYTES]> {
 }
 
 /// Such links cannot be given another program: the new one is pinned in place of the old one.
-fn replace_pin(link: FdLink, pin: &Path) -> io::Result<()> {
+pub(super) fn replace_pin(link: FdLink, pin: &Path) -> io::Result<()> {
     let mut fresh = pin.as_os_str().to_owned();
     fresh.push("-new");
     let fresh = PathBuf::from(fresh);

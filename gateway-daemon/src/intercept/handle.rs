@@ -25,6 +25,7 @@ use super::{
     guard::UnixSockets,
     kernel::{Kernel, MapFill, Succession, held},
     labels::{self, Change},
+    moves,
     namespaces::{Traveller, open_listeners},
     passages::{self, DatagramFlow, Passage},
     pods::UnknownPods,
@@ -348,6 +349,7 @@ impl Running {
         let refusals = self.core.kernel.feed(maps::REFUSALS)?;
         let datagrams = self.core.kernel.feed(maps::DATAGRAMS)?;
         let direct_flows = self.core.kernel.feed(maps::DIRECT_FLOWS)?;
+        let moved = self.core.kernel.feed(maps::MOVES)?;
         let control_sockets = self.core.settings.unix_sockets.entries();
         let tell = teller(core(), self.refusals.clone());
         let duties = [
@@ -356,6 +358,7 @@ impl Running {
             tokio::spawn(upkeep::drop_namespaces(core())),
             tokio::spawn(watch::follow(core())),
             tokio::spawn(labels::follow(core())),
+            tokio::spawn(moves::follow(core(), moved)),
             tokio::spawn(passages::report_all(datagrams, self.datagrams.clone())),
             tokio::spawn(direct::report_all(direct_flows, self.direct_flows.clone())),
             tokio::spawn(refusals::report_all(refusals, control_sockets, tell)),

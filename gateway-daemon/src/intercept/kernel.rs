@@ -13,7 +13,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use aya::{
@@ -30,6 +30,7 @@ use gateway_common::{
     flow::{FlowKey, FlowRecord, SocketState},
     guard::{Offsets, PATH_BYTES},
     maps,
+    moves::TaskOffsets,
     state::{DaemonState, Listener, ListenerKey, Standing},
 };
 use nix::{
@@ -42,7 +43,7 @@ use tokio::net::TcpListener;
 use super::{
     direct::Granted,
     error::{Doing, InterceptError},
-    guard, sys,
+    guard, moves, sys,
     unix::UnixHooks,
 };
 use crate::domain::ids::{CgroupId, NetnsCookie};
@@ -89,6 +90,8 @@ pub(super) struct Kernel {
     pub lenience: Mutex<HashMap<MapData, u64, u32>>,
     pub direct: Mutex<Granted>,
     daemon: Mutex<Array<MapData, DaemonState>>,
+    pub(super) moves_lost: Mutex<Array<MapData, u32>>,
+    pub(super) sees_moves: AtomicBool,
     way_numbers: Mutex<HashMap<MapData, WayKey, u32>>,
     ways: Mutex<HashMap<MapData, u32, FlowRecord>>,
     senders: Mutex<HashMap<MapData, FlowKey, Sender>>,
@@ -149,6 +152,8 @@ impl Kernel {
         // Without them the guard is not loaded.
         let offsets = guard::offsets().unwrap_or(Offsets::UNKNOWN);
         loader.override_global("NODEGATE_OFFSETS", &offsets, true);
+        let of_tasks = moves::offsets().unwrap_or(TaskOffsets::UNKNOWN);
+        loader.override_global("NODEGATE_TASK", &of_tasks, true);
         let mut ebpf = loader.load(OBJECT)?;
         for name in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
@@ -169,6 +174,8 @@ impl Kernel {
             lenience: Mutex::new(take(&mut ebpf, maps::LENIENCE)?),
             direct: Mutex::new(Granted::new(take(&mut ebpf, maps::DIRECT)?)),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
+            moves_lost: Mutex::new(take(&mut ebpf, maps::MOVES_LOST)?),
+            sees_moves: AtomicBool::new(false),
             way_numbers: Mutex::new(take(&mut ebpf, maps::DNS_NUMBERS)?),
             ways: Mutex::new(take(&mut ebpf, maps::DNS_WAYS)?),
             senders: Mutex::new(take(&mut ebpf, maps::DNS_SENDERS)?),
@@ -539,6 +546,7 @@ fn check_layout(map_dir: &Path) -> Result<(), InterceptError> {
         (maps::TOUCHED, size_of::<i32>(), size_of::<u32>()),
         (maps::CONTROL_SOCKETS, 4 + PATH_BYTES, size_of::<u32>()),
         (maps::DAEMON, size_of::<u32>(), size_of::<DaemonState>()),
+        (maps::MOVES_LOST, size_of::<u32>(), size_of::<u32>()),
         (maps::DNS_NUMBERS, size_of::<WayKey>(), size_of::<u32>()),
         (maps::DNS_WAYS, size_of::<u32>(), size_of::<FlowRecord>()),
         (maps::DNS_SENDERS, size_of::<FlowKey>(), size_of::<Sender>()),

@@ -5,6 +5,7 @@
 //! It knows nothing of identities, targets or protocols. `unsafe` lives in `sys.rs` alone.
 
 mod accept;
+mod brought;
 mod btf;
 mod capture;
 mod cgroups;
@@ -19,10 +20,12 @@ mod kubepods;
 mod labels;
 mod links;
 mod lookout;
+mod moves;
 mod namespaces;
 mod passages;
 mod pods;
 pub mod probe;
+mod process;
 mod queries;
 mod reach;
 mod refusals;

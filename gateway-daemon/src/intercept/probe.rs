@@ -7,7 +7,7 @@ mod node;
 
 use serde::Serialize;
 
-use super::{diag, guard, kernel, unix};
+use super::{diag, guard, kernel, moves, unix};
 use crate::domain::promise::{EXISTING, PROMISES, Promise, promise};
 
 /// What was looked at, and what came of it.
@@ -132,6 +132,7 @@ fn kept(promise: &Promise, guard: &Result<String, String>) -> Result<String, Str
     match promise.name {
         "af-packet" | "socket-families" | "unix-aliases" | "received-sockets" => guard.clone(),
         EXISTING => diag::try_out(),
+        "moved-processes" => moves::try_out(),
         "unix-connect" => guard.clone().or_else(|_| unix::try_out()),
         _ => Err("nothing here keeps it".to_owned()),
     }

@@ -51,6 +51,8 @@ pub enum RefusalReason {
     SocketReceived,
     /// A connection from before capture, which was ended.
     ExistingEnded,
+    /// A process ended because it held what cannot be ended otherwise.
+    ExistingKilled,
     /// A connection from before capture, which goes on.
     ExistingLeft,
     /// Nothing is known of the caller's pod yet.
@@ -98,6 +100,9 @@ impl fmt::Display for RefusalReason {
             Self::ControlSocket => "captured processes are kept from this Unix socket",
             Self::SocketReceived => "a connected socket was passed in from outside of every captured cgroup",
             Self::ExistingEnded => "a connection from before capture was ended",
+            Self::ExistingKilled => {
+                "a process was ended for a socket from before capture, which the kernel does not end"
+            }
             Self::ExistingLeft => "a connection from before capture goes on unseen",
             Self::PodUnknown => "the pod is not known to the daemon yet",
             Self::Unknown(number) => return write!(f, "reason {number}"),

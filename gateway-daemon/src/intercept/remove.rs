@@ -24,7 +24,9 @@ pub fn remove_all(pins: &Path) -> Result<Vec<String>, InterceptError> {
     let tree = Tree::find()?;
     let index = tree.index();
     // Those of the node first: they refuse what the programs of a captured cgroup no longer vouch for.
-    for (part, what) in [("guard", "the guard"), ("node", "the whole node")] {
+    for (part, what) in
+        [("guard", "the guard"), ("node", "the whole node"), ("moves", "the look-out for moves")]
+    {
         for program in entries(&pins.join(part))? {
             take_off(&program)?;
             removed.push(format!("{} of {what}", name(&program)));

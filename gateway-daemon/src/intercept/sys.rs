@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "raw system calls, each with its reason")]
 
 pub(super) mod load;
+pub(super) mod process;
 
 use std::{
     ffi::{CString, OsStr},
@@ -167,6 +168,11 @@ pub(super) fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
 pub(super) fn is_closed(socket: impl AsFd) -> io::Result<bool> {
     /// `TCP_CLOSE`.
     const CLOSED: u8 = 7;
+    tcp_state(socket).map(|state| state == CLOSED)
+}
+
+/// The state of a TCP socket, as the kernel numbers them.
+pub(super) fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
     // `struct tcp_info` begins with the state; the kernel copies as much as is asked for.
     let mut state = 0_u8;
     let mut length = socklen(size_of::<u8>())?;
@@ -180,7 +186,7 @@ pub(super) fn is_closed(socket: impl AsFd) -> io::Result<bool> {
             &raw mut length,
         )
     };
-    if answer == 0 { Ok(state == CLOSED) } else { Err(io::Error::last_os_error()) }
+    if answer == 0 { Ok(state) } else { Err(io::Error::last_os_error()) }
 }
 
 fn socklen(size: usize) -> io::Result<libc::socklen_t> {

@@ -306,3 +306,19 @@ WAY(serves, KEEPS | OUTSIDE, "", "a captured server is reached from outside (a p
 		broken("the answer does not arrive");
 	works();
 }
+
+WAY(starter_keeps, OUTSIDE | KEEPS, "", "who starts a program in a captured cgroup keeps a connection of its own")
+{
+	int fd = opened(far4());
+	pid_t child = spawn();
+	if (child == 0) {
+		enter();
+		usleep(20000); /* until then it has its parent's descriptors */
+		execl("/bin/sh", "sh", "-c", "sleep 1", (char *)NULL);
+		_exit(127);
+	}
+	settle();
+	if (!answered(fd))
+		broken("it was ended");
+	works();
+}

@@ -313,6 +313,7 @@ WAY(packet_before, OUTSIDE, "", "a packet socket that was made before capture")
 	int fd = make(AF_PACKET, SOCK_RAW, 0, "a packet socket");
 	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(device) };
 	enter();
+	settle();
 	if (sendto(fd, bytes, length, 0, (void *)&to, sizeof to) < 0)
 		refused("sendto");
 	sent();

@@ -303,6 +303,8 @@ void enter(void)
 	drop(getenv("NG_DROP") ? getenv("NG_DROP") : "");
 }
 
+void settle(void) { usleep(500000); }
+
 static int try(const char *name)
 {
 	struct way *way = first;

@@ -2,8 +2,9 @@
 #include "way.h"
 #define ROW "connections opened before; sockets passed in; moved processes"
 
-#include <sched.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
@@ -20,7 +21,7 @@ WAY(opened_before, OUTSIDE, "", "a TCP connection opened before capture, used af
 	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
 	dial(fd, far4());
 	enter();
-	usleep(300000); /* whoever ends it at capture has time to */
+	settle();
 	deliver(fd);
 }
 
@@ -50,7 +51,7 @@ WAY(udp_connected_before, OUTSIDE, "", "a UDP socket connected before capture, s
 	int fd = make(AF_INET, SOCK_DGRAM, 0, "a UDP socket");
 	dial(fd, far4());
 	enter();
-	usleep(300000);
+	settle();
 	if (send(fd, token, strlen(token), 0) < 0)
 		refused("send");
 	sent();
@@ -61,9 +62,49 @@ WAY(raw_made_before, OUTSIDE, "", "a raw socket made before capture, sendto() af
 	int fd = make(AF_INET, SOCK_RAW, 253, "a raw socket");
 	struct address to = far4();
 	enter();
+	settle();
 	if (sendto(fd, token, strlen(token), 0, &to.any, to.length) < 0)
 		refused("sendto");
 	sent();
+}
+
+WAY(opened_before_kept, OUTSIDE, "", "a TCP connection opened before capture, in the hands of another program after")
+{
+	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
+	char number[16];
+	dial(fd, far4());
+	fcntl(fd, F_SETFD, 0);
+	snprintf(number, sizeof number, "%d", fd);
+	enter();
+	settle();
+	if (!run("printf %%s %s >&%s", token, number)) {
+		errno = EIO;
+		refused("write");
+	}
+	sent();
+}
+
+WAY(raw_handed_on, OUTSIDE, "", "a raw socket made before capture, in the hands of children that make children")
+{
+	int fd = make(AF_INET, SOCK_RAW, 253, "a raw socket");
+	struct address to = far4();
+	enter();
+	pid_t child = fork();
+	if (child < 0)
+		setup("fork");
+	if (child > 0) {
+		settle();
+		settle();
+		sent();
+	}
+	/* Whoever is looked at has had a child by then. */
+	for (int i = 0; i < 100 && child == 0; i++) {
+		usleep(5000);
+		child = fork();
+	}
+	if (child == 0)
+		sendto(fd, token, strlen(token), 0, &to.any, to.length);
+	_exit(0);
 }
 
 WAY(mptcp_made_before, OUTSIDE | OPTIONAL, "", "an MPTCP socket made before capture, connected after")
@@ -78,6 +119,7 @@ WAY(sctp_made_before, OUTSIDE | OPTIONAL, "", "an SCTP socket made before captur
 {
 	int fd = make(AF_INET, SOCK_STREAM, IPPROTO_SCTP, "an SCTP socket");
 	enter();
+	settle();
 	dial(fd, far4());
 	deliver(fd);
 }
@@ -188,7 +230,33 @@ WAY(inherited_connection, OUTSIDE, "", "a TCP connection of a parent outside, us
 		setup("connect");
 	if (child == 0) {
 		enter();
-		usleep(300000);
+		settle();
+		deliver(fd);
+	}
+	waitpid(child, NULL, 0);
+	sent();
+}
+
+WAY(cloned_into, OUTSIDE | OPTIONAL, "", "a TCP connection of a parent outside, used by a child made inside (CLONE_INTO_CGROUP)")
+{
+	const char *own = getenv("NG_CGROUP");
+	int fd = connected_stream(), into = -1;
+	if (fd < 0)
+		setup("connect");
+	struct clone_args asked = { .exit_signal = SIGCHLD };
+	if (own && *own) {
+		into = open(own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (into < 0)
+			setup("opening the captured cgroup");
+		asked.flags = CLONE_INTO_CGROUP;
+		asked.cgroup = (uint64_t)into;
+	}
+	pid_t child = (pid_t)syscall(SYS_clone3, &asked, sizeof asked);
+	if (child < 0)
+		absent("clone3");
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		settle();
 		deliver(fd);
 	}
 	waitpid(child, NULL, 0);

@@ -65,6 +65,9 @@ extern const char *far_netns; /* the far target's network namespace, a file */
  * be tried without. */
 void enter(void);
 
+/* Waits a little, for whoever looks at what a process brings along to be done with it. */
+void settle(void);
+
 /* Ends of a way. None of them returns. */
 _Noreturn void sent(void);                     /* as far as the caller can tell, the token is on its way */
 _Noreturn void refused(const char *step);      /* errno tells why */

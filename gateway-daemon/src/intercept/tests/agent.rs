@@ -165,6 +165,15 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
             open.insert(0, socket);
             Ok("ok".to_owned())
         }
+        // One that closes when another program runs, as everything that std opens.
+        ["udp-until-exec"] => {
+            open.push(UdpSocket::bind("127.0.0.1:0").map_err(|error| errno(&error))?.into());
+            Ok("ok".to_owned())
+        }
+        ["raw-keep"] => {
+            open.push(socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Icmp)?);
+            Ok("ok".to_owned())
+        }
         // A server of its own, and its first visitor, kept apart from what it connects itself.
         ["serve", at] => {
             let socket = stream(at)?;

@@ -66,6 +66,13 @@ impl Ground {
         panic!("the capture before does not end");
     }
 
+    /// A ground whose captures report what was open before instead of ending it.
+    pub fn reporting() -> Self {
+        let mut ground = Self::new();
+        ground.settings.existing = Existing::Report;
+        ground
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

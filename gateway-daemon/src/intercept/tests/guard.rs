@@ -30,7 +30,7 @@ use crate::{
 
 /// Whether this kernel can do it; where it cannot, it has to say so.
 fn is_guarded() -> bool {
-    // That one no kernel keeps, and the other is not the guard's to keep.
+    // These are not the guard's to keep.
     let others = ["moved-processes", "existing-connections"].map(|name| promise(name).unwrap());
     let broken = probe::broken(&others);
     let names: Vec<_> = broken.iter().map(|broken| broken.promise.name).collect();
@@ -140,6 +140,8 @@ async fn a_connection_that_is_passed_in_from_outside_does_not_arrive() {
     let connection = TcpStream::connect(target.local_addr().unwrap()).unwrap();
     let mut agent = Agent::start(None);
     assert_eq!(pass(&mut agent, &connection), "taken", "the control");
+    // What it brings along when it moves in is another matter.
+    assert_eq!(agent.ask("close"), "closed");
     capture.intercept.start_run(agent.pid(), None).await.unwrap();
     // Where the descriptor is withheld, older kernels also say that the message was cut (ENOBUFS).
     let expected: &[&str] = if is_guarded() { &["nothing", "error 105"] } else { &["taken"] };

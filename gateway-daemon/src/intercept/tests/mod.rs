@@ -6,6 +6,7 @@ mod agent;
 mod attribution;
 mod bench;
 mod guard;
+mod moved;
 mod refusal;
 mod restart;
 mod storm;

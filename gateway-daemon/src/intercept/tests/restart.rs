@@ -22,6 +22,7 @@ async fn without_a_daemon_connections_are_refused_and_with_the_next_one_they_wor
 
     let refused = format!("error {}", Errno::ECONNREFUSED as i32);
     eventually("connections are not refused", || agent.ask(&format!("tcp {wanted}")) == refused).await;
+    eventually("those of the other are not", || other.ask(&format!("tcp {NOWHERE}")) == refused).await;
     for _ in 0..20 {
         assert_eq!(agent.ask(&format!("tcp {wanted}")), refused);
         assert_eq!(other.ask(&format!("tcp {NOWHERE}")), refused);

@@ -1,0 +1,154 @@
+//! The reports of processes that come into captured cgroups: two programs at tracepoints of the kernel's, pinned like
+//! the others, so that who moves while no daemon runs is reported when one does. Where they cannot be loaded capture works
+//! without, and `doctor` says what is open then.
+
+use std::{
+    fs, io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{RawTracePoint, links::FdLink},
+};
+use gateway_common::moves::{Move, TaskOffsets};
+
+use super::{
+    brought::{Pass, Since},
+    btf::Layouts,
+    capture::Core,
+    error::{Doing, InterceptError},
+    guard::{self, replace_pin},
+    kernel::{Kernel, OBJECT, held},
+    probe,
+    reports::Reports,
+};
+
+/// The programs, each with its tracepoint.
+const PROGRAMS: [(&str, &str); 2] =
+    [("nodegate_moved", "cgroup_attach_task"), ("nodegate_forked", "sched_process_fork")];
+/// Where their links are pinned, below the pins.
+const PINS: &str = "moves";
+
+/// Where the fields are that the programs read.
+pub(super) fn offsets() -> io::Result<TaskOffsets> {
+    let layouts = Layouts::of_this_kernel()?;
+    let offset = |structure, field| layouts.offset(&[(structure, field)]);
+    Ok(TaskOffsets {
+        cgroups: offset("task_struct", "cgroups")?,
+        cgroup: offset("css_set", "dfl_cgrp")?,
+        leader: offset("task_struct", "group_leader")?,
+        tgid: offset("task_struct", "tgid")?,
+        started: offset("task_struct", "start_boottime")?,
+    })
+}
+
+/// Who moves in is of use only to somebody who may look at what others have open.
+fn require_rights() -> Result<(), String> {
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    if scope.trim() == "3" {
+        return Err("nobody may look at what others have open (kernel.yama.ptrace_scope = 3)".to_owned());
+    }
+    if probe::lacking().others.contains(&"CAP_SYS_PTRACE") {
+        return Err("not allowed: CAP_SYS_PTRACE is missing".to_owned());
+    }
+    Ok(())
+}
+
+/// Tries it: the programs are loaded and attached, and gone again.
+pub(super) fn try_out() -> Result<String, String> {
+    require_rights()?;
+    let failed = |error: io::Error| error.to_string();
+    let (general, of_tasks) = (guard::offsets().map_err(failed)?, offsets().map_err(failed)?);
+    let mut loader = EbpfLoader::new();
+    loader.override_global("AYA_LOG_LEVEL", &0_u8, false).override_global("NODEGATE_OFFSETS", &general, true);
+    loader.override_global("NODEGATE_TASK", &of_tasks, true);
+    let mut ebpf = loader.load(OBJECT).map_err(|error| error.to_string())?;
+    for (name, tracepoint) in PROGRAMS {
+        load(&mut ebpf, name)
+            .and_then(|()| attach(&mut ebpf, name, tracepoint))
+            .map_err(|error| format!("{tracepoint}: {error}"))?;
+    }
+    Ok("by the kernel's reports of moves; what came along is ended".to_owned())
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTracePoint, InterceptError> {
+    let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;
+    program.try_into().map_err(|source| InterceptError::Program { name, source })
+}
+
+fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(), InterceptError> {
+    let program = program(ebpf, name)?;
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    program.load().map_err(|source| InterceptError::Program { name, source })
+}
+
+fn attach(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<FdLink, InterceptError> {
+    let program = program(ebpf, name)?;
+    let link = program.attach(tracepoint).and_then(|id| program.take_link(id));
+    link.map(FdLink::from).map_err(|source| InterceptError::Program { name, source })
+}
+
+impl Kernel {
+    /// Has moves reported, beside the programs of the daemon before, which then go.
+    pub fn arm_moves(&self) -> Result<(), InterceptError> {
+        require_rights().map_err(InterceptError::NoMoves)?;
+        let offsets = guard::offsets().and_then(|_| offsets());
+        offsets.doing(|| "find the kernel's structures".to_owned())?;
+        let pins = self.pins.join(PINS);
+        fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
+        let mut programs = held(&self.programs);
+        for (name, tracepoint) in PROGRAMS {
+            load(&mut programs, name)?;
+            let link = attach(&mut programs, name, tracepoint)?;
+            replace_pin(link, &pins.join(name)).doing(|| format!("pin {name}"))?;
+        }
+        self.sees_moves.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether moves are reported.
+    pub fn sees_moves(&self) -> bool {
+        self.sees_moves.load(Ordering::Relaxed)
+    }
+
+    /// Whether a report was lost since this was asked last.
+    fn lost_moves(&self) -> bool {
+        let mut lost = held(&self.moves_lost);
+        let was_lost = lost.get(&0, 0).unwrap_or(1) != 0;
+        if was_lost && let Err(error) = lost.set(0, 0, 0) {
+            tracing::error!(%error, "cannot note that everybody is looked at");
+        }
+        was_lost
+    }
+}
+
+/// Looks at whoever comes into a captured cgroup, until the task is aborted.
+pub(super) async fn follow(core: Arc<Core>, buffer: RingBuf<MapData>) {
+    let Some(mut reports) = Reports::new(buffer, "moves", Move::from_bytes) else { return };
+    loop {
+        // Before what is reported: a loss is made good by looking at everybody.
+        if core.kernel.lost_moves() {
+            tracing::warn!("more processes came at once than could be reported: all are looked at");
+            core.looks.at_everybody();
+        }
+        if core.looks.take_everybody() {
+            core.look_at_all_captured().await;
+        }
+        for look in core.looks.due() {
+            core.examine(look, Pass::Last).await;
+        }
+        tokio::select! {
+            () = core.looks.wanted() => {}
+            reported = reports.next() => match reported {
+                Some(moved) => {
+                    core.look_through(moved.tgid, Since::Moved { started_ns: moved.started }).await;
+                }
+                None => return,
+            },
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Fields of the kernel's own structures, which lie where the daemon found them in its type information.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use gateway_common::{guard::Offsets, moves::TaskOffsets};
+
+/// Set by the daemon before the programs are loaded.
+#[unsafe(no_mangle)]
+static NODEGATE_OFFSETS: Offsets = Offsets::UNKNOWN;
+/// Likewise.
+#[unsafe(no_mangle)]
+static NODEGATE_TASK: TaskOffsets = TaskOffsets::UNKNOWN;
+
+/// Of sockets, files and cgroups. The compiler must not take the placeholder for the value.
+#[inline(always)]
+pub fn offsets() -> Offsets {
+    // SAFETY: a static of this program.
+    unsafe { (&raw const NODEGATE_OFFSETS).read_volatile() }
+}
+
+/// Of tasks.
+#[inline(always)]
+pub fn task_offsets() -> TaskOffsets {
+    // SAFETY: a static of this program.
+    unsafe { (&raw const NODEGATE_TASK).read_volatile() }
+}
+
+/// A field that is a pointer, unless it is null.
+#[inline(always)]
+pub fn pointer(base: u64, offset: u32) -> Option<u64> {
+    read::<u64>(base, offset).filter(|pointer| *pointer != 0)
+}
+
+/// A field of another type.
+#[inline(always)]
+pub fn read<T>(base: u64, offset: u32) -> Option<T> {
+    // SAFETY: reads from the kernel's memory are checked by the helper.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+}
+
+/// What a cgroup has at a level of the tree.
+pub enum Ancestor {
+    /// This ancestor, or at its own level the cgroup itself.
+    At(u64),
+    /// Nothing: it lies higher.
+    Below,
+    /// It cannot be read.
+    Unread,
+}
+
+/// The ancestor of a cgroup at a level, counted from the root downwards.
+#[inline(always)]
+pub fn ancestor(cgroup: u64, level: i32) -> Ancestor {
+    let offsets = offsets();
+    let own: i32 = read(cgroup, offsets.cgroup_level).unwrap_or_default();
+    if level > own {
+        return Ancestor::Below;
+    }
+    let place = offsets.cgroup_ancestors + level as u32 * 8;
+    let id = pointer(cgroup, place)
+        .and_then(|cgroup| pointer(cgroup, offsets.cgroup_node))
+        .and_then(|node| read::<u64>(node, offsets.node_id));
+    id.map_or(Ancestor::Unread, Ancestor::At)
+}
