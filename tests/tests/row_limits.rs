@@ -467,10 +467,24 @@ fn what_cannot_be_counted_is_refused() {
     assert_refused(&client.query("SELECT 1; EXECUTE all_of_them(3); SELECT 2"), 97, 'I');
     assert_eq!(stage.postgres.admin(SUM), before);
     assert_eq!(client.query("EXECUTE all_of_them(99)").tags, ["DELETE 1"]);
-    // In the middle of a pipeline nobody knows which transaction it would be in.
+    // What a pipeline has prepared, as asyncpg does ahead of COPY, is in nobody's way.
     client.parse("", "SELECT 1");
+    client.describe(b'S', "");
+    client.send(b'H', b"");
     let reply = client.query("DELETE FROM parts");
-    assert!(reply.error().field('H').contains("Sync"), "{reply:?}");
+    assert_refused(&reply, 99, 'I');
+    assert_eq!(client.query("DELETE FROM parts WHERE id = 98").tags, ["DELETE 1"]);
+    // What it has run may have ended the transaction, or begun one.
+    for (first, statement) in [("BEGIN", "COMMIT"), ("SELECT 1", "BEGIN"), ("SELECT 1", "SELECT 1")] {
+        client.query(first);
+        client.parse("", statement);
+        client.bind("", "", &[], 0);
+        client.execute("", 0);
+        let reply = client.query("DELETE FROM parts");
+        assert!(reply.error().field('H').contains("Sync"), "{statement}: {reply:?}");
+        client.query("ROLLBACK");
+    }
+    assert_eq!(stage.postgres.admin("SELECT count(*) FROM parts"), "98");
 }
 
 #[test]
@@ -588,10 +602,10 @@ fn cancel_requests_at_any_time_never_let_a_statement_slip_through() {
     let mut agent = stage.agent();
     let mut client = stage.client(&mut agent);
     let (process, secret) = client.key.clone().unwrap();
-    for round in 0..120_u64 {
+    for round in 0..40_u64 {
         let mut second = agent.connect(stage.postgres.address()).unwrap();
-        client.send(b'Q', b"DELETE FROM parts\0");
-        thread::sleep(Duration::from_micros(round * 37));
+        client.send(b'Q', b"DELETE FROM parts WHERE (SELECT count(*) FROM generate_series(1, 50000)) > 0\0");
+        thread::sleep(Duration::from_micros(round * 600));
         second.write_all(&wire::cancel(process, &secret)).unwrap();
         let reply = client.until_ready();
         assert_eq!((reply.status, reply.tags.len()), ('I', 0), "{reply:?}");
@@ -608,10 +622,12 @@ fn a_statement_within_its_limit_is_either_kept_and_said_to_be_or_neither() {
     let (process, secret) = client.key.clone().unwrap();
     client.query("UPDATE parts SET name = '0' WHERE id = 1");
     let mut kept = 0;
-    for round in 0..120_u64 {
+    for round in 0..40_u64 {
         let mut second = agent.connect(stage.postgres.address()).unwrap();
-        client.send(b'Q', b"UPDATE parts SET name = (name::int + 1)::text WHERE id = 1\0");
-        thread::sleep(Duration::from_micros(round * 37));
+        let slowly = "UPDATE parts SET name = (name::int + 1)::text WHERE id = 1 \
+            AND (SELECT count(*) FROM generate_series(1, 50000)) > 0\0";
+        client.send(b'Q', slowly.as_bytes());
+        thread::sleep(Duration::from_micros(round * 600));
         second.write_all(&wire::cancel(process, &secret)).unwrap();
         let reply = client.until_ready();
         assert_eq!((reply.status, reply.tags.len() + reply.errors.len()), ('I', 1), "{reply:?}");
@@ -622,7 +638,7 @@ fn a_statement_within_its_limit_is_either_kept_and_said_to_be_or_neither() {
             "{reply:?}"
         );
     }
-    assert!(kept < 120, "some must have been cancelled");
+    assert!((1..40).contains(&kept), "some must have been cancelled, and some not: {kept}");
 }
 
 #[test]

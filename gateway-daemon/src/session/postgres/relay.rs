@@ -125,6 +125,8 @@ pub(super) struct Relay<'a> {
     pub(super) batch: Batch,
     /// Messages of the extended protocol have been forwarded since the last Sync.
     pub(super) unsynced: bool,
+    /// An Execute has been forwarded since the last Sync or simple query: nobody has heard what it made of the transaction.
+    pub(super) executed: bool,
     /// The server skips everything up to the next Sync.
     pub(super) skipping: bool,
     pub(super) transaction: TransactionStatus,
@@ -196,6 +198,7 @@ impl<'a> Relay<'a> {
             portals: Names::default(),
             batch: 0,
             unsynced: false,
+            executed: false,
             skipping: false,
             transaction: TransactionStatus::Idle,
             copying: Copying::No,

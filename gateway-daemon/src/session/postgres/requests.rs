@@ -301,6 +301,7 @@ impl Relay<'_> {
             Message::Sync => {
                 self.skipping = false;
                 self.unsynced = false;
+                self.executed = false;
                 self.queue.push_back(Expected::Sync(self.batch));
                 self.batch += 1;
                 batched.staged.extend_from_slice(frame.raw());
@@ -403,6 +404,7 @@ impl Relay<'_> {
         self.after_forwarding(&verdict);
         self.expect_stream(&verdict);
         let limit = self.count_query(&verdict, frame, &mut batched.staged)?;
+        self.executed = false;
         let request = Request { limit, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
@@ -543,6 +545,7 @@ impl Relay<'_> {
         let learnt = self.learn_prepare(&text, &verdict);
         self.after_forwarding(&verdict);
         batched.staged.extend_from_slice(frame.raw());
+        self.executed = true;
         let limit = Limited::execute(&verdict);
         if self.copying == Copying::Asked || limit.is_some() {
             // The relay waits for the server's word before it looks at the client's next message.

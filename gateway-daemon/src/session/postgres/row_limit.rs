@@ -255,7 +255,8 @@ impl Relay<'_> {
         if let Some(denial) = verdict.uncountable() {
             return Err(denial);
         }
-        if self.unsynced {
+        // What a pipeline has only prepared changes nothing of the transaction; some drivers send a query behind that.
+        if self.executed {
             let hint = "End the pipeline with Sync before the query.";
             return Err(verdict.unkept_limit("in the middle of a pipeline", hint));
         }
