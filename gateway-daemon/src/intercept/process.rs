@@ -143,10 +143,13 @@ impl Process {
         Ok(found)
     }
 
-    /// A thread for each table of descriptors; nearly every process has one.
+    /// A thread for each table of descriptors; nearly every process has one. The first thread, whose number is the
+    /// process's, goes before others: for it no kernel is too old.
     fn tables(&self) -> Vec<u32> {
         let entries = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
         let threads = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let mut threads: Vec<u32> = threads.collect();
+        threads.sort_unstable_by_key(|thread| *thread != self.pid);
         let mut tables: Vec<u32> = Vec::new();
         for thread in threads {
             if !tables.iter().any(|known| share_descriptors(*known, thread)) {
@@ -258,6 +261,29 @@ mod tests {
         assert!(matches!(&unconnected.leads, Leads::AlongAPath(found) if found.peer().is_none()));
         assert!(find(inode(&listener)).is_none(), "it listens");
         assert!(find(inode(&pair)).is_none(), "it leads nowhere");
+    }
+
+    /// Needs root.
+    #[test]
+    fn a_thread_that_has_descriptors_of_its_own_hides_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let apart = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
+            let stream = TcpStream::connect(address).unwrap();
+            let own = format!("/proc/thread-self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&stream));
+            tell.send(super::socket_inode(Path::new(&own)).unwrap()).unwrap();
+            let _ = ended.recv();
+        });
+        let inode = told.recv().unwrap();
+        let sockets = Process::open(std::process::id()).unwrap().sockets().unwrap();
+        drop(end);
+        apart.join().unwrap();
+        let found = sockets.iter().find(|open| open.inode == inode).unwrap();
+        // Before Linux 6.9 nobody can look at it.
+        assert!(matches!(&found.leads, Leads::AlongAPath(_) | Leads::Unknown), "{found:?}");
     }
 
     /// Needs root.
