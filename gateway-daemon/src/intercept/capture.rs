@@ -262,10 +262,7 @@ impl Core {
         let pinned = self.kernel.pinned()?;
         let known: HashSet<CgroupId> = pinned.iter().map(|pinned| pinned.cgroup).collect();
         self.take_over_pods(&index)?;
-        // Capture works without; what is open then is a promise, and whoever starts us judges those.
-        if let Err(error) = self.kernel.arm_moves() {
-            tracing::warn!(%error, "nobody tells who moves into captured cgroups");
-        }
+        self.hear_of_moves();
         for (stale, standing) in self.kernel.marks() {
             let for_pods = matches!(standing, Some(Standing::Passing | Standing::Held));
             if !known.contains(&stale) && !for_pods {
@@ -290,7 +287,7 @@ impl Core {
         let served = self.namespaces.all().into_iter().map(|(netns, _)| netns).collect();
         self.kernel.withdraw_all_but(&served);
         self.kernel.arm_node(self.tree.root())?;
-        // As above.
+        // Capture works without, as with moves.
         if let Err(error) = self.kernel.arm_guard() {
             tracing::warn!(%error, "no guard over Unix sockets and exotic families");
         }
@@ -305,11 +302,17 @@ impl Core {
             self.kernel.arm(&cgroup, label.as_deref(), origin)?;
         }
         self.take_back_pods()?;
+        self.hear_of_moves();
+        self.looks.at_everybody();
+        self.kernel.arm_node(self.tree.root())
+    }
+
+    /// Has those who come into captured cgroups reported. Capture works without; what is open then is a promise, and
+    /// whoever starts us judges those.
+    fn hear_of_moves(&self) {
         if let Err(error) = self.kernel.arm_moves() {
             tracing::warn!(%error, "nobody tells who moves into captured cgroups");
         }
-        self.looks.at_everybody();
-        self.kernel.arm_node(self.tree.root())
     }
 
     /// Serves the namespace of a process. What fails is logged: the process may be gone, and if it is not, the
