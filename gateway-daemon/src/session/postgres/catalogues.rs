@@ -72,10 +72,16 @@ pub struct Catalogues {
     places: Mutex<HashMap<Place, Arc<Known>>>,
 }
 
+/// What a startup message sets of how names are looked up: `search_path`, `role`.
+type Moving = Vec<(String, String)>;
+
+/// How many such ways are kept for a database. One that is one too many takes the place of the oldest.
+const WAYS: usize = 16;
+
 /// What is known of one database.
 #[derive(Debug, Default)]
 struct Known {
-    snapshot: tokio::sync::Mutex<Option<Snapshot>>,
+    snapshots: tokio::sync::Mutex<HashMap<Moving, Snapshot>>,
     tagged: Mutex<Tagged>,
     /// How often a session has changed the schema for all.
     changes: Arc<AtomicU64>,
@@ -87,8 +93,8 @@ struct Known {
 type Tagged = HashMap<(u32, i16), ColumnName>;
 
 impl Catalogues {
-    /// The shared snapshot of `target`'s database, read over `side` if there is no fresh one. Sessions that start
-    /// together wait for the first one's snapshot instead of reading one each.
+    /// The shared snapshot of `target`'s database for sessions that begin with `moving`, read over `side` if there is no
+    /// fresh one. Sessions that start together wait for the first one's snapshot instead of reading one each.
     ///
     /// # Errors
     /// The database would not show its catalogue.
@@ -96,11 +102,12 @@ impl Catalogues {
         &self,
         target: &TargetFacts,
         place: &Place,
+        moving: &[(String, String)],
         side: &mut Side<Transport>,
     ) -> Result<Snapshot, LoginError> {
         let known = self.known(place);
-        let mut shared = known.snapshot.lock().await;
-        if let Some(snapshot) = shared.as_ref().filter(|snapshot| snapshot.is_fresh(Instant::now())) {
+        let mut shared = known.snapshots.lock().await;
+        if let Some(snapshot) = shared.get(moving).filter(|snapshot| snapshot.is_fresh(Instant::now())) {
             return Ok(snapshot.clone());
         }
         let snapshot = self.read(target, place, side, &mut |_| {}).await?;
@@ -111,7 +118,7 @@ impl Catalogues {
             let answer = query_rows(side, &[&question], &mut |_| {}).await?;
             advice::warn(target, answer.first().map_or(&[][..], Vec::as_slice));
         }
-        *shared = Some(snapshot.clone());
+        keep(&mut shared, moving, snapshot.clone());
         Ok(snapshot)
     }
 
@@ -150,13 +157,23 @@ impl Catalogues {
         if reach == Reach::All {
             known.changes.fetch_add(1, Ordering::AcqRel);
         }
-        *known.snapshot.lock().await = None;
+        known.snapshots.lock().await.clear();
     }
 
     fn known(&self, place: &Place) -> Arc<Known> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(places.entry(place.clone()).or_default())
     }
+}
+
+/// Keeps a snapshot. The one of sessions that set nothing is not an agent's to push out.
+fn keep(shared: &mut HashMap<Moving, Snapshot>, moving: &[(String, String)], snapshot: Snapshot) {
+    if shared.len() >= WAYS && !shared.contains_key(moving) {
+        let others = shared.iter().filter(|(other, _)| !other.is_empty());
+        let oldest = others.min_by_key(|(_, snapshot)| snapshot.read_at).map(|(other, _)| other.clone());
+        oldest.map(|oldest| shared.remove(&oldest));
+    }
+    shared.insert(moving.to_vec(), snapshot);
 }
 
 /// Remembers which columns bear tags now, and warns of tags that no column bears.
@@ -241,6 +258,18 @@ mod tests {
             }],
         });
         catalogue
+    }
+
+    #[test]
+    fn no_more_ways_of_looking_names_up_are_kept_than_there_is_room_for() {
+        let way = |path: usize| vec![("search_path".to_owned(), path.to_string())];
+        let mut shared = HashMap::new();
+        keep(&mut shared, &[], Snapshot::of_nothing());
+        for path in 0..3 * WAYS {
+            keep(&mut shared, &way(path), Snapshot::of_nothing());
+        }
+        assert_eq!(shared.len(), WAYS);
+        assert!(shared.contains_key(&way(3 * WAYS - 1)) && shared.contains_key(&[][..]));
     }
 
     #[test]

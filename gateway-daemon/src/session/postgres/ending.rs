@@ -70,6 +70,14 @@ pub enum Ending {
     /// No session with the target.
     #[error("no session with the target: {0}")]
     Login(LoginError),
+    /// The server does not take what the client's startup message sets.
+    #[error("the target refuses what the startup message sets: {message}")]
+    Parameter {
+        /// The server's.
+        sqlstate: &'static str,
+        /// The server's words.
+        message: String,
+    },
     /// The schema could not be read.
     #[error("the target's schema cannot be read: {0}")]
     Catalogue(LoginError),
@@ -119,6 +127,7 @@ impl Ending {
             Self::Login(LoginError::Refused { sqlstate, message }) if sqlstate == "53300" => {
                 Some(("53300", message.clone()))
             }
+            Self::Parameter { sqlstate, message } => Some((sqlstate, message.clone())),
             Self::Login(LoginError::Connect { .. }) => {
                 Some(("08001", "the target cannot be reached".to_owned()))
             }

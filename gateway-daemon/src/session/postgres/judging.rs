@@ -111,7 +111,8 @@ impl Relay<'_> {
         matches!(self.may_refresh(batched), Refresh::Now)
     }
 
-    async fn refresh_if_changed(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
+    /// Reads the schema anew where it has aged or changed. Returns what stands in the way, if anything does.
+    pub(super) async fn refresh_if_changed(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
         self.refresh_if_aged(batched).await?;
         if self.schema_changed {
             match self.may_refresh(batched) {
@@ -200,7 +201,7 @@ impl Relay<'_> {
 
     /// Reads the schema anew when the snapshot is old and the session has nothing under way; an old snapshot
     /// without a known change is good enough to finish what is under way.
-    pub(super) async fn refresh_if_aged(&mut self, batched: &Batched) -> Result<(), Ending> {
+    async fn refresh_if_aged(&mut self, batched: &Batched) -> Result<(), Ending> {
         if !self.snapshot.is_fresh(Instant::now()) && matches!(self.may_refresh(batched), Refresh::Now) {
             self.refresh_catalogue().await?;
         }
@@ -253,7 +254,7 @@ fn names_unknown_relations(statements: &[Statement], catalogue: &Catalogue) -> b
 }
 
 /// Whether the statements mean the same whatever the schema.
-fn needs_no_schema(statements: &[Statement]) -> bool {
+pub(super) fn needs_no_schema(statements: &[Statement]) -> bool {
     let is_plain =
         |statement: &Statement| {
             statement.effects.iter().all(|effect| {

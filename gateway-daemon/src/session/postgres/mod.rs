@@ -1,7 +1,8 @@
 //! One PostgreSQL session: startup, login upstream with the daemon's own credential, then messages judged one by one.
 //!
 //! Follow a statement: `relay` (the loop) → `requests` (`judging` asks `judge`; recorded, forwarded) → `replies`
-//! (matched against `expected`, masked). `startup`, `target` and `cancel` are the session's beginning and its side door;
+//! (matched against `expected`, masked). `startup`, `parameters`, `target` and `cancel` are the session's beginning and its
+//! side door;
 //! `row_limit` undoes what changes too many rows; `names` knows what a prepared statement's name means; `answer` and
 //! `ending` are the daemon's own words. What comes past SQL, by `function_call` and `replication`, is judged by
 //! `past_sql`.
@@ -19,6 +20,7 @@ mod function_call;
 mod judge;
 mod judging;
 mod names;
+mod parameters;
 mod past_sql;
 mod readings;
 mod recorded;
@@ -53,6 +55,7 @@ use self::{
     cancel::Cancellable,
     catalogues::Snapshot,
     ending::Ending,
+    parameters::Parameters,
     recorded::Recording,
     relay::{Relay, Start},
     startup::{Asked, Wanted},
@@ -193,9 +196,16 @@ impl Postgres {
             Some(Connection::Database) => format!("replication of database {}", wanted.database),
             Some(Connection::Physical) => "replication of the whole server".to_owned(),
         };
+        event.reason.push_str(&parameters.note());
+        // Before the login: by the tags alone. Once the schema is known, by all of it.
+        let unknown = Arc::default();
+        if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &unknown, &parameters) {
+            if let Some(denial) = verdict.denial {
+                return self.refuse(about, denial.as_ref().clone()).await;
+            }
+            event.policies.extend(verdict.policies);
+        }
         if let Some(connection) = wanted.replication {
-            // Before the login: by the tags alone. Once the schema is known, by all of it.
-            let unknown = Arc::default();
             let verdict = self.judge.decide_connection(&asker, &target.facts, &unknown, connection);
             if let Some(denial) = verdict.denial {
                 return self.refuse(about, denial.as_ref().clone()).await;
@@ -205,7 +215,7 @@ impl Postgres {
         if let Err(error) = self.audit.append(vec![event]).await {
             return Ending::Audit(error);
         }
-        let login = target.login(&self.intercept, &self.credentials, route, &parameters);
+        let login = target.login(&self.intercept, &self.credentials, route, &parameters.passed);
         let login = timeout(self.limits.startup, login).await.unwrap_or(Err(LoginError::Timeout));
         let upstream = match login {
             Ok(upstream) => upstream,
@@ -213,11 +223,16 @@ impl Postgres {
                 return self.refuse(about, target.denial(&doubt)).await;
             }
             Err(error) => {
+                if let LoginError::Refused { sqlstate, message } = &error
+                    && let Some(sqlstate) = parameters.refused_by(sqlstate)
+                {
+                    return Ending::Parameter { sqlstate, message: message.clone() };
+                }
                 tracing::error!(target = %target.facts.name, %error, "cannot log in to the target");
                 return Ending::Login(error);
             }
         };
-        match self.begin(about, asker, &target, route, wanted, upstream, record, client).await {
+        match self.begin(about, asker, &target, route, wanted, &parameters, upstream, record, client).await {
             Ok(ending) | Err(ending) => ending,
         }
     }
@@ -241,6 +256,7 @@ impl Postgres {
         target: &Arc<PostgresTarget>,
         route: Route,
         wanted: Wanted,
+        sent: &Parameters,
         upstream: Upstream,
         record: RecordLimits,
         client: &mut Side<Transport>,
@@ -248,12 +264,20 @@ impl Postgres {
         let Upstream { mut side, parameters, cancel_key } = upstream;
         advice::warn_of_login(&target.facts, &target.username, &parameters);
         let place = (target.facts.id(), wanted.database.clone());
+        let moving = sent.moving();
         let snapshot = match wanted.replication {
             Some(Connection::Physical) => Snapshot::of_nothing(),
-            None | Some(Connection::Database) => {
-                self.catalogues.of(&target.facts, &place, &mut side).await.map_err(Ending::Catalogue)?
-            }
+            None | Some(Connection::Database) => self
+                .catalogues
+                .of(&target.facts, &place, &moving, &mut side)
+                .await
+                .map_err(Ending::Catalogue)?,
         };
+        if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &snapshot.catalogue, sent)
+            && let Some(denial) = verdict.denial
+        {
+            return Ok(self.refuse(about, denial.as_ref().clone()).await);
+        }
         if let Some(connection) = wanted.replication {
             let catalogue = &snapshot.catalogue;
             let verdict = self.judge.decide_connection(&asker, &target.facts, catalogue, connection);
@@ -292,6 +316,7 @@ impl Postgres {
             replication: wanted.replication,
             facts: &target.facts,
             place,
+            path_moved: !moving.is_empty(),
             client,
             upstream: side,
             snapshot,
@@ -354,7 +379,7 @@ async fn part(client: &mut Side<Transport>) {
 }
 
 /// Whether the session that the client wants is one that this target gives, and with which parameters.
-fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Vec<(String, String)>, Denial> {
+fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Parameters, Denial> {
     // Physical replication names no database; policy says by name whether all of them may be seen.
     let names_one = wanted.replication != Some(Connection::Physical);
     if let Some(only) = target.database.as_ref().filter(|only| names_one && **only != wanted.database) {
@@ -364,7 +389,7 @@ fn admit(wanted: &Wanted, target: &PostgresTarget) -> Result<Vec<(String, String
             policies: vec![PolicyId::from("builtin/database")],
         });
     }
-    wanted.upstream_parameters()
+    Parameters::of(wanted)
 }
 
 fn greet(

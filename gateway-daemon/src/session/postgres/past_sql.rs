@@ -1,10 +1,12 @@
-//! Verdicts on what comes by other ways than SQL: functions called by their oid, and replication. Policy asks for each of
-//! them by name; what can be masked nowhere on these ways is refused where something is masked.
+//! Verdicts on what comes by other ways than SQL: functions called by their oid, replication, and what a startup message
+//! sets. Policy asks for the first two by name; what can be masked nowhere on these ways is refused where something is
+//! masked.
 
 use std::sync::Arc;
 
 use super::{
     judge::{Asker, Judge, Prepared, Verdict},
+    parameters::Parameters,
     readings::denied,
 };
 use crate::{
@@ -68,5 +70,25 @@ impl Judge {
         connection: Connection,
     ) -> Verdict {
         self.decide_replication(asker, target, catalogue, Ok(connection.statement()))
+    }
+
+    /// Judges what a startup message sets, as the statement that would set the same; `None` where it sets nothing that
+    /// policy decides on.
+    pub fn decide_startup(
+        &self,
+        asker: &Asker,
+        target: &TargetFacts,
+        catalogue: &Arc<Catalogue>,
+        parameters: &Parameters,
+    ) -> Option<Verdict> {
+        let reading = match parameters.sets.as_ref()? {
+            Ok(statement) => Ok(Arc::from([statement.clone()])),
+            Err(error) => Err(denied(error)),
+        };
+        let mut verdict = self.decide(asker, target, catalogue, reading, &Nothing);
+        if let Some(denial) = &mut verdict.denial {
+            Arc::make_mut(denial).reason.insert_str(0, "in the startup message: ");
+        }
+        Some(verdict)
     }
 }

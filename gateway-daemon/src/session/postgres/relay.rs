@@ -170,6 +170,8 @@ pub(super) struct Start<'a> {
     pub(super) replication: Option<Connection>,
     pub(super) facts: &'a TargetFacts,
     pub(super) place: Place,
+    /// See [`Relay::path_moved`].
+    pub(super) path_moved: bool,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
     pub(super) snapshot: Snapshot,
@@ -178,8 +180,19 @@ pub(super) struct Start<'a> {
 
 impl<'a> Relay<'a> {
     pub(super) fn new(start: Start<'a>) -> Self {
-        let Start { room, about, asker, replication, facts, place, client, upstream, snapshot, recording } =
-            start;
+        let Start {
+            room,
+            about,
+            asker,
+            replication,
+            facts,
+            place,
+            path_moved,
+            client,
+            upstream,
+            snapshot,
+            recording,
+        } = start;
         Self {
             room,
             about,
@@ -192,7 +205,7 @@ impl<'a> Relay<'a> {
             schema_changed: false,
             schema_unsettled: false,
             schema_reach: Reach::Own,
-            path_moved: false,
+            path_moved,
             queue: VecDeque::new(),
             statements: Names::default(),
             portals: Names::default(),

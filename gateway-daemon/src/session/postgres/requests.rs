@@ -13,7 +13,7 @@ use super::{
     expected::{Expected, Request},
     function_call::Arguments,
     judge::{Forwarding, Rows, Verdict},
-    judging::Judged,
+    judging::{Judged, needs_no_schema},
     names::{Learnt, Lookup},
     recorded::{Description, Recorded},
     relay::{Copying, Fate, Origin, Portal, Prepared, Relay},
@@ -471,7 +471,6 @@ impl Relay<'_> {
         values: Values<'_>,
         batched: &mut Batched,
     ) -> Result<Taken, Ending> {
-        self.refresh_if_aged(batched).await?;
         if self.portals.len() >= NAMES {
             return Err(Ending::ClientProtocol(format!("more than {NAMES} portals")));
         }
@@ -481,6 +480,12 @@ impl Relay<'_> {
             Lookup::Unknown => None,
             Lookup::Unsettled => return Ok(Taken::Wait),
         };
+        // Behind the Bind it is too late: what its Execute needs to know of the schema is read ahead of it.
+        if !prepared.as_ref().is_some_and(|prepared| needs_no_schema(&prepared.verdict.statements))
+            && let Some(Judged::Wait) = self.refresh_if_changed(batched).await?
+        {
+            return Ok(Taken::Wait);
+        }
         let verdict = prepared.as_ref().map(|prepared| Arc::clone(&prepared.verdict));
         let bound = self.recording.as_ref().map(|recording| {
             let masker = &self.room.masker;

@@ -1,4 +1,5 @@
-//! The client's side of a session's beginning: what it may ask for, and what of that is passed on.
+//! The client's side of a session's beginning: what it asks for, in plain text or under TLS. `parameters` says what of it is
+//! passed on.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,7 +15,6 @@ use super::{
     transport::{End, Side, Transport},
 };
 use crate::{
-    domain::decision::Denial,
     protocol::postgres::{ALPN, StartupPacket, backend::Message, split_startup},
     sql::postgres::Connection,
     tls::terminate::Terminator,
@@ -22,26 +22,6 @@ use crate::{
 
 /// The first byte of a TLS handshake, which no startup packet begins with.
 const TLS_HANDSHAKE: u8 = 22;
-
-/// Startup parameters that change how values look, or how long things may take, and nothing else.
-const HARMLESS: &[&str] = &[
-    "application_name",
-    "bytea_output",
-    "client_min_messages",
-    "datestyle",
-    "extra_float_digits",
-    "geqo",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "intervalstyle",
-    "jit",
-    "lock_timeout",
-    "statement_timeout",
-    "tcp_keepalives_count",
-    "tcp_keepalives_idle",
-    "tcp_keepalives_interval",
-    "timezone",
-];
 
 /// What a client asked for.
 #[derive(Debug)]
@@ -58,11 +38,11 @@ pub struct Wanted {
     /// The database; the user's name when the client named none, as PostgreSQL has it.
     pub database: String,
     /// Whether the client named a user. Which one is no matter: the daemon's own logs in.
-    names_user: bool,
+    pub names_user: bool,
     /// Whether the session is one for replication.
     pub replication: Option<Connection>,
     /// The other parameters, as the client wrote them.
-    parameters: Vec<(String, String)>,
+    pub parameters: Vec<(String, String)>,
     /// Protocol options that nodegate does not know, and the minor version asked for.
     unknown_options: Vec<String>,
     minor: u16,
@@ -216,155 +196,12 @@ impl Wanted {
         .encode(out)
         .map_err(|error| Ending::client(&error))
     }
-
-    /// The parameters to log in with: the client's harmless ones, and those that the daemon pins.
-    ///
-    /// # Errors
-    /// A parameter that would change how statements are read, who runs them, or the kind of connection.
-    pub fn upstream_parameters(&self) -> Result<Vec<(String, String)>, Denial> {
-        if !self.names_user {
-            return Err(refuse("the startup message names no user".to_owned(), "Connect with user=…."));
-        }
-        let mut passed = vec![
-            ("database".to_owned(), self.database.clone()),
-            ("client_encoding".to_owned(), "UTF8".to_owned()),
-            ("standard_conforming_strings".to_owned(), "on".to_owned()),
-        ];
-        if let Some(connection) = self.replication {
-            let value = match connection {
-                Connection::Database => "database",
-                Connection::Physical => "true",
-            };
-            passed.push(("replication".to_owned(), value.to_owned()));
-        }
-        for (name, value) in &self.parameters {
-            if name == "options" {
-                for (name, value) in command_line(value)? {
-                    admit(&name, &value, &mut passed)?;
-                }
-            } else {
-                admit(name, value, &mut passed)?;
-            }
-        }
-        Ok(passed)
-    }
-}
-
-fn admit(name: &str, value: &str, passed: &mut Vec<(String, String)>) -> Result<(), Denial> {
-    let lower = name.to_ascii_lowercase();
-    match lower.as_str() {
-        // An ASCII client is served as UTF-8: ASCII is part of it, and other bytes are refused as such.
-        "client_encoding" => {
-            let plain: String =
-                value.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-            match plain.as_str() {
-                "utf8" | "unicode" | "sqlascii" | "auto" => Ok(()),
-                _ => Err(refuse(
-                    format!("the client's encoding is {value:?}"),
-                    "Connect with client_encoding=UTF8.",
-                )),
-            }
-        }
-        "standard_conforming_strings" if matches!(value, "on" | "true" | "1" | "yes") => Ok(()),
-        "replication" if matches!(value, "false" | "off" | "0" | "no") => Ok(()),
-        "replication" => Err(refuse(
-            format!("replication={value:?} is not known"),
-            "Write replication=database, or replication=true.",
-        )),
-        _ if HARMLESS.contains(&lower.as_str()) => {
-            passed.push((name.to_owned(), value.to_owned()));
-            Ok(())
-        }
-        _ => Err(refuse(
-            format!("the startup parameter {name:?} is not allowed"),
-            "Leave it out of the connection string, PGOPTIONS and the driver's settings.",
-        )),
-    }
-}
-
-/// Reads `-c name=value` and `--name=value` as the server's command line does: blanks separate, a backslash
-/// takes the next character as it is.
-fn command_line(options: &str) -> Result<Vec<(String, String)>, Denial> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut characters = options.chars();
-    while let Some(character) = characters.next() {
-        if character.is_ascii_whitespace() {
-            words.extend(word.take());
-            continue;
-        }
-        let taken = if character == '\\' { characters.next().unwrap_or('\\') } else { character };
-        word.get_or_insert_default().push(taken);
-    }
-    words.extend(word);
-    let mut settings = Vec::new();
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        let setting = match word.strip_prefix("--") {
-            Some(setting) => Some(setting.to_owned()),
-            None if word == "-c" => words.next(),
-            None => word.strip_prefix("-c").map(ToOwned::to_owned),
-        };
-        match setting.as_deref().and_then(|setting| setting.split_once('=')) {
-            Some((name, value)) => settings.push((name.replace('-', "_"), value.to_owned())),
-            None => {
-                return Err(refuse(
-                    format!("the startup option {word:?} is not allowed"),
-                    "Use -c name=value, for settings that nodegate allows.",
-                ));
-            }
-        }
-    }
-    Ok(settings)
-}
-
-fn refuse(reason: String, hint: &str) -> Denial {
-    Denial::builtin(reason, hint, "startup-parameter")
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    fn wanted(parameters: &[(&str, &str)]) -> Wanted {
-        let parameters = parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Wanted::new(0, parameters)
-    }
-
-    #[test]
-    fn the_user_is_never_passed_on_and_names_the_database_when_none_is_given() {
-        let wanted = wanted(&[("user", "alice")]);
-        assert_eq!(wanted.database, "alice");
-        assert!(wanted.upstream_parameters().unwrap().iter().all(|(name, _)| name != "user"));
-    }
-
-    #[test]
-    fn a_startup_without_a_user_is_refused() {
-        assert!(wanted(&[("database", "shop")]).upstream_parameters().is_err());
-        assert!(wanted(&[("user", ""), ("database", "shop")]).upstream_parameters().is_err());
-    }
-
-    #[test]
-    fn harmless_options_pass_and_others_are_refused_by_name() {
-        let passed = wanted(&[("user", "a"), ("options", "-c statement_timeout=5s --TimeZone=UTC")]);
-        let passed = passed.upstream_parameters().unwrap();
-        assert!(passed.contains(&("statement_timeout".to_owned(), "5s".to_owned())));
-        for (name, value) in [
-            ("options", "-c search_path=evil"),
-            ("options", "-csession_replication_role=replica"),
-            ("options", "-c role\\=admin"),
-            ("options", "-W 5"),
-            ("options", "-c replication=database"),
-            ("replication", "perhaps"),
-            ("Replication", "database"),
-            ("search_path", "evil"),
-            ("client_encoding", "SJIS"),
-            ("standard_conforming_strings", "off"),
-        ] {
-            assert!(wanted(&[("user", "a"), (name, value)]).upstream_parameters().is_err(), "{name}={value}");
-        }
-    }
 
     #[test]
     fn replication_is_asked_for_in_the_words_of_the_server() {
@@ -374,10 +211,9 @@ mod tests {
             ("ON", Some(Connection::Physical)),
             ("false", None),
         ] {
-            let wanted = wanted(&[("user", "a"), ("replication", value)]);
-            assert_eq!(wanted.replication, connection, "{value}");
-            let passed = wanted.upstream_parameters().unwrap();
-            assert_eq!(passed.iter().any(|(name, _)| name == "replication"), connection.is_some(), "{value}");
+            let parameters = [("user", "a"), ("replication", value)];
+            let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            assert_eq!(Wanted::new(0, parameters.to_vec()).replication, connection, "{value}");
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     constants::{kept, kept_reason},
     function_call::{self, look_up},
     judge::{Prepared, Verdict},
+    parameters::Parameters,
     readings::Reading,
     replication::only_commands,
     row_limit::Excess,
@@ -138,19 +139,26 @@ impl Prepared for HashMap<String, Arc<[Statement]>> {
 impl Follower<'_> {
     async fn follow(&mut self) -> Result<std::convert::Infallible, Lost> {
         let wanted = self.startup().await?;
-        let parameters = super::admit(&wanted, &self.watched.target).unwrap_or_else(|denial| {
+        let parameters = super::admit(&wanted, &self.watched.target).and_then(|parameters| {
+            // The daemon's own connection sets nothing that enforcing would not have let the client set.
+            match self.startup_denial(&parameters, &Arc::default()) {
+                Some(denial) => Err(denial),
+                None => Ok(parameters),
+            }
+        });
+        let parameters = parameters.unwrap_or_else(|denial| {
             self.refused(EventKind::Connect, Cause::Refusal, &denial, "");
-            vec![("database".to_owned(), wanted.database.clone())]
+            Parameters::of_database(&wanted.database)
         });
         self.place = Some((self.watched.target.facts.id(), wanted.database));
         self.replication = wanted.replication;
         // The daemon's own connection is for SQL, whatever the session's is for.
-        let parameters: Vec<_> = parameters.into_iter().filter(|(name, _)| name != "replication").collect();
+        let parameters = parameters.for_sql();
         match wanted.replication {
             Some(Connection::Physical) => self.snapshot = Some(Snapshot::of_nothing()),
             None | Some(Connection::Database) => self.read_schema(&parameters).await?,
         }
-        self.judge_connection();
+        self.judge_connection(&parameters);
         loop {
             if let Some((b'd', total)) = peek_header(&self.input).map_err(|error| unreadable(&error))? {
                 self.skip(total).await?;
@@ -193,7 +201,7 @@ impl Follower<'_> {
         }
     }
 
-    async fn take(&mut self, message: &Message<'_>, parameters: &[(String, String)]) -> Result<(), Lost> {
+    async fn take(&mut self, message: &Message<'_>, parameters: &Parameters) -> Result<(), Lost> {
         match message {
             Message::Query(sql) => {
                 let text = text(sql)?;
@@ -243,7 +251,7 @@ impl Follower<'_> {
     }
 
     /// Judges a text as if it were to be run now, and records what came of it. A command of replication has no verdict.
-    async fn judge(&mut self, text: &str, parameters: &[(String, String)]) -> Result<Option<Verdict>, Lost> {
+    async fn judge(&mut self, text: &str, parameters: &Parameters) -> Result<Option<Verdict>, Lost> {
         self.check_identity().await?;
         if self.judge_replication(text) {
             return Ok(None);
@@ -287,22 +295,32 @@ impl Follower<'_> {
     }
 
     /// The schema as it is now, or was within the last minute.
-    async fn schema(&mut self, parameters: &[(String, String)]) -> Result<Arc<Catalogue>, Lost> {
+    async fn schema(&mut self, parameters: &Parameters) -> Result<Arc<Catalogue>, Lost> {
         if !self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_fresh(Instant::now())) {
             self.read_schema(parameters).await?;
         }
         self.snapshot.as_ref().map(|snapshot| Arc::clone(&snapshot.catalogue)).ok_or(Lost::Over)
     }
 
-    /// Whether enforcing would have let the session be one for replication.
-    fn judge_connection(&self) {
-        let (Some(connection), Some(snapshot)) = (self.replication, &self.snapshot) else { return };
+    /// Whether enforcing would have let the session begin as it does, and be one for replication.
+    fn judge_connection(&self, parameters: &Parameters) {
+        let Some(snapshot) = &self.snapshot else { return };
+        if let Some(denial) = self.startup_denial(parameters, &snapshot.catalogue) {
+            self.refused(EventKind::Connect, Cause::Refusal, &denial, "");
+        }
+        let Some(connection) = self.replication else { return };
         let Watched { asker, target, .. } = &self.watched;
         let verdict =
             self.room.judge.decide_connection(asker, &target.facts, &snapshot.catalogue, connection);
         if let Some(denial) = verdict.denial {
             self.refused(EventKind::Connect, Cause::Refusal, &denial, "");
         }
+    }
+
+    fn startup_denial(&self, parameters: &Parameters, catalogue: &Arc<Catalogue>) -> Option<Denial> {
+        let Watched { asker, target, .. } = &self.watched;
+        let verdict = self.room.judge.decide_startup(asker, &target.facts, catalogue, parameters)?;
+        verdict.denial.map(Arc::unwrap_or_clone)
     }
 
     /// Judges a text that the server does not take for SQL; `false` where it does.
@@ -330,7 +348,7 @@ impl Follower<'_> {
         oid: u32,
         arguments: usize,
         bytes: usize,
-        parameters: &[(String, String)],
+        parameters: &Parameters,
     ) -> Result<(), Lost> {
         self.check_identity().await?;
         let catalogue = self.schema(parameters).await?;
@@ -412,11 +430,12 @@ impl Follower<'_> {
     }
 
     /// Reads the schema with the daemon's own credential, as enforcing would.
-    async fn read_schema(&mut self, parameters: &[(String, String)]) -> Result<(), Lost> {
+    async fn read_schema(&mut self, parameters: &Parameters) -> Result<(), Lost> {
         let Some(place) = &self.place else { return Err(Lost::Over) };
         let facts = &self.watched.target.facts;
-        let read =
-            async |upstream: &mut Upstream| self.room.catalogues.of(facts, place, &mut upstream.side).await;
+        let read = async |upstream: &mut Upstream| {
+            self.room.catalogues.of(facts, place, &parameters.moving(), &mut upstream.side).await
+        };
         self.snapshot = Some(self.ask(parameters, read).await?);
         Ok(())
     }
@@ -424,13 +443,14 @@ impl Follower<'_> {
     /// Asks the target over a connection of the daemon's own.
     async fn ask<T>(
         &self,
-        parameters: &[(String, String)],
+        parameters: &Parameters,
         question: impl AsyncFnOnce(&mut Upstream) -> Result<T, LoginError>,
     ) -> Result<T, Lost> {
         let Watched { target, route, .. } = &self.watched;
         let ask = async {
-            let mut upstream =
-                target.login(&self.room.intercept, &self.room.credentials, *route, parameters).await?;
+            let mut upstream = target
+                .login(&self.room.intercept, &self.room.credentials, *route, &parameters.passed)
+                .await?;
             let answer = question(&mut upstream).await?;
             if Message::Terminate.encode(&mut upstream.side.output).is_ok() {
                 let _ = upstream.side.drain().await;

@@ -43,6 +43,7 @@ pub use offline::offline_catalogue;
 pub use provision::{Access, provision};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
 pub use replication::{Connection, beside_masks, replication_command, why_unmasked};
+pub use settings::{moves_names, startup_settings};
 pub use shape::Shape;
 
 /// The major version of PostgreSQL whose grammar reads the statements.

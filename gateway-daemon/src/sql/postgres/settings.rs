@@ -11,7 +11,8 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, CoercionForm, FuncCall, LimitOption, SelectStmt, SetOperation};
 use pg_query::protobuf::{VariableSetKind, VariableSetStmt};
 
-use crate::domain::statement::{SearchPathStep, Verb};
+use crate::domain::catalogue::Catalogue;
+use crate::domain::statement::{SearchPathStep, Statement, Verb};
 
 use super::columns::Reads;
 use super::error::SqlError;
@@ -153,6 +154,19 @@ const SECRET: &[&str] = &[
     "ssl_passphrase_command",
 ];
 
+/// Parameters that the server takes from a startup message alone, for what none of them should be asked of an agent: code
+/// to be loaded, and how the session begins.
+const OF_BEGINNING: &[&str] = &[
+    "ignore_system_indexes",
+    "jit_debugging_support",
+    "jit_profiling_support",
+    "local_preload_libraries",
+    "log_connections",
+    "log_disconnections",
+    "post_auth_delay",
+    "session_preload_libraries",
+];
+
 /// Whether a parameter may be given these values wherever that is written.
 fn is_harmless(parameter: &str, values: &[String]) -> bool {
     let is_harmless = HARMLESS.contains(&parameter) || parameter.starts_with("enable_");
@@ -192,6 +206,79 @@ pub(super) fn check_shown(parameter: &str) -> Result<(), SqlError> {
     }
 }
 
+/// What a startup message sets, as the statement that would set the same. The search path may be one of names also where
+/// something is masked: it is there before the schema is read for the first time.
+///
+/// # Errors
+/// What no policy can allow, as with SET.
+pub fn startup_settings<'s>(
+    settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+) -> Result<Statement, SqlError> {
+    let catalogue = Catalogue::default();
+    let mut reader = Reader::new(&catalogue);
+    reader.effect(Verb::Set, None);
+    for (parameter, value) in settings {
+        let values = if parameter.eq_ignore_ascii_case(SEARCH_PATH) {
+            listed(value).ok_or_else(|| SqlError::session_state("a search_path that is no list of names"))?
+        } else {
+            vec![value.to_owned()]
+        };
+        reader.sets(parameter, &values, Place::Startup)?;
+    }
+    Ok(reader.finish())
+}
+
+/// Whether names are looked up in another way once a parameter is set.
+pub fn moves_names(parameter: &str) -> bool {
+    let parameter = parameter.to_ascii_lowercase();
+    parameter == SEARCH_PATH || ROLES.contains(&parameter.as_str())
+}
+
+/// The names of a list in one text, as the server takes it apart (`SplitIdentifierString`): what is not quoted goes on to
+/// a comma or a blank, in lower case. `None` where it is none, or where versions of the server differ on what is blank.
+fn listed(text: &str) -> Option<Vec<String>> {
+    let is_blank = |character: char| matches!(character, ' ' | '\t' | '\n' | '\r');
+    if text.chars().any(|character| character.is_ascii_control() && !is_blank(character)) {
+        return None;
+    }
+    let mut rest = text.trim_matches(is_blank);
+    let mut names = Vec::new();
+    while !(rest.is_empty() && names.is_empty()) {
+        let name;
+        (name, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => until_quote(quoted)?,
+            None => {
+                let end = rest.find(|next| next == ',' || is_blank(next)).unwrap_or(rest.len());
+                let (name, rest) = rest.split_at(end);
+                (!name.is_empty()).then_some((name.to_ascii_lowercase(), rest))?
+            }
+        };
+        names.push(name);
+        rest = rest.trim_start_matches(is_blank);
+        if rest.is_empty() {
+            break;
+        }
+        rest = rest.strip_prefix(',')?.trim_start_matches(is_blank);
+    }
+    Some(names)
+}
+
+/// A quoted name without its quotes, and what is behind it. A quote in it is written twice.
+fn until_quote(mut text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    loop {
+        let (before, rest) = text.split_once('"')?;
+        name.push_str(before);
+        match rest.strip_prefix('"') {
+            Some(rest) => {
+                name.push('"');
+                text = rest;
+            }
+            None => return Some((name, rest)),
+        }
+    }
+}
+
 impl<'a> Reader<'a> {
     /// The parameter whose row of `pg_settings` is all that a query reads: `… FROM pg_settings WHERE name = 'x'`, as
     /// pg_dump has it, which sets parameters only where there are such.
@@ -226,8 +313,7 @@ impl<'a> Reader<'a> {
             }
             // What it was at the login: nodegate has seen to that.
             Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset) => {
-                let parameter = stmt.name.to_ascii_lowercase();
-                if parameter == SEARCH_PATH || ROLES.contains(&parameter.as_str()) {
+                if moves_names(&stmt.name) {
                     self.facts.search_path = Some(SearchPathStep::Resets);
                 }
                 Ok(())
@@ -258,6 +344,8 @@ pub(super) enum Place {
     Statement,
     /// In the middle of one.
     Expression,
+    /// Before the first one.
+    Startup,
 }
 
 impl Reader<'_> {
@@ -271,7 +359,10 @@ impl Reader<'_> {
         if OF_READING.contains(&parameter.as_str()) {
             return Err(refused());
         }
-        let moves = parameter == SEARCH_PATH || ROLES.contains(&parameter.as_str());
+        if place == Place::Startup && OF_BEGINNING.contains(&parameter.as_str()) {
+            return Err(refused());
+        }
+        let moves = moves_names(&parameter);
         if moves && place == Place::Expression {
             return Err(refused());
         }
@@ -287,7 +378,7 @@ impl Reader<'_> {
             if values.iter().enumerate().any(is_reserved) {
                 return Err(refused());
             }
-            if values != [""] {
+            if values != [""] && place != Place::Startup {
                 self.facts.unpins = Some(format!("setting {parameter}"));
             }
             return Ok(());

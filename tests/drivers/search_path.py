@@ -1,0 +1,64 @@
+"""What Python's drivers send to begin on another search path: see README.md."""
+
+import asyncio
+import os
+
+import asyncpg
+import django
+import psycopg
+import sqlalchemy
+from django.conf import settings
+
+QUERY = "SELECT title, reader FROM books"
+SETTING = "SHOW work_mem"
+URL = "postgresql+psycopg2://{PGUSER}:{PGPASSWORD}@{PGHOST}:{PGPORT}/{PGDATABASE}".format(**os.environ)
+
+
+def shown(driver, row, setting):
+    print(driver, *row, *setting)
+
+
+for options in ["-csearch_path=shelf,public -c work_mem=5MB", '--search-path="shelf" --work_mem=5MB']:
+    with psycopg.connect(options=options) as session:
+        shown("psycopg", session.execute(QUERY).fetchone(), session.execute(SETTING).fetchone())
+
+
+async def with_asyncpg():
+    session = await asyncpg.connect(server_settings={"search_path": "shelf", "work_mem": "5MB"})
+    shown("asyncpg", await session.fetchrow(QUERY), await session.fetchrow(SETTING))
+    # What a pool sends before it lends a session again.
+    await session.reset()
+    shown("asyncpg", await session.fetchrow(QUERY), await session.fetchrow(SETTING))
+    await session.close()
+
+
+asyncio.run(with_asyncpg())
+
+options = {"options": "-c search_path=shelf,public -c work_mem=5MB"}
+with sqlalchemy.create_engine(URL, connect_args=options).connect() as session:
+    row, setting = (session.execute(sqlalchemy.text(query)).fetchone() for query in (QUERY, SETTING))
+    shown("sqlalchemy", row, setting)
+    print("sqlalchemy", *sqlalchemy.inspect(session).get_table_names())
+
+settings.configure(
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": os.environ["PGHOST"],
+            "PORT": os.environ["PGPORT"],
+            "NAME": os.environ["PGDATABASE"],
+            "USER": os.environ["PGUSER"],
+            "PASSWORD": os.environ["PGPASSWORD"],
+            "OPTIONS": options,
+        }
+    },
+)
+django.setup()
+
+from django.db import connection  # noqa: E402
+
+with connection.cursor() as cursor:
+    cursor.execute(QUERY)
+    row = cursor.fetchone()
+    cursor.execute(SETTING)
+    shown("django", row, cursor.fetchone())
