@@ -28,6 +28,9 @@ pub const MAX_CGROUP_DEPTH: i32 = 32;
 /// limit: its listeners are gone with it.
 pub const HEARTBEAT_LIMIT_NS: u64 = 5_000_000_000;
 
+/// Grants that the daemon has not stood by for so long hold no more, though it be alive.
+pub const GRANTS_LIMIT_NS: u64 = 12_000_000_000;
+
 /// Names of the maps, as pinned.
 pub mod maps {
     /// `NetnsCookie → Listener`.

@@ -68,11 +68,13 @@ pub struct DaemonState {
     pub heartbeat: u64,
     /// [`LAYOUT_VERSION`](crate::LAYOUT_VERSION) of the daemon that made the maps.
     pub layout: u32,
-    /// Zero.
-    pub padding: u32,
+    /// CLOCK_BOOTTIME, whole seconds, when the daemon last said that the grants in [`DIRECT`](crate::maps::DIRECT) are
+    /// those that it stands by; 0 before the first time.
+    pub settled: u32,
 }
 
 const _: () = assert!(size_of::<DaemonState>() == 16 && offset_of!(DaemonState, layout) == 8);
+const _: () = assert!(offset_of!(DaemonState, settled) == 12);
 
 impl DaemonState {
     /// Whether the daemon can be taken to be alive at `now`.
@@ -80,6 +82,13 @@ impl DaemonState {
     #[must_use]
     pub const fn alive_at(&self, now: u64) -> bool {
         now < self.heartbeat.saturating_add(crate::HEARTBEAT_LIMIT_NS)
+    }
+
+    /// Whether grants hold at `now`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn grants_at(&self, now: u64) -> bool {
+        now < (self.settled as u64).saturating_mul(1_000_000_000).saturating_add(crate::GRANTS_LIMIT_NS)
     }
 }
 
@@ -97,12 +106,21 @@ mod pod {
 #[cfg(test)]
 mod tests {
     use super::DaemonState;
-    use crate::HEARTBEAT_LIMIT_NS;
+    use crate::{GRANTS_LIMIT_NS, HEARTBEAT_LIMIT_NS};
 
     #[test]
     fn a_daemon_is_alive_until_its_heartbeat_is_too_old() {
-        let state = DaemonState { heartbeat: 5, layout: 1, padding: 0 };
+        let state = DaemonState { heartbeat: 5, layout: 1, settled: 0 };
         assert!(state.alive_at(5) && state.alive_at(4 + HEARTBEAT_LIMIT_NS));
         assert!(!state.alive_at(5 + HEARTBEAT_LIMIT_NS));
+    }
+
+    #[test]
+    fn grants_hold_until_the_daemon_has_not_stood_by_them_for_too_long() {
+        let state = DaemonState { heartbeat: u64::MAX, layout: 1, settled: 7 };
+        let end = 7_000_000_000 + GRANTS_LIMIT_NS;
+        assert!(state.grants_at(7_000_000_000) && state.grants_at(end - 1));
+        assert!(!state.grants_at(end));
+        assert!(!DaemonState { settled: 0, ..state }.grants_at(end));
     }
 }

@@ -12,7 +12,7 @@ use gateway_common::{
 };
 
 use crate::{
-    maps::{DIRECT, DIRECT_FLOWS, SOCKETS},
+    maps::{DAEMON, DIRECT, DIRECT_FLOWS, SOCKETS},
     refuse::Attempt,
 };
 
@@ -22,7 +22,7 @@ pub fn passes(ctx: &SockAddrContext, attempt: &Attempt, now: u64) -> bool {
     let wanted = Direct::new(attempt.caller.captured, attempt.address, attempt.port);
     let Some(grant) = DIRECT.get(&Key::new(Direct::BITS, wanted)) else { return false };
     let grant = *grant;
-    if grant.until() <= now {
+    if grant.until() <= now || !DAEMON.get(0).is_some_and(|daemon| daemon.grants_at(now)) {
         return false;
     }
     let Some(mut entry) = DIRECT_FLOWS.reserve(0) else { return false };

@@ -125,6 +125,16 @@ fn nothing_else_becomes_reachable() {
 }
 
 #[test]
+fn a_grant_goes_on_for_as_long_as_the_daemon_stands_by_it() {
+    let cache = Cache::new();
+    let mut agent = cache.daemon.agent(&cache.issuer.token("agent-1"));
+    assert!(cache.is_direct(&mut agent));
+    // The daemon's word alone holds for twelve seconds.
+    std::thread::sleep(Duration::from_secs(13));
+    assert!(cache.is_direct(&mut agent));
+}
+
+#[test]
 fn a_grant_ends_with_its_policy_its_identity_and_its_daemon() {
     let mut cache = Cache::new();
     let mut agent = cache.daemon.agent(&cache.issuer.token("agent-1"));

@@ -1,6 +1,6 @@
 //! What the kernel is told ahead of time: which connections it lets go direct (`inspect: none`), and in which captured
-//! cgroups its refusals are only reported. Told anew every few seconds and whenever policies, targets, modes,
-//! identities or captures change; a grant holds for little longer than that.
+//! cgroups its refusals are only reported. Settled anew every few seconds and whenever policies, targets, modes,
+//! identities or captures change; a grant that is not stood by again holds for little longer than that.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{
-    sync::{Notify, mpsc},
-    time::timeout,
-};
+use tokio::sync::{Notify, mpsc};
 
 use super::Gateway;
 use crate::{
@@ -30,10 +27,6 @@ use crate::{
     intercept::{DirectFlow, Grant, Leave},
 };
 
-/// Grants are renewed this often.
-const RENEWED: Duration = Duration::from_secs(5);
-/// So long they hold, unless the identity expires before.
-const HELD: Duration = Duration::from_secs(12);
 /// A decision is taken anew after so long: policies may look at the clock.
 const DECIDED: Duration = Duration::from_secs(10);
 /// Decisions that are remembered for flows that are reported late.
@@ -94,8 +87,14 @@ impl Ahead {
 }
 
 impl Book {
-    /// A number for this origin: numbers of different daemons on one boot do not meet.
-    fn number(&mut self, origin: Origin) -> u32 {
+    /// A number for this origin: the one that it had, if that is remembered. Numbers of different daemons on one boot do
+    /// not meet.
+    fn number(&mut self, origin: Origin, before: Option<u32>) -> u32 {
+        if let Some(number) = before
+            && self.by_number.get(&number).is_some_and(|known| **known == origin)
+        {
+            return number;
+        }
         if self.next == 0 {
             let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.next = u32::try_from(started & 0xf_ffff).unwrap_or_default() << 12 | 1;
@@ -134,11 +133,15 @@ impl Gateway {
         }
     }
 
-    /// Settles for as long as the daemon runs.
+    /// Settles for as long as the daemon runs. What the kernel was told holds for 12 s after the last time, unless the
+    /// identity expires before.
     pub async fn keep_settled(&self) {
         loop {
             self.settle_ahead();
-            let _ = timeout(RENEWED, self.ahead.bell.notified()).await;
+            tokio::select! {
+                () = self.ahead.bell.notified() => {}
+                () = self.intercept.round() => {}
+            }
         }
     }
 
@@ -160,7 +163,6 @@ impl Gateway {
         if self.ahead.unrecorded.load(Ordering::Acquire) {
             return grants;
         }
-        let now = SystemTime::now();
         let mut decided = HashMap::new();
         for (facts, places, exceptions) in targets.direct() {
             for workload in workloads {
@@ -168,7 +170,7 @@ impl Gateway {
                 if !self.identity.is_current(&principal) {
                     continue;
                 }
-                let until = (now + HELD).min(principal.expires_at);
+                let until = principal.expires_at;
                 let key = (workload.cgroup, facts.id());
                 let decision =
                     self.decided(book.current.get(&key).cloned(), facts, workload, principal, book);
@@ -208,12 +210,14 @@ impl Gateway {
                 && Arc::ptr_eq(&decided.principal, &principal)
                 && decided.at.elapsed() < DECIDED
         };
-        if let Some(decided) = before.filter(still) {
-            return decided;
-        }
+        let before = match before {
+            Some(decided) if still(&decided) => return decided,
+            before => before.and_then(|decided| decided.number),
+        };
         let number = match self.policies.decide(&principal, workload, facts, Action::Connect) {
             Decision::Allow { policies, .. } => {
-                Some(book.number(Origin { identity: principal.id(), target: facts.id(), policies }))
+                let origin = Origin { identity: principal.id(), target: facts.id(), policies };
+                Some(book.number(origin, before))
             }
             Decision::Deny(_) => None,
         };
@@ -269,12 +273,26 @@ mod tests {
             target: TargetName::from("cache"),
             policies: Vec::new(),
         };
-        let first = book.number(origin("first"));
+        let first = book.number(origin("first"), None);
         assert_eq!(book.by_number.get(&first).map(|origin| origin.identity.as_str()), Some("first"));
         for _ in 0..REMEMBERED {
-            book.number(origin("later"));
+            book.number(origin("later"), None);
         }
         assert!(!book.by_number.contains_key(&first));
         assert_eq!(book.by_number.len(), REMEMBERED);
+        assert_ne!(book.number(origin("first"), Some(first)), first, "it stands for nothing any more");
+    }
+
+    #[test]
+    fn what_is_decided_anew_and_alike_keeps_its_number() {
+        let mut book = Book::default();
+        let origin = |policy: &str| Origin {
+            identity: "agent".to_owned(),
+            target: TargetName::from("cache"),
+            policies: vec![policy.into()],
+        };
+        let first = book.number(origin("one"), None);
+        assert_eq!(book.number(origin("one"), Some(first)), first);
+        assert_ne!(book.number(origin("another"), Some(first)), first);
     }
 }

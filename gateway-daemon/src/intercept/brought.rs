@@ -216,7 +216,7 @@ impl Core {
     fn may_be_its_own(&self, family: i32, captured: &Captured) -> bool {
         match family {
             libc::AF_INET | libc::AF_INET6 => {
-                let flags = held(&self.kernel.lenience).get(&captured.cgroup.id.0, 0).unwrap_or_default();
+                let flags = held(&self.kernel.lenience).flags(captured.cgroup.id);
                 flags & (LENIENT | OPEN) != 0
             }
             // Nobody can look at it.

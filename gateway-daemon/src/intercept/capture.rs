@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 
 use gateway_common::state::Standing;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, Notify, mpsc},
     time::sleep,
 };
 
@@ -26,7 +27,7 @@ use super::{
     labels::Change,
     links::Reaped,
     lookout::Lookout,
-    namespaces::{Namespaces, Opened, Traveller, identity, open_listeners},
+    namespaces::{Namespaces, Opened, Traveller, open_listeners},
     pods::KnownPods,
     queries::Counter,
     refusals::KernelRefusal,
@@ -138,6 +139,10 @@ pub(super) struct Core {
     awaiting: std::sync::Mutex<HashSet<CgroupId>>,
     /// Cgroups that are gone while sockets of theirs may live.
     retired: std::sync::Mutex<HashSet<CgroupId>>,
+    /// There is one more of them.
+    retires: Notify,
+    /// Every few heartbeats.
+    pub(super) round: Notify,
 }
 
 impl Core {
@@ -171,6 +176,8 @@ impl Core {
             captured: RwLock::new(HashMap::new()),
             awaiting: std::sync::Mutex::new(HashSet::new()),
             retired: std::sync::Mutex::new(HashSet::new()),
+            retires: Notify::new(),
+            round: Notify::new(),
         })
     }
 
@@ -223,13 +230,16 @@ impl Core {
         }
         self.forget(id);
         held(&self.retired).insert(id);
+        self.retires.notify_one();
         self.reap_retired();
         Ok(())
     }
 
-    /// Whether cgroups are gone whose sockets may live.
-    pub fn has_retired(&self) -> bool {
-        !held(&self.retired).is_empty()
+    /// Waits until there are cgroups that are gone and whose sockets may live.
+    pub async fn retirement(&self) {
+        while held(&self.retired).is_empty() {
+            self.retires.notified().await;
+        }
     }
 
     /// Removes the pins of retired cgroups that have no sockets left.
@@ -378,12 +388,16 @@ impl Core {
     pub async fn drop_unused_namespaces(&self) {
         let _changes = self.changes.lock().await;
         let _opening = self.opening.lock().await;
+        if !self.namespaces.has_others() {
+            return;
+        }
         let mut seen: HashMap<(u64, u64), HashSet<CgroupId>> = HashMap::new();
         let captured: Vec<Captured> = self.captured().values().cloned().collect();
         for captured in captured {
             for pid in captured.cgroup.processes() {
-                let namespace = File::open(format!("/proc/{pid}/ns/net")).and_then(|file| identity(&file));
-                if let Ok(namespace) = namespace {
+                // Looked at by its path: that spares opening it.
+                if let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) {
+                    let namespace = (namespace.dev(), namespace.ino());
                     seen.entry(namespace).or_default().insert(captured.cgroup.id);
                 }
             }

@@ -1,13 +1,9 @@
 //! What the daemon settles ahead of time: which connections go direct in the kernel, and which refusals are only
-//! reported. Grants are short: a daemon that no longer renews them has soon granted nothing.
+//! reported. A daemon that does not say again and again that it stands by its grants has soon granted nothing.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-    time::SystemTime,
-};
+use std::{collections::HashMap, net::IpAddr, time::SystemTime};
 
-use aya::maps::{LpmTrie, MapData, RingBuf, lpm_trie::Key};
+use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, RingBuf, lpm_trie::Key};
 use gateway_common::{
     direct::{Direct, DirectFlow as Report, Grant as Entry, LENIENT, OPEN},
     maps,
@@ -37,7 +33,7 @@ pub struct Grant {
     pub prefix: u8,
     /// The port.
     pub port: u16,
-    /// Until when.
+    /// Until when; what has ended already is an exception to a wider one.
     pub until: SystemTime,
     /// Comes back with each flow that makes use of it.
     pub number: u32,
@@ -78,13 +74,16 @@ impl Grant {
     }
 }
 
+/// Clocks are set by less than this all the time: a grant is not written anew for that.
+const CLOCKS_DIFFER_NS: u64 = 1_000_000_000;
+
 /// The kernel's map of grants, and what is known to be in it.
 #[derive(Debug)]
 pub(super) struct Granted {
     map: LpmTrie<MapData, Direct, Entry>,
-    /// The destinations in the map, each with its bits; `None` where it must be asked: a daemon before this one may have
-    /// filled it. Asking takes a call for each, and renewals change nothing about them.
-    told: Option<HashSet<(u32, Direct)>>,
+    /// The destinations in the map, each with its bits, and what the map says of them; `None` where it must be asked: a
+    /// daemon before this one may have filled it.
+    told: Option<HashMap<(u32, Direct), Entry>>,
 }
 
 impl Granted {
@@ -105,22 +104,76 @@ impl Granted {
     fn set(&mut self, grants: &[Grant]) -> Result<(), InterceptError> {
         let now = sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?;
         let wall = SystemTime::now();
-        let wanted: HashSet<(u32, Direct)> =
-            grants.iter().map(|grant| (grant.key().prefix_len(), grant.key().data())).collect();
+        let end = |grant: &Grant| {
+            let left = grant.until.duration_since(wall).ok()?;
+            Some(now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
+        };
+        let mut wanted: HashMap<(u32, Direct), Entry> = grants
+            .iter()
+            .map(|grant| {
+                let key = grant.key();
+                ((key.prefix_len(), key.data()), Entry::new(end(grant).unwrap_or_default(), grant.number))
+            })
+            .collect();
         // Until all of it is done, nobody knows.
         let told = self.told.take().unwrap_or_else(|| {
-            self.map.keys().filter_map(Result::ok).map(|key| (key.prefix_len(), key.data())).collect()
+            let keys = self.map.keys().filter_map(Result::ok);
+            keys.map(|key| ((key.prefix_len(), key.data()), Entry::default())).collect()
         });
-        for (bits, destination) in told.difference(&wanted) {
+        for (bits, destination) in told.keys().filter(|key| !wanted.contains_key(key)) {
             absent_is_fine(self.map.remove(&Key::new(*bits, *destination)))
                 .map_err(map_error(maps::DIRECT))?;
         }
-        for grant in grants {
-            let left = grant.until.duration_since(wall).unwrap_or_default();
-            let until = now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
-            self.map
-                .insert(&grant.key(), Entry::new(until, grant.number), 0)
-                .map_err(map_error(maps::DIRECT))?;
+        for (key, entry) in &mut wanted {
+            if let Some(told) = told.get(key).filter(|told| is_as_good(**told, *entry)) {
+                *entry = *told;
+                continue;
+            }
+            self.map.insert(&Key::new(key.0, key.1), *entry, 0).map_err(map_error(maps::DIRECT))?;
+        }
+        self.told = Some(wanted);
+        Ok(())
+    }
+}
+
+/// Whether what the map says of a destination can stay.
+fn is_as_good(told: Entry, wanted: Entry) -> bool {
+    told.number == wanted.number && told.until().abs_diff(wanted.until()) < CLOCKS_DIFFER_NS
+}
+
+/// The kernel's map of lenient cgroups, and what is known to be in it.
+#[derive(Debug)]
+pub(super) struct Lenient {
+    map: KernelMap<MapData, u64, u32>,
+    /// `None` where the map must be asked.
+    told: Option<HashMap<u64, u32>>,
+}
+
+impl Lenient {
+    pub fn new(map: KernelMap<MapData, u64, u32>) -> Self {
+        Self { map, told: None }
+    }
+
+    /// Another daemon may have changed the map.
+    pub fn forget(&mut self) {
+        self.told = None;
+    }
+
+    /// The flags of a cgroup.
+    pub fn flags(&self, cgroup: CgroupId) -> u32 {
+        self.map.get(&cgroup.0, 0).unwrap_or_default()
+    }
+
+    fn set(&mut self, wanted: HashMap<u64, u32>) -> Result<(), InterceptError> {
+        // Until all of it is done, nobody knows.
+        let told = self.told.take().unwrap_or_else(|| self.map.iter().filter_map(Result::ok).collect());
+        for cgroup in told.keys().filter(|cgroup| !wanted.contains_key(cgroup)) {
+            absent_is_fine(self.map.remove(cgroup)).map_err(map_error(maps::LENIENCE))?;
+        }
+        for (cgroup, flags) in &wanted {
+            if told.get(cgroup) != Some(flags) {
+                self.map.insert(cgroup, flags, 0).map_err(map_error(maps::LENIENCE))?;
+            }
         }
         self.told = Some(wanted);
         Ok(())
@@ -130,7 +183,11 @@ impl Granted {
 impl Kernel {
     /// Makes these grants hold, and no others.
     pub fn set_direct(&self, grants: &[Grant]) -> Result<(), InterceptError> {
-        if self.is_ours() { held(&self.direct).set(grants) } else { Ok(()) }
+        if !self.is_ours() {
+            return Ok(());
+        }
+        held(&self.direct).set(grants)?;
+        if grants.is_empty() { Ok(()) } else { self.stand_by_grants() }
     }
 
     /// Makes these cgroups lenient, and no others.
@@ -138,21 +195,12 @@ impl Kernel {
         if !self.is_ours() {
             return Ok(());
         }
-        let mut map = held(&self.lenience);
-        let known: HashMap<u64, u32> = map.iter().filter_map(Result::ok).collect();
-        for cgroup in known.keys().filter(|cgroup| !leaves.contains_key(&CgroupId(**cgroup))) {
-            absent_is_fine(map.remove(cgroup)).map_err(map_error(maps::LENIENCE))?;
-        }
-        for (cgroup, leave) in leaves {
-            let flags = match leave {
-                Leave::Sockets => LENIENT,
-                Leave::Everything => LENIENT | OPEN,
-            };
-            if known.get(&cgroup.0) != Some(&flags) {
-                map.insert(cgroup.0, flags, 0).map_err(map_error(maps::LENIENCE))?;
-            }
-        }
-        Ok(())
+        let flags = |leave: &Leave| match leave {
+            Leave::Sockets => LENIENT,
+            Leave::Everything => LENIENT | OPEN,
+        };
+        let wanted = leaves.iter().map(|(cgroup, leave)| (cgroup.0, flags(leave))).collect();
+        held(&self.lenience).set(wanted)
     }
 }
 

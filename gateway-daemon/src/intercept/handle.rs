@@ -170,9 +170,10 @@ impl Intercept {
         )?);
         core.put_into_service(opened, None)?;
         core.kernel.beat()?;
+        let clock = upkeep::clock().doing(|| "make a timer".to_owned())?;
         let running = Arc::new(Running {
             pulse: vec![
-                tokio::spawn(upkeep::heartbeat(Arc::clone(&core))).abort_handle(),
+                tokio::spawn(upkeep::heartbeat(Arc::clone(&core), clock)).abort_handle(),
                 tokio::spawn(log).abort_handle(),
             ],
             duties: Mutex::default(),
@@ -324,6 +325,12 @@ impl Intercept {
     /// Says in which captured cgroups which refusals are only reported. In all others none is.
     pub fn leave(&self, leaves: &HashMap<CgroupId, Leave>) -> Result<(), InterceptError> {
         self.running.core.kernel.set_lenience(leaves)
+    }
+
+    /// Waits for the next heartbeat on which what is done every five seconds is done; for ever when nothing is accepted
+    /// any more.
+    pub async fn round(&self) {
+        self.running.core.round.notified().await;
     }
 
     /// How long ago the kernel programs were told that the daemon is alive; `None` where they cannot be asked.

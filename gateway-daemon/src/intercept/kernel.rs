@@ -13,7 +13,10 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use aya::{
@@ -41,7 +44,7 @@ use nix::{
 use tokio::net::TcpListener;
 
 use super::{
-    direct::Granted,
+    direct::{Granted, Lenient},
     error::{Doing, InterceptError},
     guard, moves, sys,
     unix::UnixHooks,
@@ -87,9 +90,11 @@ pub(super) struct Kernel {
     accepting: Mutex<SockHash<MapData, ListenerKey>>,
     captured: Mutex<HashMap<MapData, u64, u32>>,
     pub control_sockets: Mutex<LpmTrie<MapData, [u8; PATH_BYTES], u32>>,
-    pub lenience: Mutex<HashMap<MapData, u64, u32>>,
+    pub(super) lenience: Mutex<Lenient>,
     pub direct: Mutex<Granted>,
     daemon: Mutex<Array<MapData, DaemonState>>,
+    /// As in [`DaemonState::settled`].
+    settled: AtomicU32,
     pub(super) moves_lost: Mutex<Array<MapData, u32>>,
     pub(super) sees_moves: AtomicBool,
     way_numbers: Mutex<HashMap<MapData, WayKey, u32>>,
@@ -171,9 +176,10 @@ impl Kernel {
             accepting: Mutex::new(take(&mut ebpf, maps::ACCEPTING)?),
             captured: Mutex::new(take(&mut ebpf, maps::CAPTURED)?),
             control_sockets: Mutex::new(take(&mut ebpf, maps::CONTROL_SOCKETS)?),
-            lenience: Mutex::new(take(&mut ebpf, maps::LENIENCE)?),
+            lenience: Mutex::new(Lenient::new(take(&mut ebpf, maps::LENIENCE)?)),
             direct: Mutex::new(Granted::new(take(&mut ebpf, maps::DIRECT)?)),
             daemon: Mutex::new(take(&mut ebpf, maps::DAEMON)?),
+            settled: AtomicU32::new(0),
             moves_lost: Mutex::new(take(&mut ebpf, maps::MOVES_LOST)?),
             sees_moves: AtomicBool::new(false),
             way_numbers: Mutex::new(take(&mut ebpf, maps::DNS_NUMBERS)?),
@@ -185,6 +191,7 @@ impl Kernel {
             pins: pins.to_path_buf(),
             lock: Mutex::new(Some(lock)),
         };
+        kernel.adopt_word();
         if succession == Succession::AfterTheEnd {
             kernel.forget_predecessor()?;
         }
@@ -222,7 +229,16 @@ impl Kernel {
     pub fn take_back(&self) -> Result<(), InterceptError> {
         *held(&self.lock) = Some(lock(&self.pins)?);
         held(&self.direct).forget();
+        held(&self.lenience).forget();
+        self.adopt_word();
         Ok(())
+    }
+
+    /// What goes direct by the word of another daemon goes on until that has grown old, or ours replaces it.
+    fn adopt_word(&self) {
+        if let Ok(state) = held(&self.daemon).get(&0, 0) {
+            self.settled.store(state.settled, Ordering::Release);
+        }
     }
 
     /// One of the buffers that the programs write, for another reader than the one before.
@@ -360,13 +376,13 @@ impl Kernel {
         }
     }
 
-    /// The keys of all records whose client closed before that time.
-    pub fn flows_ended_before(&self, boot_ns: u64) -> Vec<FlowKey> {
+    /// The records whose client has closed: their keys, and when it did, in nanoseconds since boot.
+    pub fn flows_ended(&self) -> Vec<(FlowKey, u64)> {
         held(&self.flows)
             .iter()
             .filter_map(Result::ok)
-            .filter(|(_, record)| record.ended_at != 0 && record.ended_at < boot_ns)
-            .map(|(key, _)| key)
+            .filter(|(_, record)| record.ended_at != 0)
+            .map(|(key, record)| (key, record.ended_at))
             .collect()
     }
 
@@ -430,14 +446,25 @@ impl Kernel {
         ]
     }
 
-    /// Tells the kernel side that the daemon is alive.
+    /// Tells the kernel side that the daemon is alive, and when its grants were settled.
     pub fn beat(&self) -> Result<(), InterceptError> {
-        let state = DaemonState {
-            heartbeat: sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?,
-            layout: LAYOUT_VERSION,
-            padding: 0,
+        let heartbeat = sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?;
+        let mut daemon = held(&self.daemon);
+        let settled = if self.is_ours() {
+            self.settled.load(Ordering::Acquire)
+        } else {
+            // The successor's grants are not ours to answer for.
+            daemon.get(&0, 0).map_or(0, |state| state.settled)
         };
-        held(&self.daemon).set(0, state, 0).map_err(map_error(maps::DAEMON))
+        let state = DaemonState { heartbeat, layout: LAYOUT_VERSION, settled };
+        daemon.set(0, state, 0).map_err(map_error(maps::DAEMON))
+    }
+
+    /// Stands by the grants as they are in the map, for a while.
+    pub(super) fn stand_by_grants(&self) -> Result<(), InterceptError> {
+        let now = sys::boot_ns().doing(|| "read CLOCK_BOOTTIME".to_owned())?;
+        self.settled.store(u32::try_from(now / 1_000_000_000).unwrap_or(u32::MAX), Ordering::Release);
+        self.beat()
     }
 }
 

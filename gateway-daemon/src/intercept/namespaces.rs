@@ -213,6 +213,11 @@ impl Namespaces {
         known.drop_unused(self.home)
     }
 
+    /// Whether any is served but the daemon's own, which is in service for good.
+    pub fn has_others(&self) -> bool {
+        held(&self.known).served.keys().any(|cookie| *cookie != self.home)
+    }
+
     /// All that are served, with their listeners' ports.
     pub fn all(&self) -> Vec<(NetnsCookie, Listener)> {
         held(&self.known).served.iter().map(|(cookie, served)| (*cookie, served.ports)).collect()

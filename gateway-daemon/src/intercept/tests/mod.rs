@@ -5,6 +5,7 @@
 mod agent;
 mod attribution;
 mod bench;
+mod direct;
 mod guard;
 mod moved;
 mod refusal;

@@ -118,7 +118,7 @@ async fn a_daemon_that_has_fallen_silent_is_not_waited_for() {
     let mut capture = ground.start().await;
     let (mut agent, _) = capture.run(None, "ci").await;
     let mut daemon: aya::maps::Array<_, DaemonState> = ground.pinned(maps::DAEMON, aya::maps::Map::Array);
-    let silence = DaemonState { heartbeat: 1, layout: gateway_common::LAYOUT_VERSION, padding: 0 };
+    let silence = DaemonState { heartbeat: 1, layout: gateway_common::LAYOUT_VERSION, settled: 0 };
     // The daemon beats on, so that the moment of silence must be met.
     eventually("the kernel side does not mind the silence", || {
         daemon.set(0, silence, 0).unwrap();
