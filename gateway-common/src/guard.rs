@@ -42,9 +42,35 @@ pub struct Offsets {
     pub file_private: u32,
     /// `inode.i_mode`
     pub inode_mode: u32,
+    /// `file.f_mode`
+    pub file_mode: u32,
+    /// `inode.i_sb`
+    pub inode_super: u32,
+    /// `super_block.s_magic`
+    pub super_magic: u32,
+    /// `inode.i_private`, in kernfs the node of the file
+    pub inode_private: u32,
+    /// `kernfs_node.parent`, or `__parent` from Linux 6.15 on
+    pub node_parent: u32,
+    /// `kernfs_node.priv`, of a directory the cgroup
+    pub node_private: u32,
+    /// `sk_buff.data`
+    pub skb_data: u32,
+    /// `sk_buff.len`
+    pub skb_length: u32,
+    /// `sock.sk_protocol`
+    pub sock_protocol: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `cred.cap_effective`
+    pub cred_effective: u32,
+    /// `cred.user_ns`
+    pub cred_user_ns: u32,
+    /// `user_namespace.level`
+    pub user_ns_level: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 52 && offset_of!(Offsets, inode_mode) == 48);
+const _: () = assert!(size_of::<Offsets>() == 104 && offset_of!(Offsets, inode_mode) == 48);
 
 impl Offsets {
     /// Before the daemon has looked.
@@ -62,6 +88,19 @@ impl Offsets {
         file_inode: 0,
         file_private: 0,
         inode_mode: 0,
+        file_mode: 0,
+        inode_super: 0,
+        super_magic: 0,
+        inode_private: 0,
+        node_parent: 0,
+        node_private: 0,
+        skb_data: 0,
+        skb_length: 0,
+        sock_protocol: 0,
+        task_cred: 0,
+        cred_effective: 0,
+        cred_user_ns: 0,
+        user_ns_level: 0,
     };
 }
 

@@ -34,6 +34,14 @@ pub enum Reason {
     ControlSocket = 12,
     /// A connected socket from outside of every captured cgroup, in a message.
     SocketReceived = 13,
+    /// A process outside of the caller's captured cgroup would have been traced, or written to.
+    Tracing = 14,
+    /// A cgroup outside of the caller's captured one would have been written to.
+    Leaving = 15,
+    /// Routes, traffic control, packet filters or tunnels would have been changed.
+    Rerouting = 16,
+    /// A BPF program that sees or changes what others do would have been loaded or attached.
+    Programming = 17,
     /// Nothing is known of the caller's pod yet.
     PodUnknown = 20,
 }
@@ -56,6 +64,10 @@ impl Reason {
             11 => Self::Unreported,
             12 => Self::ControlSocket,
             13 => Self::SocketReceived,
+            14 => Self::Tracing,
+            15 => Self::Leaving,
+            16 => Self::Rerouting,
+            17 => Self::Programming,
             20 => Self::PodUnknown,
             _ => return None,
         })
@@ -156,6 +168,6 @@ mod tests {
         for number in 0..=21 {
             assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
         }
-        assert!(Reason::from_number(0).is_none() && Reason::from_number(14).is_none());
+        assert!(Reason::from_number(0).is_none() && Reason::from_number(18).is_none());
     }
 }

@@ -86,3 +86,12 @@ pub fn above(nearest: u64, cgroup: u64) -> u64 {
         _ => 0,
     }
 }
+
+/// What a cgroup further down makes of the cgroup that a caller above it would count for.
+#[inline(always)]
+pub fn counted_above(nearest: u64, cgroup: u64) -> u64 {
+    match standing_of(cgroup) {
+        0 => nearest,
+        standing => counted(cgroup, standing),
+    }
+}

@@ -1,7 +1,9 @@
 //! Fields of the kernel's own structures, which lie where the daemon found them in its type information.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use gateway_common::{guard::Offsets, moves::TaskOffsets};
+use gateway_common::{MAX_CGROUP_DEPTH, guard::Offsets, moves::TaskOffsets};
+
+use crate::attribution::{above, counted_above};
 
 /// Set by the daemon before the programs are loaded.
 #[unsafe(no_mangle)]
@@ -60,4 +62,36 @@ pub fn ancestor(cgroup: u64, level: i32) -> Ancestor {
         .and_then(|cgroup| pointer(cgroup, offsets.cgroup_node))
         .and_then(|node| read::<u64>(node, offsets.node_id));
     id.map_or(Ancestor::Unread, Ancestor::At)
+}
+
+/// A task's place in the one tree of version 2.
+#[inline(always)]
+pub fn cgroup_of(task: u64) -> Option<u64> {
+    let offsets = task_offsets();
+    pointer(task, offsets.cgroups).and_then(|set| pointer(set, offsets.cgroup))
+}
+
+/// The nearest cgroup above, or itself, that is captured; 0 where none is.
+#[inline(always)]
+pub fn captured_above(cgroup: u64) -> u64 {
+    fold(cgroup, above)
+}
+
+/// What a process in that cgroup counts for, as [`caller`](crate::attribution::caller) says it of the current one.
+#[inline(always)]
+pub fn counts_for(cgroup: u64) -> u64 {
+    fold(cgroup, counted_above)
+}
+
+#[inline(always)]
+fn fold(cgroup: u64, step: impl Fn(u64, u64) -> u64) -> u64 {
+    let mut nearest = 0;
+    for level in 1..=MAX_CGROUP_DEPTH {
+        match ancestor(cgroup, level) {
+            Ancestor::Below => break,
+            Ancestor::At(id) => nearest = step(nearest, id),
+            Ancestor::Unread => {}
+        }
+    }
+    nearest
 }

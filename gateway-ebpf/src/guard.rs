@@ -19,10 +19,11 @@ use crate::{
     attribution::{caller, is_captured},
     fields::{Ancestor, ancestor, offsets, pointer, read},
     maps::CONTROL_SOCKETS,
+    privileges::leads_out,
     refuse::{Attempt, EAFNOSUPPORT, EPERM, report},
 };
 
-const PASS: i32 = 0;
+pub const PASS: i32 = 0;
 const AF_UNIX: u16 = 1;
 const AF_NETLINK: u16 = 16;
 /// Routes and addresses, statistics of sockets, device events, generic: what libraries ask the kernel for.
@@ -71,6 +72,9 @@ pub fn nodegate_unixdg(ctx: LsmContext) -> i32 {
 pub fn nodegate_receiv(ctx: LsmContext) -> i32 {
     let offsets = offsets();
     let file = ctx.arg::<*const u8>(0) as u64;
+    if leads_out(file) {
+        return refuse(&ctx, Reason::Leaving, Asked::NOTHING, EPERM);
+    }
     let mode: Option<u16> =
         pointer(file, offsets.file_inode).and_then(|inode| read(inode, offsets.inode_mode));
     if mode.is_none_or(|mode| mode & S_IFMT != S_IFSOCK) {
@@ -130,16 +134,24 @@ fn reach(ctx: &LsmContext, other: u64, kind: u32) -> i32 {
     )
 }
 
-struct Asked {
-    family: u16,
-    kind: u32,
-    protocol: u32,
+/// What was asked for, as far as there is something to name.
+pub struct Asked {
+    pub family: u16,
+    pub kind: u32,
+    pub protocol: u32,
     /// Which control socket, where it is one.
-    entry: u16,
+    pub entry: u16,
 }
 
+impl Asked {
+    /// The reason says it all.
+    pub const NOTHING: Self = Self { family: 0, kind: 0, protocol: 0, entry: 0 };
+}
+
+/// Refuses a captured caller with `errno` (negative) and says so in the ring buffer; everybody else, and in a cgroup that
+/// is lenient in this, passes.
 #[inline(always)]
-fn refuse<C: EbpfContext>(ctx: &C, reason: Reason, asked: Asked, errno: i32) -> i32 {
+pub fn refuse<C: EbpfContext>(ctx: &C, reason: Reason, asked: Asked, errno: i32) -> i32 {
     let Some(caller) = caller() else { return PASS };
     if caller.captured == 0 {
         return PASS;

@@ -23,6 +23,7 @@ mod moves;
 mod names;
 mod node;
 mod peer;
+mod privileges;
 mod refuse;
 mod socket;
 

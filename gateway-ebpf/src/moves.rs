@@ -4,11 +4,10 @@
 //! Everybody else pays for a look at the destination when a process is moved, and for one comparison when one is made.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use gateway_common::{MAX_CGROUP_DEPTH, moves::Move};
+use gateway_common::moves::Move;
 
 use crate::{
-    attribution::above,
-    fields::{Ancestor, ancestor, pointer, read, task_offsets},
+    fields::{captured_above, cgroup_of, pointer, read, task_offsets},
     maps::{MOVES, MOVES_LOST},
 };
 
@@ -40,27 +39,6 @@ pub fn nodegate_forked(ctx: RawTracePointContext) -> i32 {
         }
     }
     0
-}
-
-/// Its place in the one tree of version 2.
-#[inline(always)]
-fn cgroup_of(task: u64) -> Option<u64> {
-    let offsets = task_offsets();
-    pointer(task, offsets.cgroups).and_then(|set| pointer(set, offsets.cgroup))
-}
-
-/// The nearest cgroup above, or itself, that is captured; 0 where none is.
-#[inline(always)]
-fn captured_above(cgroup: u64) -> u64 {
-    let mut nearest = 0;
-    for level in 1..=MAX_CGROUP_DEPTH {
-        match ancestor(cgroup, level) {
-            Ancestor::Below => break,
-            Ancestor::At(id) => nearest = above(nearest, id),
-            Ancestor::Unread => {}
-        }
-    }
-    nearest
 }
 
 #[inline(always)]

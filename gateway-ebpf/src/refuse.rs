@@ -28,6 +28,8 @@ pub const ENOMEM: i32 = -12;
 pub const EAFNOSUPPORT: i32 = -97;
 /// `-EPROTONOSUPPORT`: what makes clients fall back from MPTCP to TCP.
 pub const EPROTONOSUPPORT: i32 = -93;
+/// `-EOPNOTSUPP`: what a kernel that cannot do it would answer.
+pub const EOPNOTSUPP: i32 = -95;
 /// `-ECONNREFUSED`: what a client makes of a target that is not there.
 pub const ECONNREFUSED: i32 = -111;
 

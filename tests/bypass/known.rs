@@ -30,6 +30,7 @@ const KNOWN: &[Known] = &[
     moved("raw_handed_on"),
     promised("passed_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
     promised("passed_udp_connected", "received-sockets", "no cgroup hook sees what arrives in a message"),
+    promised("passed_list", "privileged-processes", "no cgroup hook sees what arrives in a message"),
     no_unix_hook("unix_docker"),
     no_unix_hook("unix_docker_run"),
     no_unix_hook("unix_containerd"),

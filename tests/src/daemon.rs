@@ -210,8 +210,9 @@ impl Daemon {
              policy: {{ dir: policies }}\n\
              audit: {{ dir: state, retention_days: 7, on_failure: deny }}\n\
              admin: {{ socket: nodegate.sock{listen} }}\n\
-             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, root: {name}, accept: [af-packet, received-sockets, \
-             socket-families, unix-aliases, unix-connect]{capture} }}\n",
+             capture: {{ pins: /sys/fs/bpf/{name}, cgroup_parent: {name}, root: {name}, \
+             accept: [af-packet, privileged-processes, received-sockets, socket-families, unix-aliases, unix-connect]\
+             {capture} }}\n",
             url = issuer.url(),
             sources =
                 settings.sources.iter().fold(String::new(), |all, source| all + "    - " + source + "\n"),

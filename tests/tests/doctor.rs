@@ -62,7 +62,8 @@ fn a_daemon_does_not_enforce_what_its_node_cannot_keep_unless_that_is_accepted_b
     let target = Target::shop("shop", "127.0.0.1:5432".parse().unwrap());
     let mut daemon = Daemon::prepare(&Settings::new(vec![target]), &Issuer::start());
     let whole = fs::read_to_string(daemon.config()).unwrap();
-    let accepted = "accept: [af-packet, received-sockets, socket-families, unix-aliases, unix-connect]";
+    let accepted = "accept: [af-packet, privileged-processes, received-sockets, socket-families, \
+                    unix-aliases, unix-connect]";
     assert!(whole.contains(accepted));
     let config = daemon.config();
     let start = |text: String| {
@@ -73,10 +74,10 @@ fn a_daemon_does_not_enforce_what_its_node_cannot_keep_unless_that_is_accepted_b
 
     let told = said(Command::new(nodegate()).args(["doctor", "--json"]), "", Duration::from_secs(20));
     if is_broken(&checks(&told)) {
-        let refused = start(
-            whole
-                .replace(accepted, "accept: [unix-connect, unix-aliases, received-sockets, socket-families]"),
-        );
+        let refused = start(whole.replace(
+            accepted,
+            "accept: [unix-connect, unix-aliases, received-sockets, socket-families, privileged-processes]",
+        ));
         assert_eq!(refused.status, 1, "{refused:?}");
         assert!(refused.err.contains("accept: [af-packet]"), "{}", refused.err);
         assert!(refused.err.contains("CAP_NET_RAW"), "what it costs: {}", refused.err);

@@ -33,6 +33,13 @@ pub const PROMISES: &[Promise] = &[
                connection: start agents in their cgroup, as `nodegate run` and container runtimes do",
     },
     Promise {
+        name: "privileged-processes",
+        cost: "a captured process that holds CAP_NET_ADMIN or CAP_BPF can send what is meant for the daemon elsewhere, \
+               one that may write to the cgroup file system can leave its cgroup, and one that runs as the same user as \
+               a process outside can use that one: drop capabilities from captured workloads, and run nothing else as \
+               their user",
+    },
+    Promise {
         name: "received-sockets",
         cost: "a process outside of capture can pass a captured one a connection that it made: run nothing beside a \
                captured workload that would",

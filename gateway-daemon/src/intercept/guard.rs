@@ -17,16 +17,23 @@ use super::{
     btf::Layouts,
     error::{Doing, InterceptError},
     kernel::{Kernel, OBJECT, held, map_error},
-    sys,
+    moves, sys,
     unix::LAST_PARTS,
 };
 
 /// The programs, each with its hook.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("nodegate_family", "socket_create"),
     ("nodegate_unixst", "unix_stream_connect"),
     ("nodegate_unixdg", "unix_may_send"),
     ("nodegate_receiv", "file_receive"),
+    ("nodegate_trace", "ptrace_access_check"),
+    ("nodegate_cgfile", "file_open"),
+    ("nodegate_clone", "task_alloc"),
+    ("nodegate_routes", "netlink_send"),
+    ("nodegate_ioctl", "file_ioctl"),
+    ("nodegate_tables", "socket_setsockopt"),
+    ("nodegate_bpf", "bpf"),
 ];
 /// Where their links are pinned, below the pins.
 pub(super) const PINS: &str = "guard";
@@ -125,6 +132,20 @@ pub(super) fn offsets() -> io::Result<Offsets> {
         file_inode: offset(&[("file", "f_inode")])?,
         file_private: offset(&[("file", "private_data")])?,
         inode_mode: offset(&[("inode", "i_mode")])?,
+        file_mode: offset(&[("file", "f_mode")])?,
+        inode_super: offset(&[("inode", "i_sb")])?,
+        super_magic: offset(&[("super_block", "s_magic")])?,
+        inode_private: offset(&[("inode", "i_private")])?,
+        node_parent: offset(&[("kernfs_node", "parent")])
+            .or_else(|_| offset(&[("kernfs_node", "__parent")]))?,
+        node_private: offset(&[("kernfs_node", "priv")])?,
+        skb_data: offset(&[("sk_buff", "data")])?,
+        skb_length: offset(&[("sk_buff", "len")])?,
+        sock_protocol: offset(&[("sock", "sk_protocol")])?,
+        task_cred: offset(&[("task_struct", "cred")])?,
+        cred_effective: offset(&[("cred", "cap_effective")])?,
+        cred_user_ns: offset(&[("cred", "user_ns")])?,
+        user_ns_level: offset(&[("user_namespace", "level")])?,
     })
 }
 
@@ -132,8 +153,10 @@ pub(super) fn offsets() -> io::Result<Offsets> {
 pub(super) fn try_out() -> Result<String, String> {
     require_module()?;
     let offsets = offsets().map_err(|error| error.to_string())?;
+    let of_tasks = moves::offsets().map_err(|error| error.to_string())?;
     let mut loader = EbpfLoader::new();
     loader.override_global("AYA_LOG_LEVEL", &0_u8, false).override_global("NODEGATE_OFFSETS", &offsets, true);
+    loader.override_global("NODEGATE_TASK", &of_tasks, true);
     let mut ebpf = loader.load(OBJECT).map_err(|error| error.to_string())?;
     load(&mut ebpf).map_err(|error| error.to_string())?;
     for (name, hook) in PROGRAMS {

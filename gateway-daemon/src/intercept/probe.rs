@@ -130,7 +130,9 @@ pub fn lacking() -> Lacking {
 /// How a promise is kept, or why it is not. One that nobody here knows how to keep is broken.
 fn kept(promise: &Promise, guard: &Result<String, String>) -> Result<String, String> {
     match promise.name {
-        "af-packet" | "socket-families" | "unix-aliases" | "received-sockets" => guard.clone(),
+        "af-packet" | "privileged-processes" | "received-sockets" | "socket-families" | "unix-aliases" => {
+            guard.clone()
+        }
         EXISTING => diag::try_out(),
         "moved-processes" => moves::try_out(),
         "unix-connect" => guard.clone().or_else(|_| unix::try_out()),

@@ -49,6 +49,14 @@ pub enum RefusalReason {
     ControlSocket,
     /// A connected socket from outside of every captured cgroup came in a message.
     SocketReceived,
+    /// A process outside of the workload would have been traced, or written to.
+    Tracing,
+    /// A process would have left its captured cgroup, or a cgroup outside of it would have been changed.
+    Leaving,
+    /// Routes, traffic control, packet filters or tunnels would have been changed.
+    Rerouting,
+    /// A BPF program would have been loaded or attached that sees or changes what others do.
+    Programming,
     /// A connection from before capture, which was ended.
     ExistingEnded,
     /// A process ended because it held what cannot be ended otherwise.
@@ -77,6 +85,10 @@ impl From<u32> for RefusalReason {
             Some(Reason::Unreported) => Self::Unreported,
             Some(Reason::ControlSocket) => Self::ControlSocket,
             Some(Reason::SocketReceived) => Self::SocketReceived,
+            Some(Reason::Tracing) => Self::Tracing,
+            Some(Reason::Leaving) => Self::Leaving,
+            Some(Reason::Rerouting) => Self::Rerouting,
+            Some(Reason::Programming) => Self::Programming,
             Some(Reason::PodUnknown) => Self::PodUnknown,
             None => Self::Unknown(number),
         }
@@ -99,6 +111,12 @@ impl fmt::Display for RefusalReason {
             Self::Unreported => "the datagram could not be recorded",
             Self::ControlSocket => "captured processes are kept from this Unix socket",
             Self::SocketReceived => "a connected socket was passed in from outside of every captured cgroup",
+            Self::Tracing => "captured processes may trace and change those of their own workload only",
+            Self::Leaving => "captured processes stay in their cgroup, and change no other",
+            Self::Rerouting => {
+                "captured processes change no routes, traffic control, packet filters or tunnels"
+            }
+            Self::Programming => "captured processes load no BPF programs that see or change what others do",
             Self::ExistingEnded => "a connection from before capture was ended",
             Self::ExistingKilled => {
                 "a process was ended for a socket from before capture, which the kernel does not end"

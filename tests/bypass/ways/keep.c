@@ -3,8 +3,16 @@
 #define ROW "must keep working"
 
 #include <ifaddrs.h>
-#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <sched.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 /* PostgreSQL's SSLRequest: a target answers it with `N`, the daemon with `S` before it has judged anything. */
@@ -268,6 +276,117 @@ WAY(interfaces, KEEPS, "", "netlink: interfaces and addresses can be listed")
 	struct ifaddrs *all;
 	if (getifaddrs(&all) < 0)
 		broken("getifaddrs: %s", strerror(errno));
+	works();
+}
+
+WAY(own_network, KEEPS, "", "a user and network namespace of its own: devices, addresses, routes, a tun device")
+{
+	struct ifreq request = { .ifr_flags = IFF_TUN | IFF_NO_PI, .ifr_name = "own0" };
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
+		broken("unshare: %s", strerror(errno));
+	int map = open("/proc/self/uid_map", O_WRONLY);
+	if (map < 0 || write(map, "0 0 1", 5) != 5)
+		setup("being root in it");
+	int tunnel = open("/dev/net/tun", O_RDWR);
+	if (tunnel >= 0 && ioctl(tunnel, TUNSETIFF, &request) < 0)
+		broken("TUNSETIFF: %s", strerror(errno));
+	if (!run("ip link set lo up && ip addr add 198.18.252.1/32 dev lo && ip route add 198.18.252.4/30 dev lo && "
+		 "ip rule add to 198.18.252.8/30 lookup main"))
+		broken("ip");
+	works();
+}
+
+WAY(traced_child, KEEPS, "", "a debugger: ptrace() and the memory of a child of one's own")
+{
+	static volatile int value = 1;
+	int two = 2, status;
+	pid_t child = spawn();
+	if (child == 0) {
+		while (value != 2)
+			usleep(1000);
+		_exit(0);
+	}
+	if (ptrace(PTRACE_ATTACH, child, 0, 0) < 0)
+		broken("PTRACE_ATTACH: %s", strerror(errno));
+	waitpid(child, NULL, __WALL);
+	struct iovec from = { &two, sizeof two }, to = { (void *)&value, sizeof two };
+	if (process_vm_writev(child, &from, 1, &to, 1, 0) < 0)
+		broken("process_vm_writev: %s", strerror(errno));
+	if (ptrace(PTRACE_DETACH, child, 0, 0) < 0)
+		broken("PTRACE_DETACH: %s", strerror(errno));
+	if (waitpid(child, &status, 0) < 0 || status != 0)
+		broken("the child ended with %d", status);
+	works();
+}
+
+WAY(inspected, KEEPS | OUTSIDE, "", "ps: facts about processes outside can be read")
+{
+	char path[40], text[400];
+	pid_t helper = spawn();
+	if (helper == 0) {
+		pause();
+		_exit(0);
+	}
+	enter();
+	snprintf(path, sizeof path, "/proc/%d/maps", helper);
+	int maps = open(path, O_RDONLY);
+	if (maps < 0 || read(maps, text, sizeof text) <= 0)
+		broken("%s: %s", path, strerror(errno));
+	works();
+}
+
+/* A cgroup below our own that is gone after us; false where we have none. */
+static bool below(char *path, size_t length)
+{
+	const char *own = getenv("NG_CGROUP");
+	if (!own || !*own)
+		return false;
+	snprintf(path, length, "%s/kept-%d", own, getpid());
+	if (mkdir(path, 0755) < 0)
+		broken("mkdir: %s", strerror(errno));
+	return true;
+}
+
+WAY(cgroups_below, KEEPS, "", "a cgroup below is made and entered, as container runtimes do")
+{
+	char path[400], file[430];
+	int status;
+	if (!below(path, sizeof path))
+		works();
+	pid_t child = spawn();
+	if (child == 0) {
+		snprintf(file, sizeof file, "%s/cgroup.procs", path);
+		int list = open(file, O_WRONLY);
+		_exit(list >= 0 && write(list, "0", 1) == 1 ? 0 : errno);
+	}
+	waitpid(child, &status, 0);
+	rmdir(path);
+	if (status != 0)
+		broken("entering it: %s", strerror(WEXITSTATUS(status)));
+	works();
+}
+
+WAY(device_program, KEEPS, "", "a BPF program that keeps devices from a cgroup below, as container runtimes attach")
+{
+	char path[400];
+	struct bpf_insn program[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 1 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr load = { .prog_type = BPF_PROG_TYPE_CGROUP_DEVICE, .insns = (uintptr_t)program, .insn_cnt = 2,
+				.license = (uintptr_t)"GPL" };
+	int loaded = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+	if (loaded < 0)
+		broken("BPF_PROG_LOAD: %s", strerror(errno));
+	if (!below(path, sizeof path))
+		works();
+	int place = open(path, O_RDONLY | O_DIRECTORY);
+	union bpf_attr attach = { .target_fd = (uint32_t)place, .attach_bpf_fd = (uint32_t)loaded,
+				  .attach_type = BPF_CGROUP_DEVICE };
+	int failed = (int)syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach), error = errno;
+	rmdir(path);
+	if (failed < 0)
+		broken("BPF_PROG_ATTACH: %s", strerror(error));
 	works();
 }
 

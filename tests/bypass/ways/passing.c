@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 WAY(made_before, OUTSIDE, "", "a TCP socket made before capture, connected after")
 {
@@ -328,6 +329,52 @@ WAY(ptrace, OUTSIDE, "same user", "ptrace(): making a process of the same user o
 }
 #endif
 
+/* The process outside leaks when it is told so. */
+static volatile int told_to_leak;
+
+static void leak_when_told(void)
+{
+	while (!told_to_leak)
+		usleep(1000);
+	struct address to = far4();
+	int fd = new_stream();
+	if (connect(fd, &to.any, to.length) == 0)
+		send(fd, token, strlen(token), MSG_NOSIGNAL);
+	_exit(0);
+}
+
+WAY(memory_written, OUTSIDE, "same user", "process_vm_writev(): changing what a process of the same user outside does")
+{
+	int yes = 1;
+	pid_t helper = spawn();
+	if (helper == 0)
+		leak_when_told();
+	enter();
+	struct iovec from = { &yes, sizeof yes }, to = { (void *)&told_to_leak, sizeof yes };
+	if (process_vm_writev(helper, &from, 1, &to, 1, 0) < 0)
+		refused("process_vm_writev");
+	waitpid(helper, NULL, 0);
+	sent();
+}
+
+WAY(memory_file, OUTSIDE, "same user", "/proc/<pid>/mem: changing what a process of the same user outside does")
+{
+	int yes = 1;
+	char path[40];
+	pid_t helper = spawn();
+	if (helper == 0)
+		leak_when_told();
+	enter();
+	snprintf(path, sizeof path, "/proc/%d/mem", helper);
+	int memory = open(path, O_RDWR);
+	if (memory < 0)
+		refused("opening the memory");
+	if (pwrite(memory, &yes, sizeof yes, (off_t)(uintptr_t)&told_to_leak) != sizeof yes)
+		refused("writing the memory");
+	waitpid(helper, NULL, 0);
+	sent();
+}
+
 WAY(moved_out, PLAIN, "root", "a process that writes itself into another cgroup (root on the cgroup file system)")
 {
 	const char *own = getenv("NG_CGROUP");
@@ -343,18 +390,78 @@ WAY(moved_out, PLAIN, "root", "a process that writes itself into another cgroup 
 	stream_to(far4());
 }
 
-WAY(moved_out_with_socket, PLAIN, "", "a socket made inside, connected by whoever moved it out")
+WAY(cloned_out, OUTSIDE | OPTIONAL, "root", "a child made in another cgroup (CLONE_INTO_CGROUP), as root on the cgroup file system")
 {
-	/* The mover is root outside, so this is no escape by itself: but the socket must not become free. */
 	const char *own = getenv("NG_CGROUP");
-	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
+	struct clone_args asked = { .exit_signal = SIGCHLD };
+	enter();
 	if (own && *own) {
 		char path[400];
-		snprintf(path, sizeof path, "%s/../cgroup.procs", own);
-		int procs = open(path, O_WRONLY);
-		if (procs < 0 || write(procs, "0", 1) != 1)
-			setup("moving out");
+		snprintf(path, sizeof path, "%s/..", own);
+		int into = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (into < 0)
+			setup("opening the parent");
+		asked.flags = CLONE_INTO_CGROUP;
+		asked.cgroup = (uint64_t)into;
 	}
+	pid_t child = (pid_t)syscall(SYS_clone3, &asked, sizeof asked);
+	if (child < 0 && errno == ENOSYS)
+		absent("clone3");
+	if (child < 0)
+		refused("clone3");
+	if (child == 0) {
+		struct address to = far4();
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		int fd = new_stream();
+		if (connect(fd, &to.any, to.length) < 0)
+			_exit(errno);
+		deliver(fd);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+	if (errno == 0)
+		sent();
+	refused("connect");
+}
+
+/* The list of processes of a cgroup outside, open to be written; a file that leads nowhere where there is none. */
+static int list_outside(void)
+{
+	const char *own = getenv("NG_CGROUP");
+	char path[400] = "/dev/null";
+	if (own && *own)
+		snprintf(path, sizeof path, "%s/../cgroup.procs", own);
+	return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+WAY(passed_list, OUTSIDE, "", "SCM_RIGHTS: another cgroup's list of processes, opened outside, written inside")
+{
+	int list = from_outside(list_outside);
+	if (write(list, "0", 1) != 1)
+		refused("leaving the cgroup");
+	stream_to(far4());
+}
+
+WAY(moved_out_with_socket, OUTSIDE, "", "a socket made inside, connected by a process that was moved out")
+{
+	/* The mover is root outside, so this is no escape by itself: but the socket must not become free. */
+	int told[2], done[2];
+	char byte;
+	if (pipe(told) < 0 || pipe(done) < 0)
+		setup("pipes");
+	pid_t mover = spawn();
+	if (mover == 0) {
+		char number[16];
+		int length = snprintf(number, sizeof number, "%d", getppid()), list = list_outside();
+		bool moved = read(told[0], &byte, 1) == 1 && write(list, number, (size_t)length) == length;
+		_exit(moved && write(done[1], "", 1) == 1 ? 0 : 1);
+	}
+	close(done[1]);
+	enter();
+	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
+	if (write(told[1], "", 1) != 1 || read(done[0], &byte, 1) != 1)
+		setup("moving out");
 	dial(fd, far4());
 	deliver(fd);
 }

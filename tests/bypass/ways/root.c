@@ -74,6 +74,48 @@ WAY(policy_routing, PRIVATE | FIRST, "CAP_NET_ADMIN", "routing rules that send l
 	sent();
 }
 
+/* With the loopback device's own addresses gone, one of the same network on another device decides where loopback
+ * addresses lead; a neighbour that is everybody needs no answer. */
+static void through_the_device(void)
+{
+	bool led = run("sysctl -qw net.ipv4.conf.all.route_localnet=1 && ip addr add 127.5.5.5/8 dev %s && "
+		       "ip neigh replace 127.0.0.1 lladdr ff:ff:ff:ff:ff:ff dev %s", device, device);
+	int error = errno;
+	if (led) {
+		int fd = make(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0, "a TCP socket");
+		struct address to = near4();
+		connect(fd, &to.any, to.length);
+		struct pollfd wait = { .fd = fd, .events = POLLIN };
+		poll(&wait, 1, 300);
+	}
+	run("ip neigh del 127.0.0.1 dev %s; ip addr del 127.5.5.5/8 dev %s; ip addr replace 127.0.0.1/8 dev lo; "
+	    "ip addr del 198.18.253.1/24 dev lo", device, device);
+	errno = error;
+	if (!led)
+		setup("a way to loopback addresses");
+	sent();
+}
+
+WAY(loopback_emptied, PRIVATE | FIRST, "CAP_NET_ADMIN", "the loopback device's address deleted, its network put on another device")
+{
+	if (!run("ip addr del 127.0.0.1/8 dev lo")) {
+		errno = EPERM;
+		refused("ip addr");
+	}
+	through_the_device();
+}
+
+WAY(loopback_renumbered, PRIVATE | FIRST, "CAP_NET_ADMIN", "SIOCSIFADDR: another address for the loopback device, its network put on another")
+{
+	struct ifreq request = { .ifr_name = "lo" };
+	struct address own = at("198.18.253.1", 0);
+	int fd = make(AF_INET, SOCK_DGRAM, 0, "a UDP socket");
+	memcpy(&request.ifr_addr, &own.v4, sizeof own.v4);
+	if (ioctl(fd, SIOCSIFADDR, &request) < 0)
+		refused("SIOCSIFADDR");
+	through_the_device();
+}
+
 WAY(traffic_control, PRIVATE | FIRST | OPTIONAL, "CAP_NET_ADMIN", "tc: what leaves on loopback is sent to the device instead")
 {
 	if (!run("tc qdisc add dev lo clsact && tc filter add dev lo egress protocol ip u32 match u32 0 0 "

@@ -16,7 +16,7 @@ use nix::{
     sys::socket::{
         AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol,
         SockType, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr, bind, connect,
-        getpeername, getsockname, listen, recvmsg, sendmsg, sendto, setsockopt, socket, sockopt,
+        getpeername, getsockname, listen, recv, recvmsg, sendmsg, sendto, setsockopt, socket, sockopt,
     },
     unistd::write,
 };
@@ -305,6 +305,22 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
             super::bench::disconnect(&socket)?;
             Ok("ok".to_owned())
         }
+        ["option", level, name] => {
+            let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None)?;
+            super::bench::set_option(&socket, number(level), number(name)).map(|()| "ok".to_owned())
+        }
+        ["command", name] => {
+            let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None)?;
+            super::bench::command(&socket, number(name)).map(|()| "ok".to_owned())
+        }
+        ["bpf", command, ref words @ ..] => {
+            let mut values = [0; 3];
+            for (value, word) in values.iter_mut().zip(words) {
+                *value = number(word);
+            }
+            super::bench::bpf(number(command), values).map(|()| "ok".to_owned())
+        }
+        ["netlink", protocol, ref kinds @ ..] => netlink(number(protocol), kinds),
         // Says something on the latest connection and returns what comes back.
         ["say", word] => {
             let socket = open.pop().ok_or(Errno::ENOTCONN)?;
@@ -339,6 +355,35 @@ fn obey(words: &[&str], open: &mut Vec<OwnedFd>) -> Result<String, Errno> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Sends messages of these kinds in one go and gives the kernel's verdict on the last. Of their bodies nothing is set but
+/// the number of the loopback device, which all of the kinds that have one have at the same place; the family that is
+/// missing keeps any from being carried out.
+fn netlink(protocol: i32, kinds: &[&str]) -> Result<String, Errno> {
+    const ACKNOWLEDGE: u16 = 1 | 4;
+    let socket = super::bench::raw_socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
+    let mut messages = Vec::new();
+    for kind in kinds {
+        messages.extend(32_u32.to_ne_bytes());
+        messages.extend(number::<u16>(kind).to_ne_bytes());
+        messages.extend(ACKNOWLEDGE.to_ne_bytes());
+        messages.extend([0; 12]);
+        messages.extend(1_u32.to_ne_bytes());
+        messages.extend([0; 8]);
+    }
+    write(&socket, &messages)?;
+    let mut verdict = Errno::UnknownErrno as i32;
+    for _ in kinds {
+        let mut answer = [0; 4096];
+        recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
+        verdict = i32::from_ne_bytes(answer[16..20].try_into().unwrap());
+    }
+    Ok(format!("verdict {verdict}"))
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
 }
 
 /// Waits for what comes over a Unix socket, and says whether a descriptor was among it.

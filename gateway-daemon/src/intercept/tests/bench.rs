@@ -1,5 +1,5 @@
 //! What the tests stand on: a capture of their own, namespaces of their own, all gone afterwards.
-#![expect(unsafe_code, reason = "two socket calls that no safe wrapper offers")]
+#![expect(unsafe_code, reason = "system calls that no safe wrapper offers")]
 
 use std::{
     fs,
@@ -220,6 +220,32 @@ pub fn raw_socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errn
     let fd = Errno::result(unsafe { libc::socket(family, kind, protocol) })?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// An option of a socket, four bytes of nothing.
+pub fn set_option(socket: &OwnedFd, level: i32, name: i32) -> Result<(), Errno> {
+    let value = [0_u8; 4];
+    // SAFETY: the value is a live local of the length stated.
+    Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), 4) })
+        .map(drop)
+}
+
+/// A command to a descriptor, with a null pointer, which the kernel looks at only when it has let the command pass.
+pub fn command(fd: &OwnedFd, number: u64) -> Result<(), Errno> {
+    // SAFETY: the kernel does not follow a null pointer.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), number, 0) }).map(drop)
+}
+
+/// A command of bpf(2) whose attributes begin with these words, and nothing behind them.
+pub fn bpf(command: u32, words: [u32; 3]) -> Result<(), Errno> {
+    let mut attributes = [0_u32; 16];
+    attributes[..3].copy_from_slice(&words);
+    let length = size_of_val(&attributes);
+    // SAFETY: the attributes are a live local of the length stated; all pointers in them are null.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), length) };
+    let fd = Errno::result(answer)?;
+    drop(i32::try_from(fd).ok().filter(|fd| *fd > 2).map(owned));
+    Ok(())
 }
 
 /// `connect()` to AF_UNSPEC, which dissolves the association of a datagram socket.

@@ -29,12 +29,12 @@ use crate::{
 };
 
 /// Whether this kernel can do it; where it cannot, it has to say so.
-fn is_guarded() -> bool {
+pub(super) fn is_guarded() -> bool {
     // These are not the guard's to keep.
     let others = ["moved-processes", "existing-connections"].map(|name| promise(name).unwrap());
     let broken = probe::broken(&others);
     let names: Vec<_> = broken.iter().map(|broken| broken.promise.name).collect();
-    let all = ["af-packet", "received-sockets", "socket-families", "unix-aliases"];
+    let all = ["af-packet", "privileged-processes", "received-sockets", "socket-families", "unix-aliases"];
     assert!(names.is_empty() || all.iter().all(|name| names.contains(name)), "{names:?}");
     names.is_empty()
 }

@@ -8,6 +8,7 @@ mod bench;
 mod direct;
 mod guard;
 mod moved;
+mod privileges;
 mod refusal;
 mod restart;
 mod storm;
