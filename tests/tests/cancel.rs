@@ -3,7 +3,7 @@
 
 use std::{
     io::Write as _,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use nodegate_tests::{
+    postgres,
     programs::{Said, wait_for},
     stage::{Stage, psql_words},
     wire::{self, Client},
@@ -91,4 +92,123 @@ fn control_c_in_a_captured_psql_cancels_the_query() {
     assert_eq!(said.status, 1, "{said:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
     wait_for("the query to end", Duration::from_secs(5), || (!running(&stage)).then_some(()));
+}
+
+/// A psql of the superuser that keeps a table of the catalogue locked which is read where the schema is, and nowhere else.
+struct Locked {
+    psql: Child,
+}
+
+impl Locked {
+    fn hold(stage: &Stage) -> Self {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-U", "postgres", "-d", postgres::DATABASE, "-h"]);
+        psql.arg(stage.postgres.socket_folder()).args(["-p", &stage.postgres.port().to_string()]);
+        let mut psql = psql.stdin(Stdio::piped()).spawn().expect("psql");
+        let lock = b"BEGIN; LOCK TABLE pg_catalog.pg_inherits IN ACCESS EXCLUSIVE MODE;\n";
+        psql.stdin.as_mut().unwrap().write_all(lock).unwrap();
+        let held = "SELECT count(*) FROM pg_locks WHERE relation = 'pg_inherits'::regclass AND granted \
+                    AND mode = 'AccessExclusiveLock'";
+        wait_for("the lock", Duration::from_secs(10), || (stage.postgres.admin(held) == "1").then_some(()));
+        Self { psql }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        drop(self.psql.stdin.take());
+        self.psql.wait().expect("psql");
+    }
+}
+
+fn waits_for_the_schema(stage: &Stage) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%pg_inherits%'";
+    wait_for("the schema to be asked for", Duration::from_secs(10), || {
+        (stage.postgres.admin(waiting) == "1").then_some(())
+    });
+}
+
+/// A request that needs the schema, and what is answered when reading that is cancelled.
+type Request = (&'static str, fn(&mut Client), &'static str);
+
+/// `s` is a statement that was prepared.
+const REQUESTS: [Request; 4] = [
+    ("Query", |client| client.send(b'Q', b"SELECT count(*) FROM orders\0"), "EZ"),
+    (
+        "Parse",
+        |client| {
+            client.parse("", "SELECT count(*) FROM orders");
+            client.bind("", "", &[], 0);
+            client.execute("", 0);
+            client.send(b'S', b"");
+        },
+        "EZ",
+    ),
+    (
+        "Bind",
+        |client| {
+            client.bind("", "s", &[], 0);
+            client.execute("", 0);
+            client.send(b'S', b"");
+        },
+        "EZ",
+    ),
+    (
+        "large Bind",
+        |client| {
+            client.bind("", "s", &[&" ".repeat(200_000)], 0);
+            client.execute("", 0);
+            client.send(b'S', b"");
+        },
+        "EZ",
+    ),
+];
+
+#[test]
+fn a_cancel_request_that_meets_the_look_at_the_schema_ends_the_statement_and_not_the_session() {
+    let stage = Stage::with(|settings| {
+        r#"@id("all") permit (principal, action, resource);"#.clone_into(&mut settings.policy);
+    });
+    let mut agent = stage.agent();
+    for (name, request, order) in REQUESTS {
+        for block in [false, true] {
+            let mut client = stage.client(&mut agent);
+            let (process, secret) = client.key.clone().unwrap();
+            let parameter = if name == "large Bind" { "$1::text" } else { "''" };
+            client.parse("s", &format!("SELECT length({parameter}), count(*) FROM orders"));
+            assert_eq!(client.sync().order, "1Z");
+            if block {
+                client.query("BEGIN");
+            }
+            assert_eq!(client.query("CREATE TEMPORARY TABLE own (id integer)").errors, []);
+            let locked = Locked::hold(&stage);
+            request(&mut client);
+            waits_for_the_schema(&stage);
+            let mut second = agent.connect(stage.postgres.address()).unwrap();
+            second.write_all(&wire::cancel(process, &secret)).unwrap();
+            let reply = client.until_ready();
+            let status = if block { 'E' } else { 'I' };
+            assert_eq!((reply.order.as_str(), reply.status), (order, status), "{name}: {reply:?}");
+            assert_eq!(reply.error().code(), "57014", "{name}: {reply:?}");
+            let said = "canceling statement due to user request";
+            assert!(reply.error().message().contains(said), "{name}: {reply:?}");
+            drop(locked);
+            client.query("ROLLBACK");
+            assert_eq!(client.query("SELECT count(*) FROM orders").texts(), [["600"]], "{name}");
+        }
+    }
+    // The client's own patience ends it as well.
+    let mut client = stage.client(&mut agent);
+    client.query("CREATE TEMPORARY TABLE own (id integer)");
+    let _locked = Locked::hold(&stage);
+    for (parameter, code) in [("statement_timeout", "57014"), ("lock_timeout", "57014")] {
+        client.query(&format!("SET {parameter} = '200ms'"));
+        let reply = client.query("SELECT count(*) FROM orders");
+        assert_eq!((reply.error().code(), reply.status), (code, 'I'), "{reply:?}");
+        client.query(&format!("RESET {parameter}"));
+    }
+    let denied = stage.daemon.audit_search(&["--outcome", "denied"]);
+    let other = denied.iter().find(|record| record["event"]["policies"][0] != "builtin/interrupted");
+    assert!(denied.len() == 2 * REQUESTS.len() + 2 && other.is_none(), "{} {other:?}", denied.len());
 }

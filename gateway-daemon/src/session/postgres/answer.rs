@@ -19,6 +19,9 @@ use crate::{
 /// SQLSTATE insufficient_privilege: what every driver reports as "you may not".
 const REFUSED: &str = "42501";
 
+/// SQLSTATE query_canceled.
+pub const QUERY_CANCELED: &str = "57014";
+
 /// Sent upstream in place of a refused statement. It is a syntax error, so the server does with transaction
 /// and pipeline what it does after any error; its own ErrorResponse is then replaced by the refusal.
 pub const REFUSED_STATEMENT: &[u8] = b"nodegate refused this statement";
@@ -43,7 +46,13 @@ pub fn fatal(sqlstate: &str, message: &str, out: &mut BytesMut) -> Result<(), Wi
 
 /// Hands on the fields of a refusal after which the session goes on.
 pub fn refusal_fields<T>(denial: &Denial, take: impl FnOnce(&Fields<'_>) -> T) -> T {
-    said("ERROR", REFUSED, denial, take)
+    let sqlstate = if is_interrupted(denial) { QUERY_CANCELED } else { REFUSED };
+    said("ERROR", sqlstate, denial, take)
+}
+
+/// Whether what is refused was ended by its client, and by nobody's rule.
+pub fn is_interrupted(denial: &Denial) -> bool {
+    denial.policies.iter().any(|policy| policy.as_str() == "builtin/interrupted")
 }
 
 fn said<T>(severity: &str, sqlstate: &str, denial: &Denial, take: impl FnOnce(&Fields<'_>) -> T) -> T {

@@ -110,12 +110,12 @@ impl Catalogues {
         if let Some(snapshot) = shared.get(moving).filter(|snapshot| snapshot.is_fresh(Instant::now())) {
             return Ok(snapshot.clone());
         }
-        let snapshot = self.read(target, place, side, &mut |_| {}).await?;
+        let snapshot = self.read(target, place, side, &mut TransactionStatus::Idle).await?;
         if !known.is_told.swap(true, Ordering::Relaxed) {
             let columns: Vec<(u32, i16)> =
                 known.tagged.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
             let question = advice::query(columns.into_iter());
-            let answer = query_rows(side, &[&question], &mut |_| {}).await?;
+            let answer = query_rows(side, &[&question], &mut TransactionStatus::Idle).await?;
             advice::warn(target, answer.first().map_or(&[][..], Vec::as_slice));
         }
         keep(&mut shared, moving, snapshot.clone());
@@ -132,12 +132,12 @@ impl Catalogues {
         target: &TargetFacts,
         place: &Place,
         side: &mut Side<Transport>,
-        on_status: &mut impl FnMut(TransactionStatus),
+        status: &mut TransactionStatus,
     ) -> Result<Snapshot, LoginError> {
         let known = self.known(place);
         // What changes while it is read is read again.
         let changes = known.changes.load(Ordering::Acquire);
-        let rows = query_rows(side, snapshot::QUERIES, on_status).await?;
+        let rows = query_rows(side, snapshot::QUERIES, status).await?;
         let mut catalogue =
             snapshot::build(&rows).map_err(|error| LoginError::Protocol(error.to_string()))?;
         let mut tagged = known.tagged.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,11 +7,11 @@ use super::{
     bound::Values,
     ending::Ending,
     judge::Verdict,
-    judging::Judged,
+    judging::{Judged, answered},
     relay::Relay,
     requests::{Batched, Taken},
     target::{LoginError, query_rows},
-    transport::{End, Side, Transport},
+    transport::{Side, Transport},
 };
 use crate::{
     domain::decision::Denial,
@@ -56,9 +56,9 @@ impl Relay<'_> {
                 return self.refuse_call(&text(&format!("oid {oid}"), count, bytes), verdict, batched);
             }
             None => match self.look_function_up(oid).await? {
-                Some(function) => function,
-                None => {
-                    let denial = unknown(oid, "there is none");
+                Ok(Some(function)) => function,
+                absent => {
+                    let denial = absent.err().unwrap_or_else(|| unknown(oid, "there is none"));
                     let verdict = Arc::new(self.refused_verdict(denial));
                     return self.refuse_call(&text(&format!("oid {oid}"), count, bytes), verdict, batched);
                 }
@@ -89,14 +89,12 @@ impl Relay<'_> {
         Ok(Taken::Done)
     }
 
-    /// Asks the server, over the session's own connection, on which nothing may be owed.
-    async fn look_function_up(&mut self, oid: u32) -> Result<Option<CalledFunction>, Ending> {
-        self.upstream.drain().await.map_err(|source| Ending::Io { end: End::Upstream, source })?;
-        let mut status = self.transaction;
-        let found =
-            look_up(&mut self.upstream, oid, &mut |now| status = now).await.map_err(Ending::Catalogue)?;
-        self.transaction = status;
-        if let Some(function) = &found {
+    /// Asks the server for the function of that oid, or says why its call is refused.
+    async fn look_function_up(&mut self, oid: u32) -> Result<Result<Option<CalledFunction>, Denial>, Ending> {
+        self.begin_question().await?;
+        let answer = look_up(&mut self.upstream, oid, &mut self.transaction).await;
+        let found = answered(answer)?;
+        if let Ok(Some(function)) = &found {
             self.functions.insert(oid, function.clone());
         }
         Ok(found)
@@ -107,14 +105,14 @@ impl Relay<'_> {
 pub(super) async fn look_up(
     side: &mut Side<Transport>,
     oid: u32,
-    on_status: &mut impl FnMut(TransactionStatus),
+    status: &mut TransactionStatus,
 ) -> Result<Option<CalledFunction>, LoginError> {
     let query = format!(
         "SELECT n.nspname, p.proname FROM pg_catalog.pg_proc p \
          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
          WHERE p.oid OPERATOR(pg_catalog.=) '{oid}'::pg_catalog.oid"
     );
-    let results = query_rows(side, &[&query], on_status).await?;
+    let results = query_rows(side, &[&query], status).await?;
     match results.first().and_then(|rows| rows.first()).map(Vec::as_slice) {
         Some([Some(schema), Some(name)]) => {
             Ok(Some(CalledFunction { oid, schema: schema.clone(), name: name.clone() }))

@@ -6,12 +6,15 @@ use std::{sync::Arc, time::Instant};
 use tokio::task::block_in_place;
 
 use super::{
+    answer::QUERY_CANCELED,
     ending::Ending,
     expected::Expected,
     judge::{Forwarding, Rows, Verdict, may_undo},
     readings::Reading,
     relay::{KnownStatements, Origin, Prepared, Relay},
     requests::Batched,
+    target::LoginError,
+    transport::End,
 };
 use crate::{
     domain::{
@@ -25,6 +28,10 @@ use crate::{
 
 /// Reading a text up to this length takes less than handing the worker's other tasks on.
 const QUICK_TEXT_BYTES: usize = 4 * 1024;
+
+/// SQLSTATEs of what a client does to whatever its session runs: query_canceled, by request or by `statement_timeout`;
+/// lock_not_available, by `lock_timeout`; deadlock_detected, by what it has locked.
+const INTERRUPTIONS: [&str; 3] = [QUERY_CANCELED, "55P03", "40P01"];
 
 /// A verdict, or the need to wait for one.
 pub(super) enum Judged {
@@ -66,7 +73,9 @@ impl Relay<'_> {
                 unsure = true;
                 match self.may_refresh(batched) {
                     Refresh::Now => {
-                        self.refresh_catalogue().await?;
+                        if let Some(denial) = self.refresh_catalogue().await? {
+                            return Ok(Judged::Verdict(Arc::new(self.refused_verdict(denial))));
+                        }
                         reading = self.read(text);
                         unsure = reading.as_ref().is_ok_and(|statements| {
                             names_unknown_relations(statements, &self.snapshot.catalogue)
@@ -113,18 +122,40 @@ impl Relay<'_> {
 
     /// Reads the schema anew where it has aged or changed. Returns what stands in the way, if anything does.
     pub(super) async fn refresh_if_changed(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
-        self.refresh_if_aged(batched).await?;
-        if self.schema_changed {
-            match self.may_refresh(batched) {
-                Refresh::Now => self.refresh_catalogue().await?,
-                Refresh::AfterDraining => return Ok(Some(Judged::Wait)),
-                Refresh::NotInThisTransaction => {}
-                Refresh::NeedsSync => {
-                    return Ok(Some(Judged::Verdict(Arc::new(self.refused_verdict(needs_sync())))));
-                }
-            }
+        if !self.schema_changed && self.snapshot.is_fresh(Instant::now()) {
+            return Ok(None);
         }
-        Ok(None)
+        let denial = match self.may_refresh(batched) {
+            Refresh::Now => self.refresh_catalogue().await?,
+            // An old snapshot without a known change is good enough to finish what is under way.
+            _ if !self.schema_changed => None,
+            Refresh::AfterDraining => return Ok(Some(Judged::Wait)),
+            Refresh::NotInThisTransaction => None,
+            Refresh::NeedsSync => Some(needs_sync()),
+        };
+        Ok(denial.map(|denial| Judged::Verdict(Arc::new(self.refused_verdict(denial)))))
+    }
+
+    /// Reads the schema over the session's own connection, so that what its transaction has done is seen; or says why what
+    /// needs it is refused. Nothing may be owed by the server.
+    async fn refresh_catalogue(&mut self) -> Result<Option<Denial>, Ending> {
+        self.begin_question().await?;
+        let catalogues = &self.room.catalogues;
+        let read = catalogues.read(self.facts, &self.place, &mut self.upstream, &mut self.transaction).await;
+        match answered(read)? {
+            Ok(snapshot) => {
+                self.snapshot = snapshot;
+                self.functions.clear();
+                self.schema_changed = false;
+                Ok(None)
+            }
+            Err(denial) => Ok(Some(denial)),
+        }
+    }
+
+    /// Makes room for a question of the daemon's own: what was forwarded is on its way.
+    pub(super) async fn begin_question(&mut self) -> Result<(), Ending> {
+        self.upstream.drain().await.map_err(|source| Ending::Io { end: End::Upstream, source })
     }
 
     fn known_statements(&self) -> KnownStatements<'_> {
@@ -199,15 +230,6 @@ impl Relay<'_> {
         }
     }
 
-    /// Reads the schema anew when the snapshot is old and the session has nothing under way; an old snapshot
-    /// without a known change is good enough to finish what is under way.
-    async fn refresh_if_aged(&mut self, batched: &Batched) -> Result<(), Ending> {
-        if !self.snapshot.is_fresh(Instant::now()) && matches!(self.may_refresh(batched), Refresh::Now) {
-            self.refresh_catalogue().await?;
-        }
-        Ok(())
-    }
-
     fn may_refresh(&self, batched: &Batched) -> Refresh {
         if !self.queue.is_empty() || !batched.staged.is_empty() {
             // Even a failed transaction is only known to have failed once everything is answered.
@@ -246,6 +268,22 @@ impl Relay<'_> {
             rows: Rows::Clear,
             forwarding: Forwarding::AtOnce,
         }
+    }
+}
+
+/// The answer to a question of the daemon's own. One that the client itself has ended, by a cancel request or by how long it
+/// lets things take, ends what the question was asked for and not the session: as the server would have ended that.
+pub(super) fn answered<T>(answer: Result<T, LoginError>) -> Result<Result<T, Denial>, Ending> {
+    match answer {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(LoginError::Refused { sqlstate, message }) if INTERRUPTIONS.contains(&sqlstate.as_str()) => {
+            Ok(Err(Denial::builtin(
+                format!("the schema was being read for this statement: {message}"),
+                "Send it again.",
+                "interrupted",
+            )))
+        }
+        Err(error) => Err(Ending::Catalogue(error)),
     }
 }
 

@@ -388,24 +388,6 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Reads the schema over the session's own connection, so that what its transaction has done is seen.
-    /// Nothing may be owed by the server.
-    pub(super) async fn refresh_catalogue(&mut self) -> Result<(), Ending> {
-        self.upstream.drain().await.map_err(|source| Ending::Io { end: End::Upstream, source })?;
-        let mut status = self.transaction;
-        let snapshot = self
-            .room
-            .catalogues
-            .read(self.facts, &self.place, &mut self.upstream, &mut |now| status = now)
-            .await
-            .map_err(Ending::Catalogue)?;
-        self.transaction = status;
-        self.snapshot = snapshot;
-        self.functions.clear();
-        self.schema_changed = false;
-        Ok(())
-    }
-
     /// Records a request that is now refused or forwarded.
     pub(super) fn note_request(
         &mut self,

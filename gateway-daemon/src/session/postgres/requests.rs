@@ -5,7 +5,7 @@ use std::{mem, sync::Arc, time::Instant};
 use bytes::BytesMut;
 
 use super::{
-    answer::{REFUSED_NAME, REFUSED_STATEMENT},
+    answer::{REFUSED_NAME, REFUSED_STATEMENT, is_interrupted},
     bound::{Bound, Values},
     catalogues::Reach,
     constants::{Constants, kept},
@@ -53,6 +53,8 @@ pub(super) enum Taken {
     Done,
     /// It must wait until the server has answered everything before it.
     Wait,
+    /// It is refused, and what fails in its place is on its way.
+    Refused,
 }
 
 /// What stands at the front of the client's input.
@@ -125,6 +127,7 @@ impl Relay<'_> {
                     let values = Values::Large { bytes };
                     match self.learn_bind(&portal, &statement, values, &mut batched).await? {
                         Taken::Done => (self.client_bytes_left, self.fate) = (bytes, Fate::Forwarded),
+                        Taken::Refused => (self.client_bytes_left, self.fate) = (bytes, Fate::Dropped),
                         Taken::Wait => {
                             self.large_waits = true;
                             if self.unsynced {
@@ -144,7 +147,7 @@ impl Relay<'_> {
             let Some(frame) = self.next_frame()? else { break };
             // A frame is a reference to the bytes that came: keeping one in hand costs nothing.
             match self.take(frame.clone(), &mut batched).await {
-                Ok(Taken::Done) => {}
+                Ok(Taken::Done | Taken::Refused) => {}
                 Ok(Taken::Wait) => {
                     self.held = Some(frame);
                     if self.unsynced {
@@ -436,13 +439,7 @@ impl Relay<'_> {
                 self.ask_for_syntax_error(text, denial, verdict, batched)?;
                 return Ok(Taken::Done);
             }
-            stage_refused_parse(&mut batched.staged)?;
-            self.queue.push_back(Expected::Parse {
-                name: Vec::new(),
-                learnt: None,
-                refusal: Some(denial),
-                verdict,
-            });
+            self.refuse_extended(verdict, batched)?;
             return Ok(Taken::Done);
         }
         let prepared = Prepared {
@@ -481,10 +478,19 @@ impl Relay<'_> {
             Lookup::Unsettled => return Ok(Taken::Wait),
         };
         // Behind the Bind it is too late: what its Execute needs to know of the schema is read ahead of it.
-        if !prepared.as_ref().is_some_and(|prepared| needs_no_schema(&prepared.verdict.statements))
-            && let Some(Judged::Wait) = self.refresh_if_changed(batched).await?
-        {
-            return Ok(Taken::Wait);
+        let needing = prepared.as_ref().filter(|prepared| !needs_no_schema(&prepared.verdict.statements));
+        if let Some(prepared) = needing {
+            match self.refresh_if_changed(batched).await? {
+                Some(Judged::Wait) => return Ok(Taken::Wait),
+                Some(Judged::Verdict(verdict)) if verdict.denial.as_deref().is_some_and(is_interrupted) => {
+                    let refusal = verdict.denial.as_deref();
+                    batched.record_refusal(self.note_request(&prepared.text, &verdict, refusal, None)?.0);
+                    self.refuse_extended(verdict, batched)?;
+                    return Ok(Taken::Refused);
+                }
+                // Any other is said at Execute, which may come behind the next Sync.
+                Some(Judged::Verdict(_)) | None => {}
+            }
         }
         let verdict = prepared.as_ref().map(|prepared| Arc::clone(&prepared.verdict));
         let bound = self.recording.as_ref().map(|recording| {
@@ -603,6 +609,17 @@ impl Relay<'_> {
         let request = request(verdict, refusal, None, None);
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
+        Ok(())
+    }
+
+    /// Sends a Parse that fails in the place of a refused message of the extended protocol, so that the server skips what is
+    /// still to come of the pipeline.
+    fn refuse_extended(&mut self, verdict: Arc<Verdict>, batched: &mut Batched) -> Result<(), Ending> {
+        stage_refused_parse(&mut batched.staged)?;
+        self.unsynced = true;
+        self.skipping = true;
+        let refusal = verdict.denial.clone();
+        self.queue.push_back(Expected::Parse { name: Vec::new(), learnt: None, refusal, verdict });
         Ok(())
     }
 

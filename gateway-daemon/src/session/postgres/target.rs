@@ -376,14 +376,15 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// Runs the statements of `queries` one by one on an idle session and returns their rows as text.
 ///
-/// Used for the catalogue only: the session must be idle, and every other message is an error.
+/// Used for the catalogue only: nothing may be owed by the server, and every other message is an error. `status` is that of
+/// the session's transaction afterwards, also where the server refuses.
 ///
 /// # Errors
 /// The server's refusal, or a breach of the protocol.
 pub(super) async fn query_rows(
     side: &mut Side<Transport>,
     queries: &[&str],
-    on_status: &mut impl FnMut(TransactionStatus),
+    status: &mut TransactionStatus,
 ) -> Result<Vec<Vec<Vec<Option<String>>>>, LoginError> {
     let broken = |source: std::io::Error| LoginError::Protocol(source.to_string());
     let mut results = Vec::with_capacity(queries.len());
@@ -400,7 +401,7 @@ pub(super) async fn query_rows(
                 side.fill().await.map_err(broken)?;
                 continue;
             };
-            if take_row(&frame, &mut rows, &mut refusal, on_status)? {
+            if take_row(&frame, &mut rows, &mut refusal, status)? {
                 break;
             }
         }
@@ -420,15 +421,15 @@ fn take_row(
     frame: &Frame,
     rows: &mut Vec<Vec<Option<String>>>,
     refusal: &mut Option<LoginError>,
-    on_status: &mut impl FnMut(TransactionStatus),
+    status: &mut TransactionStatus,
 ) -> Result<bool, LoginError> {
     match backend::parse(frame)? {
         Message::DataRow(row) => {
             rows.push(row.values().map(|value| value.map(lossy)).collect());
         }
         Message::ErrorResponse(fields) => *refusal = Some(refused(&fields)),
-        Message::ReadyForQuery(status) => {
-            on_status(status);
+        Message::ReadyForQuery(now) => {
+            *status = now;
             return Ok(true);
         }
         Message::RowDescription(_)

@@ -35,6 +35,7 @@ use crate::{
     mask::Masker,
     protocol::postgres::{
         Sniff, StartupPacket,
+        backend::TransactionStatus,
         frontend::{self, Kind, Message},
         peek_header, sniff, split_frame, split_startup,
     },
@@ -355,7 +356,7 @@ impl Follower<'_> {
         if !self.functions.contains_key(&oid) {
             let found = self
                 .ask(parameters, async |upstream: &mut Upstream| {
-                    look_up(&mut upstream.side, oid, &mut |_| {}).await
+                    look_up(&mut upstream.side, oid, &mut TransactionStatus::Idle).await
                 })
                 .await?;
             self.functions.extend(found.map(|function| (oid, function)));
