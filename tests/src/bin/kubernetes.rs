@@ -208,6 +208,8 @@ impl Node {
                 "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{}", self.cgroup),
                 "failSwapOn": false, "enforceNodeAllocatable": [], "evictionHard": { "memory.available": "1Mi" },
                 "port": 20250, "healthzPort": 20248, "resolvConf": "",
+                // Its rules would stay in the host's tables.
+                "makeIPTablesUtilChains": false,
             })
             .to_string(),
         );
