@@ -99,6 +99,8 @@ pub struct Client {
     pub parameters: BTreeMap<String, String>,
     /// Process id and secret for cancelling.
     pub key: Option<(u32, Vec<u8>)>,
+    /// What is kept back, to leave in one go.
+    held: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -111,7 +113,7 @@ impl Client {
     pub fn start_as(stream: TcpStream, parameters: &[(&str, &str)]) -> Result<Self, ServerError> {
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
-        let mut client = Self { stream, parameters: BTreeMap::new(), key: None };
+        let mut client = Self { stream, parameters: BTreeMap::new(), key: None, held: None };
         client.raw(&startup(3, 0, parameters));
         loop {
             let message = client.read().map_err(|error| closed(&error))?;
@@ -132,8 +134,20 @@ impl Client {
 
     /// Sends bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
+        if let Some(held) = &mut self.held {
+            held.extend(bytes);
+            return;
+        }
         // A server that has already refused may have closed: what it said is still to be read.
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Has what is sent meanwhile leave in one go: no answer to the first of it can come before the last.
+    pub fn at_once(&mut self, send: impl FnOnce(&mut Self)) {
+        self.held = Some(Vec::new());
+        send(self);
+        let bytes = self.held.take().expect("what was kept back");
+        self.raw(&bytes);
     }
 
     /// Sends a message.

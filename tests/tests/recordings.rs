@@ -170,12 +170,14 @@ fn parameters_and_rows_of_the_extended_protocol_are_recorded_in_both_formats() {
     client.execute("", 0);
     client.sync();
     // What comes behind an error in a pipeline never runs; a portal that is resumed is a request of its own.
-    client.parse("", "SELECT 1/(id - 1) FROM customers WHERE id = 1");
-    client.bind("", "", &[], 0);
-    client.execute("", 0);
-    client.parse("", "SELECT 'never run'");
-    client.bind("", "", &[], 0);
-    client.execute("", 0);
+    client.at_once(|client| {
+        client.parse("", "SELECT 1/(id - 1) FROM customers WHERE id = 1");
+        client.bind("", "", &[], 0);
+        client.execute("", 0);
+        client.parse("", "SELECT 'never run'");
+        client.bind("", "", &[], 0);
+        client.execute("", 0);
+    });
     client.sync();
     client.parse("", "SELECT id FROM orders ORDER BY id LIMIT 3");
     client.bind("", "", &[], 0);
