@@ -127,7 +127,7 @@ impl Node {
                 "--secure-port=16443",
                 "--bind-address=127.0.0.1",
                 "--service-account-issuer=https://kubernetes.default.svc",
-                &format!("--service-account-key-file={}", here("sa.key")),
+                &format!("--service-account-key-file={}", here("sa.pub")),
                 &format!("--service-account-signing-key-file={}", here("sa.key")),
                 &format!("--tls-cert-file={}", here("api.crt")),
                 &format!("--tls-private-key-file={}", here("api.key")),
@@ -187,7 +187,10 @@ impl Node {
         write("api.crt", &certificate);
         write("api.key", &key);
         write("ca.crt", &authority.pem);
-        write("sa.key", &rcgen::KeyPair::generate().expect("a key").serialize_pem());
+        let accounts = rcgen::KeyPair::generate().expect("a key");
+        write("sa.key", &accounts.serialize_pem());
+        // The API server takes no public key out of a private one of this form.
+        write("sa.pub", &accounts.public_key_pem());
         write("tokens.csv", "admin-token,admin,1,system:masters\nnodegate-token,nodegate,2\n");
         for user in ["admin", "nodegate"] {
             let config = json!({
