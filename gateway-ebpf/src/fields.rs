@@ -40,7 +40,7 @@ pub fn read<T>(base: u64, offset: u32) -> Option<T> {
 }
 
 /// What a cgroup has at a level of the tree.
-pub enum Ancestor {
+enum Ancestor {
     /// This ancestor, or at its own level the cgroup itself.
     At(u64),
     /// Nothing: it lies higher.
@@ -51,7 +51,7 @@ pub enum Ancestor {
 
 /// The ancestor of a cgroup at a level, counted from the root downwards.
 #[inline(always)]
-pub fn ancestor(cgroup: u64, level: i32) -> Ancestor {
+fn ancestor(cgroup: u64, level: i32) -> Ancestor {
     let offsets = offsets();
     let own: i32 = read(cgroup, offsets.cgroup_level).unwrap_or_default();
     if level > own {
@@ -74,24 +74,25 @@ pub fn cgroup_of(task: u64) -> Option<u64> {
 /// The nearest cgroup above, or itself, that is captured; 0 where none is.
 #[inline(always)]
 pub fn captured_above(cgroup: u64) -> u64 {
-    fold(cgroup, above)
+    walk(cgroup, 0, above)
 }
 
 /// What a process in that cgroup counts for, as [`caller`](crate::attribution::caller) says it of the current one.
 #[inline(always)]
 pub fn counts_for(cgroup: u64) -> u64 {
-    fold(cgroup, counted_above)
+    walk(cgroup, 0, counted_above)
 }
 
+/// Hands the ids of a cgroup's ancestors and its own to `step`, from the root downwards.
 #[inline(always)]
-fn fold(cgroup: u64, step: impl Fn(u64, u64) -> u64) -> u64 {
-    let mut nearest = 0;
+pub fn walk<T>(cgroup: u64, from: T, step: impl Fn(T, u64) -> T) -> T {
+    let mut so_far = from;
     for level in 1..=MAX_CGROUP_DEPTH {
         match ancestor(cgroup, level) {
             Ancestor::Below => break,
-            Ancestor::At(id) => nearest = step(nearest, id),
+            Ancestor::At(id) => so_far = step(so_far, id),
             Ancestor::Unread => {}
         }
     }
-    nearest
+    so_far
 }

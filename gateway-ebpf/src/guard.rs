@@ -9,7 +9,6 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use gateway_common::{
-    MAX_CGROUP_DEPTH,
     address::{AF_INET, AF_INET6, Address},
     guard::{ABSTRACT, PATH_BYTES, QUIETLY},
     refusal::Reason,
@@ -17,7 +16,7 @@ use gateway_common::{
 
 use crate::{
     attribution::{caller, is_captured},
-    fields::{Ancestor, ancestor, offsets, pointer, read},
+    fields::{offsets, pointer, read, walk},
     maps::CONTROL_SOCKETS,
     privileges::leads_out,
     refuse::{Attempt, EAFNOSUPPORT, EPERM, report},
@@ -166,12 +165,5 @@ pub fn refuse<C: EbpfContext>(ctx: &C, reason: Reason, asked: Asked, errno: i32)
 #[inline(always)]
 fn belongs_to_captured(sk: u64) -> bool {
     let Some(cgroup) = pointer(sk, offsets().sock_cgroup) else { return false };
-    for level in 1..=MAX_CGROUP_DEPTH {
-        match ancestor(cgroup, level) {
-            Ancestor::Below => break,
-            Ancestor::At(id) if is_captured(id) => return true,
-            _ => {}
-        }
-    }
-    false
+    walk(cgroup, false, |found, id| found || is_captured(id))
 }
