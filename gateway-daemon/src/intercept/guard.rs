@@ -7,17 +7,17 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::lpm_trie::Key,
     programs::{Lsm, ProgramError, links::FdLink},
 };
-use gateway_common::guard::{Offsets, PATH_BYTES, QUIETLY};
+use gateway_common::guard::{PATH_BYTES, QUIETLY};
 
 use super::{
-    btf::Layouts,
     error::{Doing, InterceptError},
-    kernel::{Kernel, OBJECT, held, map_error},
-    moves, sys,
+    fields::{self, Fields},
+    kernel::{Kernel, held, map_error},
+    sys,
     unix::LAST_PARTS,
 };
 
@@ -114,50 +114,10 @@ impl UnixSockets {
     }
 }
 
-/// Where the fields are that the programs read.
-pub(super) fn offsets() -> io::Result<Offsets> {
-    let layouts = Layouts::of_this_kernel()?;
-    let offset = |steps: &[(&str, &str)]| layouts.offset(steps);
-    Ok(Offsets {
-        unix_addr: offset(&[("unix_sock", "addr")])?,
-        address_path: offset(&[("unix_address", "name"), ("sockaddr_un", "sun_path")])?,
-        socket_sk: offset(&[("socket", "sk")])?,
-        sock_cgroup: offset(&[("sock", "sk_cgrp_data"), ("sock_cgroup_data", "cgroup")])?,
-        sock_family: offset(&[("sock", "__sk_common"), ("sock_common", "skc_family")])?,
-        sock_state: offset(&[("sock", "__sk_common"), ("sock_common", "skc_state")])?,
-        cgroup_level: offset(&[("cgroup", "level")])?,
-        cgroup_ancestors: offset(&[("cgroup", "ancestors")])?,
-        cgroup_node: offset(&[("cgroup", "kn")])?,
-        node_id: offset(&[("kernfs_node", "id")])?,
-        file_inode: offset(&[("file", "f_inode")])?,
-        file_private: offset(&[("file", "private_data")])?,
-        inode_mode: offset(&[("inode", "i_mode")])?,
-        file_mode: offset(&[("file", "f_mode")])?,
-        inode_super: offset(&[("inode", "i_sb")])?,
-        super_magic: offset(&[("super_block", "s_magic")])?,
-        inode_private: offset(&[("inode", "i_private")])?,
-        node_parent: offset(&[("kernfs_node", "parent")])
-            .or_else(|_| offset(&[("kernfs_node", "__parent")]))?,
-        node_private: offset(&[("kernfs_node", "priv")])?,
-        skb_data: offset(&[("sk_buff", "data")])?,
-        skb_length: offset(&[("sk_buff", "len")])?,
-        sock_protocol: offset(&[("sock", "sk_protocol")])?,
-        task_cred: offset(&[("task_struct", "cred")])?,
-        cred_effective: offset(&[("cred", "cap_effective")])?,
-        cred_user_ns: offset(&[("cred", "user_ns")])?,
-        user_ns_level: offset(&[("user_namespace", "level")])?,
-    })
-}
-
 /// Tries it: the programs are loaded and attached, and gone again.
 pub(super) fn try_out() -> Result<String, String> {
     require_module()?;
-    let offsets = offsets().map_err(|error| error.to_string())?;
-    let of_tasks = moves::offsets().map_err(|error| error.to_string())?;
-    let mut loader = EbpfLoader::new();
-    loader.override_global("AYA_LOG_LEVEL", &0_u8, false).override_global("NODEGATE_OFFSETS", &offsets, true);
-    loader.override_global("NODEGATE_TASK", &of_tasks, true);
-    let mut ebpf = loader.load(OBJECT).map_err(|error| error.to_string())?;
+    let mut ebpf = fields::load_silently()?;
     load(&mut ebpf).map_err(|error| error.to_string())?;
     for (name, hook) in PROGRAMS {
         attach(&mut ebpf, name).map_err(|error| format!("{hook}: {error}"))?;
@@ -206,6 +166,7 @@ impl Kernel {
     /// Puts the guard up, beside the one of the daemon before, which then goes.
     pub fn arm_guard(&self) -> Result<(), InterceptError> {
         require_module().map_err(InterceptError::NoGuard)?;
+        Fields::of_this_kernel().doing(|| "find the kernel's structures".to_owned())?;
         let pins = self.pins.join(PINS);
         fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
         let mut programs = held(&self.programs);

@@ -31,9 +31,8 @@ use gateway_common::{
     datagram::{Passage, Sender, Until, WayKey},
     direct::{Direct, Grant},
     flow::{FlowKey, FlowRecord, SocketState},
-    guard::{Offsets, PATH_BYTES},
+    guard::PATH_BYTES,
     maps,
-    moves::TaskOffsets,
     state::{DaemonState, Listener, ListenerKey, Standing},
 };
 use nix::{
@@ -46,7 +45,8 @@ use tokio::net::TcpListener;
 use super::{
     direct::{Granted, Lenient},
     error::{Doing, InterceptError},
-    guard, moves, sys,
+    fields::Fields,
+    sys,
     unix::UnixHooks,
 };
 use crate::domain::ids::{CgroupId, NetnsCookie};
@@ -154,11 +154,9 @@ impl Kernel {
         }
         let level = log_level();
         loader.override_global("AYA_LOG_LEVEL", &level, false);
-        // Without them the guard is not loaded.
-        let offsets = guard::offsets().unwrap_or(Offsets::UNKNOWN);
-        loader.override_global("NODEGATE_OFFSETS", &offsets, true);
-        let of_tasks = moves::offsets().unwrap_or(TaskOffsets::UNKNOWN);
-        loader.override_global("NODEGATE_TASK", &of_tasks, true);
+        // Without them neither the guard nor the reports of moves are loaded.
+        let fields = Fields::of_this_kernel().unwrap_or(Fields::UNKNOWN);
+        fields.tell(&mut loader);
         let mut ebpf = loader.load(OBJECT)?;
         for name in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
             let program = ebpf.program_mut(name).ok_or(InterceptError::Incomplete(name))?;

@@ -13,6 +13,7 @@ mod diag;
 mod direct;
 mod error;
 mod existing;
+mod fields;
 mod guard;
 mod handle;
 mod kernel;

@@ -3,24 +3,24 @@
 //! without, and `doctor` says what is open then.
 
 use std::{
-    fs, io,
+    fs,
     sync::{Arc, atomic::Ordering},
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{MapData, RingBuf},
     programs::{RawTracePoint, links::FdLink},
 };
-use gateway_common::moves::{Move, TaskOffsets};
+use gateway_common::moves::Move;
 
 use super::{
     brought::{Pass, Since},
-    btf::Layouts,
     capture::Core,
     error::{Doing, InterceptError},
-    guard::{self, replace_pin},
-    kernel::{Kernel, OBJECT, held},
+    fields::{self, Fields},
+    guard::replace_pin,
+    kernel::{Kernel, held},
     probe,
     reports::Reports,
 };
@@ -30,19 +30,6 @@ const PROGRAMS: [(&str, &str); 2] =
     [("nodegate_moved", "cgroup_attach_task"), ("nodegate_forked", "sched_process_fork")];
 /// Where their links are pinned, below the pins.
 const PINS: &str = "moves";
-
-/// Where the fields are that the programs read.
-pub(super) fn offsets() -> io::Result<TaskOffsets> {
-    let layouts = Layouts::of_this_kernel()?;
-    let offset = |structure, field| layouts.offset(&[(structure, field)]);
-    Ok(TaskOffsets {
-        cgroups: offset("task_struct", "cgroups")?,
-        cgroup: offset("css_set", "dfl_cgrp")?,
-        leader: offset("task_struct", "group_leader")?,
-        tgid: offset("task_struct", "tgid")?,
-        started: offset("task_struct", "start_boottime")?,
-    })
-}
 
 /// Who moves in is of use only to somebody who may look at what others have open.
 fn require_rights() -> Result<(), String> {
@@ -59,12 +46,7 @@ fn require_rights() -> Result<(), String> {
 /// Tries it: the programs are loaded and attached, and gone again.
 pub(super) fn try_out() -> Result<String, String> {
     require_rights()?;
-    let failed = |error: io::Error| error.to_string();
-    let (general, of_tasks) = (guard::offsets().map_err(failed)?, offsets().map_err(failed)?);
-    let mut loader = EbpfLoader::new();
-    loader.override_global("AYA_LOG_LEVEL", &0_u8, false).override_global("NODEGATE_OFFSETS", &general, true);
-    loader.override_global("NODEGATE_TASK", &of_tasks, true);
-    let mut ebpf = loader.load(OBJECT).map_err(|error| error.to_string())?;
+    let mut ebpf = fields::load_silently()?;
     for (name, tracepoint) in PROGRAMS {
         load(&mut ebpf, name)
             .and_then(|()| attach(&mut ebpf, name, tracepoint))
@@ -96,8 +78,7 @@ impl Kernel {
     /// Has moves reported, beside the programs of the daemon before, which then go.
     pub fn arm_moves(&self) -> Result<(), InterceptError> {
         require_rights().map_err(InterceptError::NoMoves)?;
-        let offsets = guard::offsets().and_then(|_| offsets());
-        offsets.doing(|| "find the kernel's structures".to_owned())?;
+        Fields::of_this_kernel().doing(|| "find the kernel's structures".to_owned())?;
         let pins = self.pins.join(PINS);
         fs::create_dir_all(&pins).doing(|| format!("create {}", pins.display()))?;
         let mut programs = held(&self.programs);
