@@ -178,6 +178,28 @@ pid_t spawn(void)
 	return child;
 }
 
+void try_as_child(int fd, struct address to)
+{
+	if (connect(fd, &to.any, to.length) < 0)
+		_exit(errno);
+	deliver(fd);
+}
+
+int child_error(pid_t child)
+{
+	int status;
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}
+
+void as_child(int error)
+{
+	if (error == 0)
+		sent();
+	errno = error;
+	refused("connect");
+}
+
 void pass(int over, int fd)
 {
 	char byte = 0, space[CMSG_SPACE(sizeof fd)] = { 0 };

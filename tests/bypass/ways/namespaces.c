@@ -33,22 +33,15 @@ WAY(user_network_namespace, PLAIN, "", "a new user and network namespace, with a
 
 WAY(pid_namespace, PLAIN, "", "a new pid and mount namespace, then connect() by its first process")
 {
-	int status;
 	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0)
 		refused("unshare");
 	pid_t child = spawn();
 	if (child == 0) {
 		struct address to = far4();
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (connect(fd, &to.any, to.length) < 0)
-			_exit(errno);
-		deliver(fd);
+		try_as_child(fd, to);
 	}
-	waitpid(child, &status, 0);
-	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-	if (errno == 0)
-		sent();
-	refused("connect");
+	as_child(child_error(child));
 }
 
 /* A network namespace of our own with a cable to the far target. */
@@ -152,23 +145,17 @@ WAY(child_container, PLAIN, "CAP_SYS_ADMIN", "a container of its own: all namesp
 	if (unshare(CLONE_NEWCGROUP | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
 		refused("unshare");
 	pid_t child = spawn();
-	int status;
 	if (child == 0) {
 		if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		    mount(root, root, NULL, MS_BIND, NULL) < 0 || chdir(root) < 0 ||
 		    syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
 			_exit(EINVAL);
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (connect(fd, &to.any, to.length) < 0)
-			_exit(errno);
-		deliver(fd);
+		try_as_child(fd, to);
 	}
-	waitpid(child, &status, 0);
+	int error = child_error(child);
 	rmdir(root);
-	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-	if (errno == 0)
-		sent();
-	refused("connect");
+	as_child(error);
 }
 
 WAY(changed_root, PLAIN, "", "chroot(), then connect()")

@@ -207,20 +207,14 @@ WAY(passed_fastopen, OUTSIDE, "", "SCM_RIGHTS: a TCP socket from outside, sendto
 
 WAY(inherited, OUTSIDE, "", "a TCP socket of a parent outside, connected by its child inside")
 {
-	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket"), status;
+	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
 	struct address to = far4();
 	pid_t child = spawn();
 	if (child == 0) {
 		enter();
-		if (connect(fd, &to.any, to.length) < 0)
-			_exit(errno);
-		deliver(fd);
+		try_as_child(fd, to);
 	}
-	waitpid(child, &status, 0);
-	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-	if (errno == 0)
-		sent();
-	refused("connect");
+	as_child(child_error(child));
 }
 
 WAY(inherited_connection, OUTSIDE, "", "a TCP connection of a parent outside, used by its child inside")
@@ -375,18 +369,23 @@ WAY(memory_file, OUTSIDE, "same user", "/proc/<pid>/mem: changing what a process
 	sent();
 }
 
-WAY(moved_out, PLAIN, "root", "a process that writes itself into another cgroup (root on the cgroup file system)")
+/* The list of processes of a cgroup outside, open to be written; a file that leads nowhere where there is none. */
+static int list_outside(void)
 {
 	const char *own = getenv("NG_CGROUP");
-	if (own && *own) {
-		char path[400];
+	char path[400] = "/dev/null";
+	if (own && *own)
 		snprintf(path, sizeof path, "%s/../cgroup.procs", own);
-		int procs = open(path, O_WRONLY);
-		if (procs < 0)
-			refused("opening the parent's cgroup.procs");
-		if (write(procs, "0", 1) != 1)
-			refused("leaving the cgroup");
-	}
+	return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+WAY(moved_out, PLAIN, "root", "a process that writes itself into another cgroup (root on the cgroup file system)")
+{
+	int list = list_outside();
+	if (list < 0)
+		refused("opening the parent's cgroup.procs");
+	if (write(list, "0", 1) != 1)
+		refused("leaving the cgroup");
 	stream_to(far4());
 }
 
@@ -413,26 +412,9 @@ WAY(cloned_out, OUTSIDE | OPTIONAL, "root", "a child made in another cgroup (CLO
 		struct address to = far4();
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		int fd = new_stream();
-		if (connect(fd, &to.any, to.length) < 0)
-			_exit(errno);
-		deliver(fd);
+		try_as_child(fd, to);
 	}
-	int status;
-	waitpid(child, &status, 0);
-	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-	if (errno == 0)
-		sent();
-	refused("connect");
-}
-
-/* The list of processes of a cgroup outside, open to be written; a file that leads nowhere where there is none. */
-static int list_outside(void)
-{
-	const char *own = getenv("NG_CGROUP");
-	char path[400] = "/dev/null";
-	if (own && *own)
-		snprintf(path, sizeof path, "%s/../cgroup.procs", own);
-	return open(path, O_WRONLY | O_CLOEXEC);
+	as_child(child_error(child));
 }
 
 WAY(passed_list, OUTSIDE, "", "SCM_RIGHTS: another cgroup's list of processes, opened outside, written inside")

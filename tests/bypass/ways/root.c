@@ -37,21 +37,15 @@ WAY(nft_redirect, PRIVATE, "CAP_NET_ADMIN", "a DNAT rule that sends the daemon's
 		errno = EPERM;
 		refused("nft");
 	}
-	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket"), status;
+	int fd = make(AF_INET, SOCK_STREAM, 0, "a TCP socket");
 	struct address to = near4();
 	to.v4.sin_port = htons(7); /* nobody listens there: only the rule can make it arrive */
 	pid_t child = spawn();
-	if (child == 0) {
-		if (connect(fd, &to.any, to.length) < 0)
-			_exit(errno);
-		deliver(fd);
-	}
-	waitpid(child, &status, 0);
+	if (child == 0)
+		try_as_child(fd, to);
+	int error = child_error(child);
 	run("nft delete table ip ways");
-	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-	if (errno == 0)
-		sent();
-	refused("connect");
+	as_child(error);
 }
 
 WAY(policy_routing, PRIVATE | FIRST, "CAP_NET_ADMIN", "routing rules that send loopback addresses to the device")

@@ -108,6 +108,12 @@ _Noreturn void stream_to(struct address to);
 bool run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* fork(); the child does not outlive its parent. */
 pid_t spawn(void);
+/* The end of a child that tries: it connects and delivers, or exits with the error. */
+_Noreturn void try_as_child(int fd, struct address to);
+/* Waits for such a child; 0, or its error. */
+int child_error(pid_t child);
+/* What such a child's attempt came to, as our own. */
+_Noreturn void as_child(int error);
 /* Passes a descriptor over a Unix socket, and takes one. */
 void pass(int over, int fd);
 int take(int over);
