@@ -177,3 +177,43 @@ fn a_statement_that_was_prepared_over_another_view_is_read_anew() {
     assert_eq!(code(&mut client, "CREATE TABLE more (id integer)"), "");
     masked(&client.query("EXECUTE s"));
 }
+
+#[test]
+fn what_stood_before_a_masked_table_is_not_taken_for_it_once_it_is_gone() {
+    let stage = stage();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    for gone in [
+        "DISCARD TEMP",
+        "DISCARD ALL",
+        "DROP TABLE customers",
+        "DROP TABLE IF EXISTS pg_temp.customers",
+        "ALTER TABLE customers RENAME TO others",
+        "BEGIN; DROP TABLE customers; COMMIT",
+    ] {
+        assert_eq!(code(&mut client, "CREATE TEMP TABLE customers (id integer, email text)"), "", "{gone}");
+        assert!(client.query(UPPER).rows.is_empty(), "{gone}");
+        assert_eq!(code(&mut client, &format!("PREPARE shown AS {UPPER}")), "", "{gone}");
+        for behind in [UPPER, "CREATE TABLE kept AS SELECT email FROM customers", "EXECUTE shown"] {
+            let reply = client.query(&format!("{gone}; {behind}"));
+            assert_eq!((reply.error().code(), reply.rows.len()), ("42501", 0), "{gone}; {behind}");
+        }
+        assert_eq!(code(&mut client, gone), "", "{gone}");
+        masked(&client.query(UPPER));
+        client.query("DEALLOCATE ALL");
+    }
+}
+
+#[test]
+fn statements_of_one_message_that_only_make_and_remove_are_taken() {
+    let stage = stage();
+    let mut agent = stage.agent();
+    let mut client = stage.client(&mut agent);
+    for message in [
+        "CREATE TABLE one (id integer); CREATE TABLE two (id integer)",
+        "SELECT upper(email) FROM customers; DROP TABLE one",
+        "DROP TABLE two; DISCARD TEMP; SELECT 1",
+    ] {
+        assert_eq!(code(&mut client, message), "", "{message}");
+    }
+}

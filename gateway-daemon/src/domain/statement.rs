@@ -350,6 +350,8 @@ pub enum SearchPathStep {
     Moves,
     /// Brings back what the session began with.
     Resets,
+    /// Throws away what is temporary, which stood before others of its name; DISCARD ALL resets the path as well.
+    Discards,
 }
 
 /// One statement, read.

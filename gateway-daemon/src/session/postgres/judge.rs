@@ -149,11 +149,40 @@ impl Verdict {
 
     /// Whether the statements may change the schema, so that the catalogue must be read again after them.
     pub fn changes_schema(&self) -> bool {
-        let may = |effect: &Effect| {
-            matches!(effect.verb, Verb::Create | Verb::Alter | Verb::Drop | Verb::Call | Verb::Grant)
+        self.statements.iter().any(|statement| may_change_schema(statement, &self.catalogue))
+    }
+
+    /// Whether statements of the message may find names changed by those before them. `own` of the statements stand in
+    /// its text; what its EXECUTEs run is behind these, and may run anywhere among them.
+    pub fn changes_schema_under_itself(&self, own: usize) -> bool {
+        let (own, executed) = self.statements.split_at(own.min(self.statements.len()));
+        if own.len() < 2 {
+            return false;
+        }
+        let changes =
+            |statement: &Statement| may_change_schema(statement, &self.catalogue) || self.discards(statement);
+        let first = if executed.iter().any(changes) { Some(0) } else { own.iter().position(changes) };
+        let Some(behind) = first.and_then(|first| own.get(first + 1..)).filter(|behind| !behind.is_empty())
+        else {
+            return false;
         };
-        let others = |statement: &&Statement| !works_on_large_objects(statement, &self.catalogue);
-        self.statements.iter().filter(others).flat_map(|statement| &statement.effects).any(may)
+        behind.iter().chain(executed).any(|statement| self.looks_names_up(statement))
+    }
+
+    /// Whether a statement throws away temporary relations that it has been read against.
+    pub fn discards(&self, statement: &Statement) -> bool {
+        let is_temporary = |schema: &String| schema.starts_with("pg_temp");
+        statement.search_path == SearchPathStep::Discards
+            && self.catalogue.search_path.iter().any(is_temporary)
+    }
+
+    /// Whether a statement needs to know what a name stands for: not if all that it does is to make what is not there.
+    fn looks_names_up(&self, statement: &Statement) -> bool {
+        let looks = |effect: &Effect| {
+            let makes = |name| effect.verb == Verb::Create && self.catalogue.relation(name).is_none();
+            effect.relation.as_ref().is_some_and(|name| !makes(name))
+        };
+        !statement.columns.is_empty() || statement.effects.iter().any(looks)
     }
 
     /// Whether they change what other sessions see of it: not what is temporary, nor what code may do unseen.
@@ -431,6 +460,14 @@ fn of_messages_own(
 
 fn refuse(reason: &str, hint: &str, rule: &str) -> Arc<Denial> {
     Arc::new(Denial::builtin(reason, hint, rule))
+}
+
+/// Whether a statement may change the schema, so that the catalogue must be read again after it.
+fn may_change_schema(statement: &Statement, catalogue: &Catalogue) -> bool {
+    let may = |effect: &Effect| {
+        matches!(effect.verb, Verb::Create | Verb::Alter | Verb::Drop | Verb::Call | Verb::Grant)
+    };
+    statement.effects.iter().any(may) && !works_on_large_objects(statement, catalogue)
 }
 
 /// Whether one of the statements is about transactions: BEGIN, COMMIT, ROLLBACK, SAVEPOINT and their like.

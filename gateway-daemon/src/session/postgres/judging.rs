@@ -92,6 +92,7 @@ impl Relay<'_> {
             }
         }
         let prepared = self.known_statements();
+        let own = reading.as_ref().map_or(0, |statements| statements.len());
         let mut verdict =
             self.room.judge.decide(&self.asker, self.facts, &self.snapshot.catalogue, reading, &prepared);
         // One that does not exist is the server's to name. But a message's first statements may make, rename or
@@ -100,6 +101,12 @@ impl Relay<'_> {
         if ((unsure && masked) || self.may_move_path(&verdict.statements)) && verdict.statements.len() > 1 {
             verdict = self.refused_verdict(Denial::builtin(
                 "the message names relations that are not there before it runs",
+                "Send its statements one by one.",
+                "schema-in-message",
+            ));
+        } else if verdict.target_masks.is_of_anything() && verdict.changes_schema_under_itself(own) {
+            verdict = self.refused_verdict(Denial::builtin(
+                "the message changes the schema, and statements behind that may find other relations by their names",
                 "Send its statements one by one.",
                 "schema-in-message",
             ));
@@ -169,7 +176,9 @@ impl Relay<'_> {
 
     /// Whether some of the statements may be run with another search path than they are read with.
     fn may_move_path(&self, statements: &[Statement]) -> bool {
-        let resets = |statement: &Statement| statement.search_path == SearchPathStep::Resets;
+        let resets = |statement: &Statement| {
+            matches!(statement.search_path, SearchPathStep::Resets | SearchPathStep::Discards)
+        };
         self.path_moved
             && (self.schema_changed
                 || (self.schema_unsettled && may_undo(statements))

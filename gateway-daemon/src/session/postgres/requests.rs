@@ -684,9 +684,12 @@ impl Relay<'_> {
             let reach = if verdict.changes_shared_schema() { Reach::All } else { Reach::Later };
             self.schema_reach = self.schema_reach.max(reach);
         }
-        let moves = |step| verdict.statements.iter().any(|statement| statement.search_path == step);
-        let elsewhere = moves(SearchPathStep::Moves);
-        if elsewhere || (self.path_moved && moves(SearchPathStep::Resets)) {
+        let does = |step| verdict.statements.iter().any(|statement| statement.search_path == step);
+        let elsewhere = does(SearchPathStep::Moves);
+        let back = does(SearchPathStep::Resets) || does(SearchPathStep::Discards);
+        // What this session has made since the snapshot was read has it read anew anyway.
+        let discards = verdict.statements.iter().any(|statement| verdict.discards(statement));
+        if elsewhere || discards || (self.path_moved && back) {
             self.path_moved |= elsewhere;
             self.schema_changed = true;
             self.schema_unsettled = true;

@@ -92,8 +92,11 @@ impl<'a> Reader<'a> {
             }
             NodeEnum::DiscardStmt(stmt) => {
                 self.effect(Verb::Set, None);
-                if DiscardMode::try_from(stmt.target) == Ok(DiscardMode::DiscardAll) {
-                    self.facts.search_path = Some(SearchPathStep::Resets);
+                let mode = DiscardMode::try_from(stmt.target);
+                if matches!(mode, Ok(DiscardMode::DiscardAll | DiscardMode::DiscardTemp)) {
+                    self.facts.search_path = Some(SearchPathStep::Discards);
+                }
+                if mode == Ok(DiscardMode::DiscardAll) {
                     self.facts.session_effect = Some(SessionEffect::Deallocate { name: None });
                 }
                 Ok(())

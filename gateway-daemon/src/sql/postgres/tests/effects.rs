@@ -402,7 +402,9 @@ fn steps_of_the_search_path_are_told() {
         ("SET SESSION AUTHORIZATION DEFAULT", SearchPathStep::Resets),
         ("SET search_path TO DEFAULT", SearchPathStep::Resets),
         ("RESET ALL", SearchPathStep::Resets),
-        ("DISCARD ALL", SearchPathStep::Resets),
+        ("DISCARD ALL", SearchPathStep::Discards),
+        ("DISCARD TEMP", SearchPathStep::Discards),
+        ("DISCARD PLANS", SearchPathStep::None),
         ("SELECT set_config('work_mem', '', true)", SearchPathStep::None),
         ("RESET work_mem", SearchPathStep::None),
     ] {
