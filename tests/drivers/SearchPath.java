@@ -33,9 +33,34 @@ final class SearchPath {
         }
     }
 
+    /** Pools and frameworks set the schema of a session that they lend. */
+    private static void within() throws SQLException {
+        String url = "jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT") + "/"
+                + System.getenv("PGDATABASE");
+        String user = System.getenv("PGUSER");
+        try (Connection session = DriverManager.getConnection(url, user, System.getenv("PGPASSWORD"))) {
+            session.setAutoCommit(false);
+            for (String schema : new String[] {"shelf", "public", "shelf"}) {
+                session.setSchema(schema);
+                try (Statement statement = session.createStatement(); ResultSet rows = statement.executeQuery(QUERY)) {
+                    rows.next();
+                    System.out.println("jdbc " + session.getSchema() + " " + rows.getString(1) + " " + rows.getString(2));
+                }
+                if (schema.equals("shelf")) {
+                    session.commit();
+                } else {
+                    session.rollback();
+                }
+                System.out.println("jdbc " + session.getSchema());
+                session.commit();
+            }
+        }
+    }
+
     public static void main(String[] arguments) throws SQLException {
         begin("currentSchema", "shelf,public", "-c work_mem=5MB");
         begin("currentSchema", "\"shelf\"", "-c work_mem=5MB");
         begin("ApplicationName", "shelves", "-c search_path=shelf,\\ public -c work_mem=5MB");
+        within();
     }
 }

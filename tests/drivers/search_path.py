@@ -23,6 +23,22 @@ for options in ["-csearch_path=shelf,public -c work_mem=5MB", '--search-path="sh
         shown("psycopg", session.execute(QUERY).fetchone(), session.execute(SETTING).fetchone())
 
 
+# Within a session, for good and for a transaction.
+with psycopg.connect(autocommit=True) as session:
+    session.execute("SET search_path TO shelf, public")
+    shown("psycopg", session.execute(QUERY).fetchone(), [])
+    session.execute("SELECT set_config('search_path', 'public', false)")
+    shown("psycopg", session.execute(QUERY).fetchone(), [])
+    for how in ["kept", "undone"]:
+        with session.transaction(force_rollback=how == "undone"):
+            session.execute("SET LOCAL search_path TO shelf")
+            # Prepared by the server from the fifth time on.
+            for _ in range(7):
+                shown("psycopg", session.execute("SELECT upper(reader) || '' FROM shelf.books").fetchone(), [])
+                shown("psycopg", session.execute(QUERY).fetchone(), [how])
+        shown("psycopg", session.execute(QUERY).fetchone(), [how])
+
+
 async def with_asyncpg():
     session = await asyncpg.connect(server_settings={"search_path": "shelf", "work_mem": "5MB"})
     shown("asyncpg", await session.fetchrow(QUERY), await session.fetchrow(SETTING))

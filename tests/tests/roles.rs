@@ -72,7 +72,7 @@ fn names_are_judged_by_the_path_that_is_set() {
     for sql in [
         "SET search_path = pg_catalog, public",
         "SET search_path = pg_temp, public",
-        "SELECT set_config('search_path', 'shelf', false)",
+        "SELECT set_config('search_path', 'shelf, pg_catalog', false)",
         "SET standard_conforming_strings = off",
         "SET client_encoding = latin1",
     ] {

@@ -181,7 +181,7 @@ fn policy_decides_as_on_set() {
 }
 
 #[test]
-fn psql_and_drivers_begin_on_another_path() {
+fn psql_and_drivers_begin_on_another_path_and_set_it() {
     let stage = stage(MASKED, TAG);
     let folder = tempfile::tempdir().unwrap();
     let drivers = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers");
@@ -192,10 +192,15 @@ fn psql_and_drivers_begin_on_another_path() {
     let python = drivers.join("search_path.py");
     let psql = programs::postgres("psql");
     let words = ["-XAtF", " ", "-c", "SELECT title, reader FROM books", "-c", "SHOW work_mem"];
+    let set =
+        ["-XAtF", " ", "-c", "SET search_path = shelf, public", "-c", "SELECT title, reader FROM books"];
+    let set = set.into_iter().chain(["-c", "SHOW work_mem"]);
+    let setting: Vec<&str> = std::iter::once(psql.to_str().unwrap()).chain(set).collect();
     let psql: Vec<&str> = std::iter::once(psql.to_str().unwrap()).chain(words).collect();
     for (program, environment) in [
         (psql.clone(), "-c search_path=shelf,public -c work_mem=5MB"),
         (psql, "--search_path=shelf --work-mem=5MB"),
+        (setting, "-c work_mem=5MB"),
         (vec!["/usr/bin/python3", python.to_str().unwrap()], ""),
         (vec!["java", "-XX:TieredStopAtLevel=1", "-cp", &classes, "SearchPath"], ""),
     ] {
@@ -216,7 +221,10 @@ fn psql_and_drivers_begin_on_another_path() {
         let direct = run(Command::new("env"), postgres::PASSWORD);
         let captured = run(stage.daemon.run(Some(&stage.issuer.token("agent-1"))), "wrong");
         assert!(direct.contains("Emma Ada Lovelace") && direct.contains("5MB"), "{direct}");
-        assert_eq!(captured, direct.replace("Ada Lovelace", "[redacted]"));
+        assert_eq!(
+            captured,
+            direct.replace("Ada Lovelace", "[redacted]").replace("ADA LOVELACE", "[redacted]")
+        );
     }
 }
 

@@ -1,6 +1,10 @@
 //! A database's schema, as far as statements must be read against it. Filled by `session`, read by `sql`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::DefaultHasher},
+    hash::{Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use super::statement::{ColumnName, RelationName};
 
@@ -69,7 +73,7 @@ pub enum TypeKind {
     Base(String),
 }
 
-/// A snapshot of one database.
+/// A snapshot of one database. What is large is shared: a copy along another path costs little.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     /// Changes whenever a snapshot differs: part of every cache key.
@@ -77,17 +81,17 @@ pub struct Catalogue {
     /// Schemas in the order that an unqualified name is looked up, `pg_catalog` first unless it is listed elsewhere.
     pub search_path: Vec<String>,
     /// All relations, by oid.
-    pub relations: HashMap<u32, Relation>,
+    pub relations: Arc<HashMap<u32, Relation>>,
     /// The same, by name.
-    pub by_name: HashMap<RelationName, u32>,
+    pub by_name: Arc<HashMap<RelationName, u32>>,
     /// Types outside `pg_catalog`, by oid.
-    pub types: HashMap<u32, TypeKind>,
+    pub types: Arc<HashMap<u32, TypeKind>>,
     /// Functions of `pg_catalog` that are immutable or stable, by name.
-    pub stable_builtin_functions: BTreeSet<String>,
+    pub stable_builtin_functions: Arc<BTreeSet<String>>,
     /// Every function of `pg_catalog`, by name.
-    pub builtin_functions: BTreeSet<String>,
+    pub builtin_functions: Arc<BTreeSet<String>>,
     /// Functions outside `pg_catalog`, by name, with the schemas that hold one of that name.
-    pub user_functions: BTreeMap<String, BTreeSet<String>>,
+    pub user_functions: Arc<BTreeMap<String, BTreeSet<String>>>,
     /// Whether some function outside `pg_catalog` may do what no ROLLBACK takes back: it changes something, and is
     /// written in a language that can reach beyond the database.
     pub reaches_outside: bool,
@@ -102,8 +106,18 @@ pub struct Catalogue {
 impl Catalogue {
     /// Adds a relation under its oid and name.
     pub fn insert(&mut self, relation: Relation) {
-        self.by_name.insert(relation.name.clone(), relation.oid);
-        self.relations.insert(relation.oid, relation);
+        Arc::make_mut(&mut self.by_name).insert(relation.name.clone(), relation.oid);
+        Arc::make_mut(&mut self.relations).insert(relation.oid, relation);
+    }
+
+    /// The same schema, along another path: nothing else of it depends on how names are looked up, not even what views
+    /// show, whose definitions were read along the path that they were written for. Its epoch is another one, the same each
+    /// time.
+    #[must_use]
+    pub fn along(&self, search_path: Vec<String>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (self.epoch, &search_path).hash(&mut hasher);
+        Self { epoch: hasher.finish(), search_path, ..self.clone() }
     }
 
     /// The relation of that resolved name.

@@ -267,7 +267,8 @@ fn arrays_and_other_types_are_looked_through_by_their_parts() {
     assert_eq!(text(3614, "'ann@example.com':1"), None, "a type whose syntax is not known");
     assert_eq!(text(3614, "'ann':1").unwrap(), "'ann':1");
     let mut catalogue = Catalogue::default();
-    catalogue.types.insert(20_006, crate::domain::catalogue::TypeKind::Base("hstore".to_owned()));
+    std::sync::Arc::make_mut(&mut catalogue.types)
+        .insert(20_006, crate::domain::catalogue::TypeKind::Base("hstore".to_owned()));
     let hstore = Shape::of(20_006, &catalogue);
     let shown =
         value(&all, &hstore, Format::Text, br#""mail"=>"ann@example.com", "bsn"=>"111222333", "x"=>NULL"#);

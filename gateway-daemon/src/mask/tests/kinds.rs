@@ -165,7 +165,7 @@ fn catalogue() -> Catalogue {
         (20_009, TypeKind::Array(20_002)),
         (20_010, TypeKind::Domain(20_010)),
     ];
-    catalogue.types.extend(types);
+    std::sync::Arc::make_mut(&mut catalogue.types).extend(types);
     catalogue
 }
 

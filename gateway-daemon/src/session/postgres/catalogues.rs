@@ -13,6 +13,7 @@ use super::{
     advice,
     target::{LoginError, query_rows},
     transport::{Side, Transport},
+    unhurried::query_unhurried,
 };
 use crate::{
     domain::{action::TargetFacts, catalogue::Catalogue, ids::TargetName, statement::ColumnName},
@@ -29,8 +30,10 @@ pub type Place = (TargetName, String);
 /// A snapshot and when it was read.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The schema.
+    /// The schema, along the path that is in force.
     pub catalogue: Arc<Catalogue>,
+    /// The same along the path by which it was read.
+    as_read: Arc<Catalogue>,
     /// When it was read.
     pub read_at: Instant,
     /// How many changes of the schema had been made through nodegate by then, and how many have been by now.
@@ -39,9 +42,34 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The same schema along the path that is in force over `side`, which is idle: one question, where reading all of the
+    /// schema takes many.
+    ///
+    /// # Errors
+    /// The database would not show its path.
+    pub async fn along_path(
+        &self,
+        side: &mut Side<Transport>,
+        status: &mut TransactionStatus,
+    ) -> Result<Self, LoginError> {
+        let rows = query_rows(side, &[snapshot::PATH_QUERY], status).await?;
+        let path = snapshot::path(&rows).map_err(|error| LoginError::Protocol(error.to_string()))?;
+        let is_as_read = path == self.as_read.search_path;
+        let catalogue =
+            if is_as_read { Arc::clone(&self.as_read) } else { Arc::new(self.as_read.along(path)) };
+        Ok(Self { catalogue, ..self.clone() })
+    }
+
     /// What is known where no SQL can be run: nothing.
     pub fn of_nothing() -> Self {
-        Self { catalogue: Arc::default(), read_at: Instant::now(), changes: 0, changes_now: Arc::default() }
+        let nothing = Arc::default();
+        Self {
+            catalogue: Arc::clone(&nothing),
+            as_read: nothing,
+            read_at: Instant::now(),
+            changes: 0,
+            changes_now: Arc::default(),
+        }
     }
 
     /// Whether it may still be used.
@@ -53,6 +81,17 @@ impl Snapshot {
     pub fn is_outdated(&self) -> bool {
         self.changes_now.load(Ordering::Acquire) != self.changes
     }
+}
+
+/// What of a session's snapshot may not be so any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stale {
+    /// Nothing.
+    Nothing,
+    /// The path along which names are looked up.
+    Path,
+    /// All of it.
+    Schema,
 }
 
 /// Who is to read a changed schema anew.
@@ -115,7 +154,7 @@ impl Catalogues {
             let columns: Vec<(u32, i16)> =
                 known.tagged.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
             let question = advice::query(columns.into_iter());
-            let answer = query_rows(side, &[&question], &mut TransactionStatus::Idle).await?;
+            let answer = query_unhurried(side, &[&question], &mut TransactionStatus::Idle).await?;
             advice::warn(target, answer.first().map_or(&[][..], Vec::as_slice));
         }
         keep(&mut shared, moving, snapshot.clone());
@@ -137,14 +176,16 @@ impl Catalogues {
         let known = self.known(place);
         // What changes while it is read is read again.
         let changes = known.changes.load(Ordering::Acquire);
-        let rows = query_rows(side, snapshot::QUERIES, status).await?;
+        let rows = query_unhurried(side, snapshot::QUERIES, status).await?;
         let mut catalogue =
             snapshot::build(&rows).map_err(|error| LoginError::Protocol(error.to_string()))?;
         let mut tagged = known.tagged.lock().unwrap_or_else(PoisonError::into_inner);
         learn_tagged(&mut tagged, target, &catalogue);
         follow_renames(&tagged, target, &mut catalogue);
         let changes_now = Arc::clone(&known.changes);
-        Ok(Snapshot { catalogue: Arc::new(catalogue), read_at: Instant::now(), changes, changes_now })
+        let catalogue = Arc::new(catalogue);
+        let as_read = Arc::clone(&catalogue);
+        Ok(Snapshot { catalogue, as_read, read_at: Instant::now(), changes, changes_now })
     }
 
     /// Makes the next session of `place` read the schema anew: a statement may have changed it. `Reach::All`: those
@@ -215,7 +256,7 @@ fn follow_renames(tagged: &Tagged, target: &TargetFacts, catalogue: &mut Catalog
     if renamed.is_empty() {
         return;
     }
-    for relation in catalogue.relations.values_mut() {
+    for relation in Arc::make_mut(&mut catalogue.relations).values_mut() {
         for column in &mut relation.columns {
             let before: Vec<ColumnName> =
                 column.origins.iter().filter_map(|origin| renamed.get(origin)).cloned().collect();

@@ -185,6 +185,11 @@ impl Verdict {
         !statement.columns.is_empty() || statement.effects.iter().any(looks)
     }
 
+    /// Whether the statements run code of unknown effect, which may set what a session has.
+    pub fn calls_unknown_code(&self) -> bool {
+        self.statements.iter().any(|statement| statement.does(Verb::Call))
+    }
+
     /// Whether they change what other sessions see of it: not what is temporary, nor what code may do unseen.
     pub fn changes_shared_schema(&self) -> bool {
         self.statements.iter().flat_map(|statement| &statement.effects).any(|effect| {
@@ -379,10 +384,10 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Resu
                 "copy-alone",
             ));
         }
-        if statement.search_path == SearchPathStep::Moves && !alone {
+        if statement.search_path == SearchPathStep::Moves && number + 1 < statements.len() {
             return Err(refuse(
-                "setting search_path shares a message with other statements",
-                "Send it alone.",
+                "statements stand behind the setting of search_path in one message",
+                "Send them after it.",
                 "search-path-alone",
             ));
         }

@@ -7,6 +7,7 @@ use tokio::task::block_in_place;
 
 use super::{
     answer::QUERY_CANCELED,
+    catalogues::Stale,
     ending::Ending,
     expected::Expected,
     judge::{Forwarding, Rows, Verdict, may_undo},
@@ -60,9 +61,9 @@ impl Relay<'_> {
         }
         let mut reading = self.read(text);
         // Whether the statements may meet another schema than the one that they are read against.
-        let mut unsure = self.schema_changed;
+        let mut unsure = self.stale > Stale::Nothing;
         if let Ok(statements) = &reading {
-            unsure |= self.schema_unsettled && may_undo(statements);
+            unsure |= self.unsettled > Stale::Nothing && may_undo(statements);
             let executes = statements
                 .iter()
                 .any(|statement| matches!(statement.session_effect, SessionEffect::Execute { .. }));
@@ -79,7 +80,7 @@ impl Relay<'_> {
                         reading = self.read(text);
                         unsure = reading.as_ref().is_ok_and(|statements| {
                             names_unknown_relations(statements, &self.snapshot.catalogue)
-                                || (self.schema_unsettled && may_undo(statements))
+                                || (self.unsettled > Stale::Nothing && may_undo(statements))
                         });
                     }
                     Refresh::AfterDraining => return Ok(Judged::Wait),
@@ -122,6 +123,24 @@ impl Relay<'_> {
         self.refresh_if_changed(batched).await
     }
 
+    /// Reads the schema anew, where it has changed, before the first message of a batch: a BEGIN needs none, but what comes
+    /// behind it in the same batch does, when it is too late. Returns what stands in the way, if anything does.
+    pub(super) async fn settle_before_batch(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
+        self.hear_of_changes();
+        if self.unsynced || self.stale == Stale::Nothing {
+            return Ok(None);
+        }
+        if !self.queue.is_empty() || !batched.is_empty() {
+            return Ok(Some(Judged::Wait));
+        }
+        // In a transaction, SET TRANSACTION comes before whatever else it reads.
+        if self.transaction != TransactionStatus::Idle {
+            return Ok(None);
+        }
+        self.check_identity().await?;
+        self.refresh_if_changed(batched).await
+    }
+
     /// Whether something can be asked of the server now, over the session's own connection.
     pub(super) fn may_read_now(&self, batched: &Batched) -> bool {
         matches!(self.may_refresh(batched), Refresh::Now)
@@ -129,13 +148,13 @@ impl Relay<'_> {
 
     /// Reads the schema anew where it has aged or changed. Returns what stands in the way, if anything does.
     pub(super) async fn refresh_if_changed(&mut self, batched: &Batched) -> Result<Option<Judged>, Ending> {
-        if !self.schema_changed && self.snapshot.is_fresh(Instant::now()) {
+        if self.stale == Stale::Nothing && self.snapshot.is_fresh(Instant::now()) {
             return Ok(None);
         }
         let denial = match self.may_refresh(batched) {
             Refresh::Now => self.refresh_catalogue().await?,
             // An old snapshot without a known change is good enough to finish what is under way.
-            _ if !self.schema_changed => None,
+            _ if self.stale == Stale::Nothing => None,
             Refresh::AfterDraining => return Ok(Some(Judged::Wait)),
             Refresh::NotInThisTransaction => None,
             Refresh::NeedsSync => Some(needs_sync()),
@@ -147,13 +166,17 @@ impl Relay<'_> {
     /// needs it is refused. Nothing may be owed by the server.
     async fn refresh_catalogue(&mut self) -> Result<Option<Denial>, Ending> {
         self.begin_question().await?;
-        let catalogues = &self.room.catalogues;
-        let read = catalogues.read(self.facts, &self.place, &mut self.upstream, &mut self.transaction).await;
+        let (side, status) = (&mut self.upstream, &mut self.transaction);
+        let read = if self.stale == Stale::Path && self.snapshot.is_fresh(Instant::now()) {
+            self.snapshot.along_path(side, status).await
+        } else {
+            self.room.catalogues.read(self.facts, &self.place, side, status).await
+        };
         match answered(read)? {
             Ok(snapshot) => {
                 self.snapshot = snapshot;
                 self.functions.clear();
-                self.schema_changed = false;
+                self.stale = Stale::Nothing;
                 Ok(None)
             }
             Err(denial) => Ok(Some(denial)),
@@ -180,22 +203,24 @@ impl Relay<'_> {
             matches!(statement.search_path, SearchPathStep::Resets | SearchPathStep::Discards)
         };
         self.path_moved
-            && (self.schema_changed
-                || (self.schema_unsettled && may_undo(statements))
+            && (self.stale > Stale::Nothing
+                || (self.unsettled > Stale::Nothing && may_undo(statements))
                 // Behind the last one comes nothing.
                 || statements.iter().rev().skip(1).any(resets))
     }
 
     /// Another session has changed the schema: as if this one had.
     fn hear_of_changes(&mut self) {
-        self.schema_changed |= self.snapshot.is_outdated();
+        if self.snapshot.is_outdated() {
+            self.stale = Stale::Schema;
+        }
     }
 
     /// The verdict on BEGIN, COMMIT, ROLLBACK, SET and their like, which no schema can make mean something else: they
     /// need not wait for one, and end a transaction in which none can be read. SET TRANSACTION must not: it comes before
     /// whatever a transaction reads.
     fn judge_without_schema(&self, text: &str) -> Option<Arc<Verdict>> {
-        let is_good = !self.schema_changed && self.snapshot.is_fresh(Instant::now());
+        let is_good = self.stale == Stale::Nothing && self.snapshot.is_fresh(Instant::now());
         if is_good || text.len() > QUICK_TEXT_BYTES {
             return None;
         }
@@ -224,7 +249,7 @@ impl Relay<'_> {
         self.hear_of_changes();
         let current = prepared.verdict.policy_epoch == self.room.judge.policy_epoch()
             && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
-            && (!self.schema_changed || needs_no_schema(&prepared.verdict.statements));
+            && (self.stale == Stale::Nothing || needs_no_schema(&prepared.verdict.statements));
         if current {
             self.check_identity().await?;
             return Ok(Judged::Verdict(Arc::clone(&prepared.verdict)));

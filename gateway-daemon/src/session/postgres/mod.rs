@@ -33,6 +33,7 @@ mod shown;
 mod startup;
 mod target;
 mod transport;
+mod unhurried;
 mod watch;
 mod watched_rows;
 

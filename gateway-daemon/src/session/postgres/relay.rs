@@ -13,7 +13,7 @@ use super::{
     Postgres,
     about::About,
     bound::Bound,
-    catalogues::{Place, Reach, Snapshot},
+    catalogues::{Place, Reach, Snapshot, Stale},
     constants::{kept, kept_reason},
     ending::Ending,
     expected::Expected,
@@ -111,13 +111,13 @@ pub(super) struct Relay<'a> {
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
     pub(super) snapshot: Snapshot,
-    /// The schema may have changed under the snapshot by a statement of this session.
-    pub(super) schema_changed: bool,
-    /// A change of the schema may yet be undone: the transaction that made it has not ended.
-    pub(super) schema_unsettled: bool,
+    /// What may have changed under the snapshot by a statement of this session.
+    pub(super) stale: Stale,
+    /// What may yet be undone of its changes: the transaction that made them has not ended.
+    pub(super) unsettled: Stale,
     /// Whom it concerns.
     pub(super) schema_reach: Reach,
-    /// The search path or the role has been set by this session, and may come back at the end of a transaction.
+    /// The search path or the role has been set by this session, or may have been by code of unknown effect.
     pub(super) path_moved: bool,
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,
@@ -202,8 +202,8 @@ impl<'a> Relay<'a> {
             client,
             upstream,
             snapshot,
-            schema_changed: false,
-            schema_unsettled: false,
+            stale: Stale::Nothing,
+            unsettled: Stale::Nothing,
             schema_reach: Reach::Own,
             path_moved,
             queue: VecDeque::new(),
@@ -263,7 +263,7 @@ impl<'a> Relay<'a> {
 
     /// Takes leave of the target: what was forwarded still reaches it, and it need not find out by itself.
     pub(super) async fn part(&mut self) {
-        if self.schema_unsettled {
+        if self.unsettled > Stale::Nothing {
             // Whether it was kept, nobody has heard.
             self.room.catalogues.outdate(&self.place, self.schema_reach).await;
         }

@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 
 use super::{
     answer,
-    catalogues::Reach,
+    catalogues::{Reach, Stale},
     constants::Constants,
     ending::Ending,
     expected::{Expected, skip_to_sync},
@@ -397,11 +397,10 @@ impl Relay<'_> {
                 self.portals.clear();
             }
             // With answers still owed, the change may be one of theirs.
-            if self.schema_unsettled && self.queue.is_empty() {
-                self.schema_unsettled = false;
+            if self.unsettled > Stale::Nothing && self.queue.is_empty() {
                 // Kept or undone: what was read in the transaction may be neither.
-                self.schema_changed = true;
-                let reach = std::mem::replace(&mut self.schema_reach, Reach::Own);
+                self.stale = self.stale.max(mem::replace(&mut self.unsettled, Stale::Nothing));
+                let reach = mem::replace(&mut self.schema_reach, Reach::Own);
                 self.room.catalogues.outdate(&self.place, reach).await;
             }
         }

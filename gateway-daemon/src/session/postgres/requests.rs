@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::{
     answer::{REFUSED_NAME, REFUSED_STATEMENT, is_interrupted},
     bound::{Bound, Values},
-    catalogues::Reach,
+    catalogues::{Reach, Stale},
     constants::{Constants, kept},
     ending::Ending,
     expected::{Expected, Request},
@@ -426,10 +426,16 @@ impl Relay<'_> {
             return Err(Ending::ClientProtocol(format!("more than {NAMES} prepared statements")));
         }
         let (text, verdict) = match text(sql) {
-            Ok(text) => match self.judge(text, batched).await? {
-                Judged::Verdict(verdict) => (text, verdict),
-                Judged::Wait => return Ok(Taken::Wait),
-            },
+            Ok(text) => {
+                let judged = match self.settle_before_batch(batched).await? {
+                    Some(judged) => judged,
+                    None => self.judge(text, batched).await?,
+                };
+                match judged {
+                    Judged::Verdict(verdict) => (text, verdict),
+                    Judged::Wait => return Ok(Taken::Wait),
+                }
+            }
             Err(denial) => ("", Arc::new(self.refused_verdict(denial))),
         };
         self.unsynced = true;
@@ -477,10 +483,15 @@ impl Relay<'_> {
             Lookup::Unknown => None,
             Lookup::Unsettled => return Ok(Taken::Wait),
         };
-        // Behind the Bind it is too late: what its Execute needs to know of the schema is read ahead of it.
-        let needing = prepared.as_ref().filter(|prepared| !needs_no_schema(&prepared.verdict.statements));
-        if let Some(prepared) = needing {
-            match self.refresh_if_changed(batched).await? {
+        if let Some(prepared) = &prepared {
+            let settled = match self.settle_before_batch(batched).await? {
+                // Behind the Bind it is too late: what its Execute needs to know of the schema is read ahead of it.
+                None if !needs_no_schema(&prepared.verdict.statements) => {
+                    self.refresh_if_changed(batched).await?
+                }
+                settled => settled,
+            };
+            match settled {
                 Some(Judged::Wait) => return Ok(Taken::Wait),
                 Some(Judged::Verdict(verdict)) if verdict.denial.as_deref().is_some_and(is_interrupted) => {
                     let refusal = verdict.denial.as_deref();
@@ -678,27 +689,30 @@ impl Relay<'_> {
         if verdict.copies_from_client() || verdict.copies_both() {
             self.copying = Copying::Asked;
         }
+        let mut changes = Stale::Nothing;
         if verdict.changes_schema() {
-            self.schema_changed = true;
-            self.schema_unsettled = true;
+            changes = Stale::Schema;
             let reach = if verdict.changes_shared_schema() { Reach::All } else { Reach::Later };
             self.schema_reach = self.schema_reach.max(reach);
         }
         let does = |step| verdict.statements.iter().any(|statement| statement.search_path == step);
-        let elsewhere = does(SearchPathStep::Moves);
-        let back = does(SearchPathStep::Resets) || does(SearchPathStep::Discards);
-        // What this session has made since the snapshot was read has it read anew anyway.
-        let discards = verdict.statements.iter().any(|statement| verdict.discards(statement));
-        if elsewhere || discards || (self.path_moved && back) {
-            self.path_moved |= elsewhere;
-            self.schema_changed = true;
-            self.schema_unsettled = true;
+        let moves = does(SearchPathStep::Moves);
+        let resets = does(SearchPathStep::Resets) || does(SearchPathStep::Discards);
+        if moves || (self.path_moved && resets) {
+            changes = changes.max(Stale::Path);
             // A portal goes on with the names as its Bind found them, and could not be judged by them any more.
             self.portals.clear();
         }
+        self.path_moved |= moves || verdict.calls_unknown_code();
+        // What this session has made since the snapshot was read has it read anew anyway.
+        if verdict.statements.iter().any(|statement| verdict.discards(statement)) {
+            changes = Stale::Schema;
+        }
+        self.stale = self.stale.max(changes);
+        self.unsettled = self.unsettled.max(changes);
         // A snapshot of the change is none of the schema that a ROLLBACK, also to a savepoint, brings back.
-        if self.schema_unsettled && verdict.ends_or_undoes() {
-            self.schema_changed = true;
+        if verdict.ends_or_undoes() {
+            self.stale = self.stale.max(self.unsettled);
         }
     }
 }

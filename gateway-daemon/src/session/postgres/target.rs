@@ -376,7 +376,8 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// Runs the statements of `queries` one by one on an idle session and returns their rows as text.
 ///
-/// Used for the catalogue only: nothing may be owed by the server, and every other message is an error. `status` is that of
+/// Used for the catalogue only: nothing may be owed by the server. What is for the client stays in the input, and every
+/// other message is an error. `status` is that of
 /// the session's transaction afterwards, also where the server refuses.
 ///
 /// # Errors
@@ -388,6 +389,7 @@ pub(super) async fn query_rows(
 ) -> Result<Vec<Vec<Vec<Option<String>>>>, LoginError> {
     let broken = |source: std::io::Error| LoginError::Protocol(source.to_string());
     let mut results = Vec::with_capacity(queries.len());
+    let mut unasked = BytesMut::new();
     for query in queries {
         frontend::Message::Query(query.as_bytes()).encode(&mut side.output)?;
         side.drain().await.map_err(broken)?;
@@ -401,16 +403,26 @@ pub(super) async fn query_rows(
                 side.fill().await.map_err(broken)?;
                 continue;
             };
-            if take_row(&frame, &mut rows, &mut refusal, status)? {
+            if is_unasked(&frame) {
+                unasked.extend_from_slice(frame.raw());
+            } else if take_row(&frame, &mut rows, &mut refusal, status)? {
                 break;
             }
         }
         if let Some(refusal) = refusal {
+            side.put_back(unasked);
             return Err(refusal);
         }
         results.push(rows);
     }
+    side.put_back(unasked);
     Ok(results)
+}
+
+/// Whether a message is the session's and not about the question: NotificationResponse and ParameterStatus come whenever
+/// they like.
+fn is_unasked(frame: &Frame) -> bool {
+    matches!(frame.tag, b'A' | b'S')
 }
 
 /// A row of the catalogue: names and oids, or a view's list of columns.
@@ -432,10 +444,7 @@ fn take_row(
             *status = now;
             return Ok(true);
         }
-        Message::RowDescription(_)
-        | Message::CommandComplete(_)
-        | Message::NoticeResponse(_)
-        | Message::ParameterStatus { .. } => {}
+        Message::RowDescription(_) | Message::CommandComplete(_) | Message::NoticeResponse(_) => {}
         _ => return Err(LoginError::Protocol(format!("unexpected message {:?}", char::from(frame.tag)))),
     }
     Ok(false)

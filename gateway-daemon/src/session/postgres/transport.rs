@@ -89,6 +89,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
         Self { stream, input, output: BytesMut::new(), ended: false, unflushed: false, partly_written: false }
     }
 
+    /// Puts whole messages back that came before what is still to be understood.
+    pub fn put_back(&mut self, mut messages: BytesMut) {
+        if !messages.is_empty() {
+            messages.extend_from_slice(&self.input);
+            self.input = messages;
+        }
+    }
+
     /// Reads once; at the end of the stream `ended` is set.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::columns::{Reads, matched, tested};
 use super::error::SqlError;
+use super::functions::Whose;
 use super::names::{inner, text, unexpected};
 use super::nodes::{clause_node, planner_node, source_node, statement_node};
 use super::reader::Reader;
@@ -354,7 +355,7 @@ impl<'a> Reader<'a> {
         env: &Env<'_, 'a>,
         into: &mut Reads,
     ) -> Result<(), SqlError> {
-        match AExprKind::try_from(expression.kind) {
+        let whose = match AExprKind::try_from(expression.kind) {
             Ok(
                 AExprKind::AexprOp
                 | AExprKind::AexprOpAny
@@ -372,9 +373,12 @@ impl<'a> Reader<'a> {
                 | AExprKind::AexprNotBetween
                 | AExprKind::AexprBetweenSym
                 | AExprKind::AexprNotBetweenSym,
-            ) => [">=", "<=", "<", ">"].into_iter().for_each(|name| self.plain_operator(name)),
+            ) => {
+                let each = [">=", "<=", "<", ">"].map(|name| self.plain_operator(name));
+                each.into_iter().max().unwrap_or(Whose::Own)
+            }
             Ok(AExprKind::Undefined) | Err(_) => return Err(SqlError::UnknownNode { kind: "A_Expr" }),
-        }
+        };
         let before = self.met;
         let mut reads = [Reads::new(), Reads::new()];
         let operands = [expression.lexpr.as_deref(), expression.rexpr.as_deref()];
@@ -386,6 +390,9 @@ impl<'a> Reader<'a> {
         }
         let [mut left, mut right] = reads;
         self.operands(expression, &left, &right, before);
+        for operand in [&left, &right] {
+            self.shown_to(whose, operand);
+        }
         if self.tests_equality(expression) {
             // With a column on the other side as well, the rows may come in the order of the values.
             if right.is_empty() {
@@ -420,9 +427,7 @@ impl<'a> Reader<'a> {
 
     /// Its conditions decide which of its results is computed, and whether a later condition is.
     fn case(&mut self, case: &'a CaseExpr, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
-        if case.arg.is_some() {
-            self.plain_operator("=");
-        }
+        let whose = if case.arg.is_some() { self.plain_operator("=") } else { Whose::Own };
         let before = self.met;
         let mut conditions = Reads::new();
         self.optional(case.arg.as_deref(), env, &mut conditions)?;
@@ -433,12 +438,13 @@ impl<'a> Reader<'a> {
         }
         self.optional(case.defresult.as_deref(), env, into)?;
         self.guards(&conditions, before);
+        self.shown_to(whose, &conditions);
         into.append(&mut conditions);
         Ok(())
     }
 
     fn sub_link(&mut self, link: &'a SubLink, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
-        self.operator(&link.oper_name)?;
+        let mut whose = self.operator(&link.oper_name)?;
         self.optional(link.testexpr.as_deref(), env, into)?;
         let Some(query) = link.subselect.as_deref() else { return Ok(()) };
         match SubLinkType::try_from(link.sub_link_type) {
@@ -455,10 +461,14 @@ impl<'a> Reader<'a> {
                 | SubLinkType::ArraySublink,
             ) => {
                 if link.oper_name.is_empty() {
-                    self.plain_operator("=");
+                    whose = self.plain_operator("=");
                 }
                 let outputs = self.query_node(query, env)?;
                 let all = outputs.all();
+                if link.testexpr.is_some() {
+                    self.shown_to(whose, into);
+                    self.shown_to(whose, &all);
+                }
                 // More than one row is an error; so much work may be noticed.
                 self.met.failures += 1;
                 if SubLinkType::try_from(link.sub_link_type) == Ok(SubLinkType::ArraySublink) {

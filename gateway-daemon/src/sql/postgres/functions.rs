@@ -114,6 +114,15 @@ const SECRET_FUNCTIONS: &[&str] = &[
     "pg_stat_statements",
 ];
 
+/// Whose an operator is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    /// PostgreSQL's.
+    Own,
+    /// It may be a user's: code of unknown effect, which is shown its operands and can fail by them.
+    Users,
+}
+
 static SET_RETURNING: LazyLock<HashSet<&'static str>> = LazyLock::new(offline::set_returning_functions);
 
 impl<'a> Reader<'a> {
@@ -196,24 +205,26 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes an operator by name.
-    pub(super) fn operator(&mut self, nodes: &'a [Node]) -> Result<(), SqlError> {
-        match parts(nodes)?.as_slice() {
-            [] | ["pg_catalog", _] => {}
+    /// Notes an operator by name; returns whose it may be.
+    pub(super) fn operator(&mut self, nodes: &'a [Node]) -> Result<Whose, SqlError> {
+        Ok(match parts(nodes)?.as_slice() {
+            [] | ["pg_catalog", _] => Whose::Own,
             [name] => self.plain_operator(name),
             [schema @ .., name] => {
                 let written = format!("{}.{name}", schema.join("."));
                 self.opaque(Opaque::Operator(written));
+                Whose::Users
             }
-        }
-        Ok(())
+        })
     }
 
     /// Notes an operator that the syntax implies.
-    pub(super) fn plain_operator(&mut self, name: &str) {
-        if self.catalogue.user_operators.contains(name) {
-            self.opaque(Opaque::Operator(name.to_owned()));
+    pub(super) fn plain_operator(&mut self, name: &str) -> Whose {
+        if !self.catalogue.user_operators.contains(name) {
+            return Whose::Own;
         }
+        self.opaque(Opaque::Operator(name.to_owned()));
+        Whose::Users
     }
 
     /// Notes the type of a cast or a declaration.
@@ -241,13 +252,9 @@ impl<'a> Reader<'a> {
         match name {
             settings::FUNCTION => match (parameter, literal(1)) {
                 (Some(parameter), Some(value)) => {
-                    // A list is one text here, and names in it may be quoted.
-                    let is_path = parameter.eq_ignore_ascii_case("search_path");
-                    let value = if is_path { value.trim().to_owned() } else { value };
-                    let is_list = is_path && !value.is_empty();
-                    let alone = self.only_sets && !is_list;
-                    let place = if alone { settings::Place::Statement } else { settings::Place::Expression };
-                    self.sets(&parameter, &[value], place)
+                    use settings::Place;
+                    let place = if self.only_sets { Place::Statement } else { Place::Expression };
+                    self.sets(&parameter, &settings::in_text(&parameter, &value)?, place)
                 }
                 _ => Err(SqlError::session_state("set_config() of something that is not written out")),
             },

@@ -1,6 +1,7 @@
 //! A catalogue without a server: PostgreSQL 15's own functions and relations, for `policy test` and `explain`.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind};
 use crate::domain::statement::RelationName;
@@ -15,9 +16,9 @@ pub fn offline_catalogue() -> Catalogue {
     let mut catalogue =
         Catalogue { search_path: vec!["pg_catalog".to_owned(), "public".to_owned()], ..Catalogue::default() };
     for (name, flags) in functions() {
-        catalogue.builtin_functions.insert(name.to_owned());
+        Arc::make_mut(&mut catalogue.builtin_functions).insert(name.to_owned());
         if flags.contains('s') {
-            catalogue.stable_builtin_functions.insert(name.to_owned());
+            Arc::make_mut(&mut catalogue.stable_builtin_functions).insert(name.to_owned());
         }
     }
     for (oid, line) in (1..).zip(lines(RELATIONS)) {

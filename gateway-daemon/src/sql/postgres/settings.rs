@@ -1,11 +1,10 @@
 //! Run-time parameters: which may be changed or shown by anyone, because they neither change how SQL is read
 //! nor who runs it nor what is recorded.
 //!
-//! The search path may be emptied, as pg_dump and what it writes do, and every parameter brought back to what it was
-//! at the login: the session reads the schema anew where that may show it another one. All else (another path, another
-//! role, parameters that are not known here) is noted as unpinned: that is for policy to decide where nothing is
-//! masked, and refused where something is. What would have the server read SQL in another way than nodegate is
-//! always refused.
+//! The search path may be set to names that are written out, and every parameter brought back to what it was at the login:
+//! the session asks for the path anew where that may have moved it. All else (another role, parameters that are not known
+//! here) is noted as unpinned: that is for policy to decide where nothing is masked, and refused where something is. What
+//! would have the server read SQL in another way than nodegate is always refused.
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, CoercionForm, FuncCall, LimitOption, SelectStmt, SetOperation};
@@ -206,8 +205,7 @@ pub(super) fn check_shown(parameter: &str) -> Result<(), SqlError> {
     }
 }
 
-/// What a startup message sets, as the statement that would set the same. The search path may be one of names also where
-/// something is masked: it is there before the schema is read for the first time.
+/// What a startup message sets, as the statement that would set the same.
 ///
 /// # Errors
 /// What no policy can allow, as with SET.
@@ -218,14 +216,18 @@ pub fn startup_settings<'s>(
     let mut reader = Reader::new(&catalogue);
     reader.effect(Verb::Set, None);
     for (parameter, value) in settings {
-        let values = if parameter.eq_ignore_ascii_case(SEARCH_PATH) {
-            listed(value).ok_or_else(|| SqlError::session_state("a search_path that is no list of names"))?
-        } else {
-            vec![value.to_owned()]
-        };
-        reader.sets(parameter, &values, Place::Startup)?;
+        reader.sets(parameter, &in_text(parameter, value)?, Place::Startup)?;
     }
     Ok(reader.finish())
+}
+
+/// The values that a text gives a parameter, where it stands in a startup message or in a call of `set_config`: of a list,
+/// each.
+pub(super) fn in_text(parameter: &str, value: &str) -> Result<Vec<String>, SqlError> {
+    if !parameter.eq_ignore_ascii_case(SEARCH_PATH) {
+        return Ok(vec![value.to_owned()]);
+    }
+    listed(value).ok_or_else(|| SqlError::session_state("a search_path that is no list of names"))
 }
 
 /// Whether names are looked up in another way once a parameter is set.
@@ -375,13 +377,7 @@ impl Reader<'_> {
             let is_reserved = |(place, schema): (usize, &String)| {
                 schema.starts_with("pg_") && !(place > 0 && schema == "pg_temp")
             };
-            if values.iter().enumerate().any(is_reserved) {
-                return Err(refused());
-            }
-            if values != [""] && place != Place::Startup {
-                self.facts.unpins = Some(format!("setting {parameter}"));
-            }
-            return Ok(());
+            return if values.iter().enumerate().any(is_reserved) { Err(refused()) } else { Ok(()) };
         }
         self.opaque_code(&format!("SET {parameter}"));
         self.facts.unpins = Some(format!("setting {parameter}"));

@@ -7,16 +7,21 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind, TypeKind};
 use crate::domain::statement::{ColumnName, RelationName};
 
 use super::reader::view_columns;
 
+/// Asks for the schemas in the order of look-up.
+pub const PATH_QUERY: &str =
+    "SELECT s FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS u(s, n) ORDER BY n";
+
 /// The queries, in the order in which `build` wants their rows.
 pub const QUERIES: &[&str] = &[
-    // 0: schemas in the order of look-up
-    "SELECT s FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS u(s, n) ORDER BY n",
+    // 0: the path
+    PATH_QUERY,
     // 1: relations
     "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
@@ -123,19 +128,18 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
     }
     let rows = Rows(results);
     let mut catalogue = Catalogue { epoch: epoch(results), ..Catalogue::default() };
-    for [schema] in rows.of(0)? {
-        catalogue.search_path.push(schema.to_owned());
-    }
+    catalogue.search_path = path(results)?;
     let partitions = relations(&rows, &mut catalogue)?;
     for [name, is_stable] in rows.of(7)? {
-        catalogue.builtin_functions.insert(name.to_owned());
+        Arc::make_mut(&mut catalogue.builtin_functions).insert(name.to_owned());
         if flag(7, is_stable)? {
-            catalogue.stable_builtin_functions.insert(name.to_owned());
+            Arc::make_mut(&mut catalogue.stable_builtin_functions).insert(name.to_owned());
         }
     }
     for [name, schema, reaches_outside] in rows.of(8)? {
         catalogue.reaches_outside |= reaches_outside == "t";
-        catalogue.user_functions.entry(name.to_owned()).or_default().insert(schema.to_owned());
+        let user_functions = Arc::make_mut(&mut catalogue.user_functions);
+        user_functions.entry(name.to_owned()).or_default().insert(schema.to_owned());
     }
     for [name] in rows.of(9)? {
         catalogue.user_operators.insert(name.to_owned());
@@ -153,6 +157,11 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
     inherited_columns(&rows, &mut catalogue, &partitions)?;
     views(&rows, &mut catalogue)?;
     Ok(catalogue)
+}
+
+/// The path, from the rows of `PATH_QUERY` alone or of all queries.
+pub fn path(results: &[Vec<Vec<Option<String>>>]) -> Result<Vec<String>, SnapshotError> {
+    Ok(Rows(results).of(0)?.into_iter().map(|[schema]| schema.to_owned()).collect())
 }
 
 struct Rows<'r>(&'r [Vec<Vec<Option<String>>>]);
@@ -244,7 +253,7 @@ fn types(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError
             // A pseudo-type is no column's.
             _ => continue,
         };
-        catalogue.types.insert(number(12, oid)?, kind);
+        Arc::make_mut(&mut catalogue.types).insert(number(12, oid)?, kind);
     }
     Ok(())
 }
@@ -253,7 +262,9 @@ fn types(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError
 fn generated_columns(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
     for [relation, attribute, source] in rows.of(6)? {
         let (attribute, source): (i16, i16) = (number(6, attribute)?, number(6, source)?);
-        let Some(relation) = catalogue.relations.get_mut(&number(6, relation)?) else { continue };
+        let Some(relation) = Arc::make_mut(&mut catalogue.relations).get_mut(&number(6, relation)?) else {
+            continue;
+        };
         let sources: BTreeSet<ColumnName> = relation
             .columns
             .iter()
@@ -303,7 +314,7 @@ fn inherited_columns(
         }
     }
     for (oid, name, origins) in additions {
-        if let Some(relation) = catalogue.relations.get_mut(&oid) {
+        if let Some(relation) = Arc::make_mut(&mut catalogue.relations).get_mut(&oid) {
             for column in relation.columns.iter_mut().filter(|column| column.name == name) {
                 column.origins.extend(origins.iter().cloned());
             }
@@ -370,7 +381,7 @@ fn views(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError
                     .get(other)
                     .is_some_and(|relation| catalogue.opaque_relations.contains(&relation.name))
             });
-            let Some(relation) = catalogue.relations.get_mut(oid) else { continue };
+            let Some(relation) = Arc::make_mut(&mut catalogue.relations).get_mut(oid) else { continue };
             if from_opaque && !opaque {
                 catalogue.opaque_relations.insert(relation.name.clone());
             }

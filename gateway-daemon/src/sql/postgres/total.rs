@@ -9,6 +9,7 @@ use pg_query::protobuf::{AExpr, AExprKind, FuncCall, TypeCast};
 
 use super::columns::Reads;
 use super::error::SqlError;
+use super::functions::Whose;
 use super::names::{inner, parts, text};
 use super::reader::Reader;
 use super::scope::Env;
@@ -179,6 +180,13 @@ impl<'a> Reader<'a> {
     pub(super) fn can_fail(&mut self, reads: &Reads) {
         self.met.failures += 1;
         self.computed(reads);
+    }
+
+    /// The same of the operands of an operator that may be a user's.
+    pub(super) fn shown_to(&mut self, whose: Whose, operands: &Reads) {
+        if whose == Whose::Users {
+            self.can_fail(operands);
+        }
     }
 
     /// Notes that these columns decide what else is run, if what was met since then can fail.

@@ -66,6 +66,18 @@ fn whole_rows_and_unknown_names_mean_every_column() {
 }
 
 #[test]
+fn an_operator_that_may_be_a_users_is_code_that_is_shown_its_operands() {
+    let both = "select customers, call - | P customers.email | F customers.email | Operator(\"===\")";
+    check(&[
+        ("SELECT email === 'x' FROM customers", both),
+        ("SELECT 'x' === ANY (ARRAY[email]) FROM customers", both),
+        ("SELECT email === ANY (SELECT 'x') FROM customers", both),
+        ("SELECT 1 === 2, email FROM customers", &both.replace(" | F customers.email", "")),
+        ("SELECT email OPERATOR(public.||) 'x' FROM customers", &both.replace("===", "public.||")),
+    ]);
+}
+
+#[test]
 fn what_can_fail_or_decides_over_what_can_fail_is_computed_with() {
     let shown = "select customers | P customers.email";
     let computed = "select customers | P customers.email | F customers.email";

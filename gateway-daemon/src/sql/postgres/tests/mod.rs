@@ -10,6 +10,7 @@ mod server;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind};
 use crate::domain::statement::{ColumnName, ColumnUse, RelationName, RowLimit, Statement};
@@ -41,7 +42,8 @@ pub(super) fn shop() -> Catalogue {
         columns: vec![column(1, "id", "id"), column(2, "mail", "email")],
     });
     for name in ["f", "count_star", "json_value"] {
-        catalogue.user_functions.insert(name.to_owned(), BTreeSet::from(["public".to_owned()]));
+        Arc::make_mut(&mut catalogue.user_functions)
+            .insert(name.to_owned(), BTreeSet::from(["public".to_owned()]));
     }
     catalogue.user_operators.insert("===".to_owned());
     catalogue.opaque_types.insert("dom".to_owned());
