@@ -2,12 +2,12 @@
 //! calls written by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use nodegate_tests::{
     daemon::POLICY,
-    postgres::ROLE,
-    programs::{Said, said},
+    postgres::{DATABASE, PASSWORD, ROLE},
+    programs::{Said, said, succeed},
     stage::Stage,
     wire::{Client, Reply},
 };
@@ -229,4 +229,41 @@ fn a_dump_with_large_objects_restores_to_the_same() {
     let sum = "SELECT md5(lo_get(4242))";
     let copy = captured(&stage, "psql", &["-X", "-At", "-d", "copy", "-c", sum]);
     assert_eq!(copy.ok().trim_end(), stage.postgres.admin(sum));
+}
+
+/// What a driver's program prints, at the server and captured.
+fn both(stage: &Stage, program: &[&str]) -> [Said; 2] {
+    let run = |mut command: Command, password: &str| {
+        command.args(program).env("PGHOST", "127.0.0.1").env("PGPORT", stage.postgres.port().to_string());
+        command.env("PGDATABASE", DATABASE).env("PGUSER", ROLE).env("PGPASSWORD", password);
+        said(command.env("PYTHONDONTWRITEBYTECODE", "1"), "", Duration::from_mins(2))
+    };
+    [run(Command::new("env"), PASSWORD), run(stage.daemon.run(Some(&stage.issuer.token("agent-1"))), "wrong")]
+}
+
+#[test]
+fn drivers_work_on_large_objects_by_their_own_means() {
+    let stage = stage(&[EVERYTHING, NAMED].concat());
+    let drivers = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers");
+    let folder = tempfile::tempdir().unwrap();
+    let classes = format!("/usr/share/java/postgresql.jar:{}", folder.path().display());
+    let mut compiler = Command::new("javac");
+    compiler.args(["-cp", &classes, "-d"]).arg(folder.path());
+    succeed(compiler.arg(drivers.join("LargeObjects.java")));
+    let python = drivers.join("large_objects.py");
+    for (program, by) in [
+        (vec!["/usr/bin/python3", python.to_str().unwrap()], "psycopg gone 1"),
+        (vec!["java", "-XX:TieredStopAtLevel=1", "-cp", &classes, "LargeObjects"], "jdbc after 600"),
+    ] {
+        let [direct, captured] = both(&stage, &program);
+        assert!(direct.ok().contains(by), "{direct:?}");
+        assert_eq!(captured.ok(), direct.ok());
+    }
+    let called = serde_json::Value::from(calls(&stage)).to_string();
+    for name in
+        ["lo_creat", "lo_open", "lowrite", "loread", "lo_lseek64", "lo_truncate", "lo_unlink", "lo_close"]
+    {
+        assert!(called.contains(&format!("pg_catalog.{name} ")), "{name}");
+    }
+    assert_eq!(stage.postgres.admin("SELECT count(*) FROM pg_largeobject_metadata"), "0");
 }
