@@ -8,7 +8,7 @@ use nodegate_tests::{
     daemon::{Daemon, Settings, Target},
     issuer::Issuer,
     leaks::{
-        self, Pair,
+        self,
         marks::Marks,
         random::Random,
         statements,
@@ -67,10 +67,12 @@ fn nothing_that_an_agent_sees_depends_on_a_masked_value() {
         number("NODEGATE_LEAK_STATEMENTS").map_or(STATEMENTS, |count| usize::try_from(count).unwrap());
     let seed = number("NODEGATE_LEAK_SEED").unwrap_or(1);
     let started = Instant::now();
-    let report = leaks::hunt(seed, statements, &marks, || Pair {
-        clients: [&servers[0], &servers[1]].map(|server| {
-            Client::start(agent.connect(server.address()).expect("a connection")).expect("a session")
-        }),
+    let report = leaks::hunt(seed, statements, &marks, |startup| {
+        [&servers[0], &servers[1]].map(|server| {
+            let usual = [("user", "somebody"), ("database", postgres::DATABASE)];
+            let stream = agent.connect(server.address()).expect("a connection");
+            Client::start_as(stream, &usual.into_iter().chain(startup.iter().copied()).collect::<Vec<_>>())
+        })
     });
     for leak in report.leaks.iter().take(30) {
         println!("LEAK {}", leak.seen);

@@ -15,7 +15,7 @@ pub mod vault;
 
 use std::collections::BTreeMap;
 
-use super::wire::{Client, Message};
+use super::wire::{Client, Message, ServerError};
 use marks::Marks;
 use random::Random;
 
@@ -111,9 +111,9 @@ impl Way {
 }
 
 /// Connections of one agent to the twins.
-pub struct Pair {
+struct Pair {
     /// To the one and to the other.
-    pub clients: [Client; 2],
+    clients: [Client; 2],
 }
 
 impl Pair {
@@ -144,13 +144,34 @@ fn receive(client: &mut Client) -> Transcript {
     }
 }
 
+/// What a startup message sets.
+pub type Startup = &'static [(&'static str, &'static str)];
+
 /// Sends so many statements over connections that `connect` makes, and compares what comes back.
-pub fn hunt(seed: u64, statements: usize, marks: &[Marks; 2], mut connect: impl FnMut() -> Pair) -> Report {
+pub fn hunt(
+    seed: u64,
+    statements: usize,
+    marks: &[Marks; 2],
+    mut connect: impl FnMut(Startup) -> [Result<Client, ServerError>; 2],
+) -> Report {
     let mut random = Random::new(seed);
     let mut report = Report::default();
     while report.statements < statements {
-        let mut pair = connect();
-        let mut sent: Vec<String> = Vec::new();
+        let startup = statements::startup(&mut random);
+        let mut sent = vec![format!("{startup:?}")];
+        let mut pair = match connect(startup) {
+            [Ok(left), Ok(right)] => Pair { clients: [left, right] },
+            refused => {
+                report.statements += 1;
+                *report.outcomes.entry(Outcome::Refused).or_default() += 1;
+                let said = refused.map(|client| client.err().map(|error| error.text()).unwrap_or_default());
+                *report.refusals.entry("the startup message".to_owned()).or_default() += 1;
+                if said[0] != said[1].replace(vault::NAMES[1], vault::NAMES[0]) {
+                    report.leaks.push(Leak { statements: sent, seen: format!("a difference: {said:?}") });
+                }
+                continue;
+            }
+        };
         'session: for _ in 0..25 {
             for sql in statements::step(&mut random) {
                 let way = Way::of(&mut random);

@@ -41,6 +41,17 @@ const FIXED: &[&str] = &[
     "SHOW server_version",
     "SELECT name, setting FROM pg_settings WHERE name LIKE 'max_%'",
     "SET search_path = public, pg_temp",
+    "SET search_path = other, public",
+    "SET search_path = public, other",
+    "SET SCHEMA 'other'",
+    "SET search_path = other, public; SELECT 1",
+    "SELECT 1; SET search_path = other, public",
+    "SELECT set_config('search_path', 'other, \"public\"', false)",
+    "SELECT set_config('search_path', secret, false) FROM people WHERE id = 1",
+    "SET search_path = other, pg_catalog",
+    "SET search_path TO DEFAULT",
+    "DISCARD TEMP",
+    "DISCARD ALL",
     "SET search_path = ''",
     "RESET search_path",
     "SET extra_float_digits = 3",
@@ -80,7 +91,7 @@ const FIXED: &[&str] = &[
     "SELECT to_date(secret, 'YYYY') FROM people WHERE id = 1",
     "SELECT 1 / (ascii(secret) - 113) FROM people WHERE id = 1",
     "SELECT CASE WHEN secret > 'v' THEN 1 / 0 END FROM people WHERE id = 1",
-    "SELECT repeat('x', pin) FROM people WHERE id = 1",
+    "SELECT repeat('-', pin) FROM people WHERE id = 1",
     "SELECT lpad('', length(secret) * 60000000) FROM people WHERE id < 9",
     "SELECT ARRAY[1, 2] || CASE WHEN flag THEN ARRAY[[1], [2]] END FROM people WHERE id = 1",
     "SELECT (tags)[pin] FROM people WHERE id = 1",
@@ -210,10 +221,32 @@ const WRITES: &[&str] = &[
     "WITH new AS (INSERT INTO notes VALUES (901, 2, 'cte', 3) RETURNING *) SELECT * FROM new, people AS p WHERE p.id = new.person",
 ];
 
+/// What a session's startup message sets, beside what each does: most set nothing. Some of it nodegate refuses.
+pub fn startup(random: &mut Random) -> &'static [(&'static str, &'static str)] {
+    const BEGINNINGS: &[&[(&str, &str)]] = &[
+        &[("search_path", "other, public")],
+        &[("search_path", "public, other")],
+        &[("options", "-csearch_path=other,public -c work_mem=1MB")],
+        &[("options", "--search-path=nowhere,\"other\" -c extra_float_digits=0")],
+        &[("search_path", "public"), ("options", "-c search_path=other")],
+        &[("search_path", "\"$user\", OTHER, pg_temp, public")],
+        &[("search_path", "")],
+        &[("statement_timeout", "20s"), ("lock_timeout", "20s"), ("search_path", "other, public")],
+        &[("search_path", "other, pg_catalog")],
+        &[("role", "postgres")],
+        &[("options", "-c role=postgres -c log_statement=all")],
+        &[("options", "-c session_replication_role=replica")],
+        &[("options", "-c standard_conforming_strings=off")],
+    ];
+    if random.chance(60) { &[] } else { BEGINNINGS[random.below(BEGINNINGS.len())] }
+}
+
 /// One step: statements in order, all on one connection.
 pub fn step(random: &mut Random) -> Vec<String> {
     match random.below(100) {
-        0..=59 => vec![Queries::new(random).query()],
+        0..=52 => vec![Queries::new(random).query()],
+        53..=55 => along_another_path(random),
+        56..=59 => behind_another(random),
         60..=70 => {
             let id = random.below(PEOPLE).to_string();
             vec![random.one(FIXED).replace("id = 1", &format!("id = {id}"))]
@@ -301,6 +334,58 @@ const TABLES: &[&str] = &[
     "SELECT id, label, amount FROM people ORDER BY id",
     "SELECT * FROM people ORDER BY id",
 ];
+
+const PATHS: &[&str] = &[
+    "SET LOCAL search_path = other, public",
+    "SET search_path = other, public",
+    "SET search_path = public, other, pg_temp",
+    "SELECT set_config('search_path', 'other, public', true)",
+    "SET LOCAL search_path = other",
+    "RESET search_path",
+];
+
+/// Another path in a transaction, and what brings it back.
+fn along_another_path(random: &mut Random) -> Vec<String> {
+    vec![
+        "BEGIN".to_owned(),
+        random.one(PATHS).to_owned(),
+        Queries::new(random).query(),
+        "SAVEPOINT a".to_owned(),
+        random.one(PATHS).to_owned(),
+        Queries::new(random).query(),
+        random.one(&["ROLLBACK TO a", "RELEASE a"]).to_owned(),
+        Queries::new(random).query(),
+        random.one(&["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"]).to_owned(),
+        Queries::new(random).query(),
+        "ROLLBACK".to_owned(),
+    ]
+}
+
+/// A temporary relation before one that holds secrets, and what takes it away.
+fn behind_another(random: &mut Random) -> Vec<String> {
+    const BEFORE: &[&str] = &[
+        "CREATE TEMP TABLE people AS SELECT * FROM other.people",
+        "CREATE TEMP TABLE people (LIKE public.people)",
+        "CREATE TEMP TABLE letters (id integer, subject text, body text)",
+        "CREATE TEMP VIEW folk AS SELECT * FROM other.folk",
+        "CREATE TEMP TABLE events AS SELECT id, person, region, 'open'::text AS payload FROM other.events",
+    ];
+    const AWAY: &[&str] = &[
+        "DISCARD TEMP",
+        "DISCARD ALL",
+        "DROP TABLE IF EXISTS pg_temp.people, pg_temp.letters, pg_temp.events",
+        "ALTER TABLE IF EXISTS pg_temp.people RENAME TO gone",
+        "SET search_path = public, pg_temp",
+        "SET search_path = other, pg_temp, public",
+    ];
+    let away = random.one(AWAY).to_owned();
+    let query = Queries::new(random).query();
+    let away = if random.chance(40) { vec![format!("{away}; {query}")] } else { vec![away, query] };
+    let before = [random.one(BEFORE).to_owned(), Queries::new(random).query()];
+    let before = before.into_iter().chain(away);
+    // A table that is not temporary stays what it is.
+    before.chain([Queries::new(random).query(), "DISCARD TEMP".to_owned()]).collect()
+}
 
 /// A change, what can be seen of it, and back.
 fn within(random: &mut Random, of: &[&str], verify: String) -> Vec<String> {

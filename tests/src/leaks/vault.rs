@@ -42,6 +42,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("public.staff.badge", "redacted"),
     ("public.events.payload", "redacted"),
     ("public.letters.body", "redacted"),
+    ("other.notes.body", "redacted"),
 ];
 
 /// The policies of the hunt: everything is permitted but to see what is tagged and to run what cannot be read.

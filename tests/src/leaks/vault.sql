@@ -80,4 +80,19 @@ CREATE INDEX people_kind ON people (kind);
 CREATE STATISTICS people_dependence ON kind, secret FROM people;
 CREATE TRIGGER people_tell AFTER UPDATE ON people FOR EACH ROW EXECUTE FUNCTION tell();
 CREATE SEQUENCE counter;
+-- A second schema with relations of the same names: what is secret in the one is open in the other, and the other way round.
+RESET ROLE;
+CREATE SCHEMA other AUTHORIZATION app_agent;
+SET ROLE app_agent;
+CREATE TABLE other.people AS SELECT id, amount, id AS pin, date '1990-01-01' + id AS born, id::float8 AS score, seen,
+    'calm'::mood AS mood, '00000000-0000-0000-0000-000000000000'::uuid AS uid, id % 2 = 0 AS flag, label, kind,
+    'open ' || id AS secret, 'a' || id || '@example.com' AS email, 'card ' || id AS card, 'ref ' || id AS ref,
+    id::numeric(14, 2) AS salary, ARRAY['a', 'b'] AS tags, '{"k": "open"}'::jsonb AS doc, '{"r": "open"}'::json AS raw,
+    ROW('street', id)::place AS home, 'code'::char(24) AS code, '\x00'::bytea AS bin, int4range(id, id + 5) AS span,
+    'nick'::nickname AS nick, 'OPEN' AS loud, '' AS pad FROM ONLY people;
+CREATE TABLE other.notes AS SELECT n.id, n.person, p.secret AS body, n.amount FROM notes AS n JOIN ONLY people AS p USING (id);
+CREATE VIEW other.letters AS SELECT id, person, subject, 'open' AS body FROM letters;
+CREATE VIEW other.events AS SELECT id, id AS person, 'north' AS region, secret AS payload FROM ONLY people;
+CREATE VIEW other.folk AS SELECT id, label, 'open' AS hint, email AS address, salary, doc FROM other.people;
+CREATE FUNCTION other.md5(integer) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
 ANALYZE;
