@@ -12,6 +12,7 @@
 mod bouncer;
 mod connects;
 mod idle;
+mod limits;
 mod pgbench;
 mod rows;
 
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
         }
     }
     pgbench::print(&plan);
+    if plan.has("limits") {
+        limits::print(&plan);
+    }
     if plan.has("rows") {
         rows::print(plan.rounds);
     }

@@ -38,17 +38,20 @@ pub fn print(plan: &Plan) {
     }
 }
 
-struct Work {
-    name: &'static str,
-    words: &'static [&'static str],
+/// What pgbench is told to do.
+pub struct Work<'w> {
+    /// For the table.
+    pub name: &'static str,
+    /// On its command line.
+    pub words: &'w [&'w str],
 }
 
 /// One measured run of pgbench.
 #[derive(Clone, Copy, Default)]
-struct Run {
-    transactions_per_second: f64,
+pub struct Run {
+    pub transactions_per_second: f64,
     latency_us: f64,
-    proxy_cpu_us: f64,
+    pub proxy_cpu_us: f64,
 }
 
 /// Median runs of the three ways.
@@ -60,7 +63,7 @@ struct Rows {
 
 impl Rows {
     /// Prints a line and returns the ratio to pgbouncer.
-    fn print(&self, work: &Work, protocol: &str, clients: u32) -> f64 {
+    fn print(&self, work: &Work<'_>, protocol: &str, clients: u32) -> f64 {
         let (direct, bouncer, nodegate) = (
             self.direct.transactions_per_second,
             self.bouncer.transactions_per_second,
@@ -88,15 +91,15 @@ impl Rows {
 }
 
 /// Everything that runs during a measurement.
-struct Course {
-    daemon: Daemon,
-    issuer: Issuer,
+pub struct Course {
+    pub daemon: Daemon,
+    pub issuer: Issuer,
     bouncer: Bouncer,
-    postgres: Postgres,
+    pub postgres: Postgres,
 }
 
 impl Course {
-    fn set_up() -> Self {
+    pub fn set_up() -> Self {
         // As a server that means it: nothing about durability is switched off.
         let durable = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nshared_buffers = 512MB\n\
                        log_connections = off\nlog_disconnections = off\nautovacuum = on";
@@ -134,7 +137,7 @@ impl Course {
         );
     }
 
-    fn measure(&self, work: &Work, protocol: &str, clients: u32, plan: &Plan) -> Rows {
+    fn measure(&self, work: &Work<'_>, protocol: &str, clients: u32, plan: &Plan) -> Rows {
         let mut runs: [Vec<Run>; 3] = Default::default();
         for _ in 0..plan.rounds {
             runs[0].push(Self::pgbench(None, self.postgres.port(), None, work, protocol, clients, plan));
@@ -164,11 +167,11 @@ impl Course {
         Rows { direct, bouncer, nodegate }
     }
 
-    fn pgbench(
+    pub fn pgbench(
         wrapper: Option<Command>,
         port: u16,
         proxy: Option<u32>,
-        work: &Work,
+        work: &Work<'_>,
         protocol: &str,
         clients: u32,
         plan: &Plan,
@@ -252,7 +255,8 @@ fn sync_cost(folder: &Path) -> Duration {
     times[times.len() / 2]
 }
 
-fn middle(mut runs: Vec<Run>) -> Run {
+/// The run in the middle by its rate.
+pub fn middle(mut runs: Vec<Run>) -> Run {
     runs.sort_by(|a, b| a.transactions_per_second.total_cmp(&b.transactions_per_second));
     runs.get(runs.len() / 2).copied().unwrap_or_default()
 }
