@@ -8,7 +8,6 @@ mod explain;
 mod test;
 
 use std::{
-    collections::BTreeSet,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
     process::ExitCode,
@@ -21,7 +20,7 @@ use crate::{
     domain::{
         action::{Action, Lookup, ServerTrust, TargetFacts},
         catalogue::Catalogue,
-        decision::{Decision, Denial},
+        decision::{Decision, Denial, MaxRows},
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
@@ -223,9 +222,9 @@ const fn word(decision: &Decision) -> &'static str {
 fn rules(decision: &Decision) -> Vec<String> {
     match decision {
         Decision::Allow { policies, max_rows, .. } => {
-            let limits = max_rows.iter().flatten().map(|limit| &limit.policy);
-            let ids: BTreeSet<&PolicyId> = limits.filter(|id| !policies.contains(id)).collect();
-            policies.iter().chain(ids).map(ToString::to_string).collect()
+            let mut limits: Vec<&MaxRows> = max_rows.iter().flatten().collect();
+            limits.sort_by_key(|limit| limit.policy.as_str());
+            MaxRows::behind(policies, limits).iter().map(ToString::to_string).collect()
         }
         Decision::Deny(denial) => denial.policies.iter().map(ToString::to_string).collect(),
     }

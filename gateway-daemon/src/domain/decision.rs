@@ -131,6 +131,17 @@ impl MaxRows {
     pub fn and(self, other: Self) -> Self {
         if other.rows < self.rows { other } else { self }
     }
+
+    /// The policies that permitted, and behind them those of `limits` in their order, each once.
+    pub fn behind<'l>(permits: &[PolicyId], limits: impl IntoIterator<Item = &'l Self>) -> Vec<PolicyId> {
+        let mut all = permits.to_vec();
+        for limit in limits {
+            if !all.contains(&limit.policy) {
+                all.push(limit.policy.clone());
+            }
+        }
+        all
+    }
 }
 
 impl fmt::Display for MaxRows {

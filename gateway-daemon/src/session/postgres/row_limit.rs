@@ -165,7 +165,7 @@ impl Limited {
             // A cancel request of the client's can hit the ROLLBACK as well.
             | (Stage::RollsBack, _, Failed | InTransaction) => roll_back(),
             (Stage::Exceeded, Block::Clients, InTransaction) => {
-                Step::Ask(format!("nodegate undoes this transaction: {}", self.failing), Stage::Fails)
+                Step::Ask(undoing(&self.failing), Stage::Fails)
             }
             (Stage::Begins | Stage::Commits | Stage::RollsBack, _, Idle)
             | (Stage::Runs, Block::Clients, InTransaction | Failed)
@@ -174,6 +174,11 @@ impl Limited {
             _ => return Err(Ending::UpstreamProtocol("a transaction ended under a row limit".to_owned())),
         })
     }
+}
+
+/// The text that fails in the place of a transaction's next statement, and says why in the server's log.
+fn undoing(why: &str) -> String {
+    format!("nodegate undoes this transaction: {why}")
 }
 
 impl Verdict {
@@ -198,9 +203,7 @@ impl Verdict {
 
     /// The policies that permitted, and those that limit how many rows.
     pub(super) fn policies_with_limits(&self) -> Vec<PolicyId> {
-        let limits = self.limits();
-        let more = limits.iter().map(|limit| &limit.policy).filter(|policy| !self.policies.contains(policy));
-        self.policies.iter().chain(more).cloned().collect()
+        MaxRows::behind(&self.policies, self.limits())
     }
 
     /// What the records say of them; empty where there are none.
@@ -375,7 +378,7 @@ impl Relay<'_> {
             self.reply_fate = Fate::Dropped;
             return Ok(());
         }
-        let sql = format!("nodegate undoes this transaction: {failing}");
+        let sql = undoing(&failing);
         Message::Parse { name: REFUSED_NAME, sql: sql.as_bytes(), parameter_types: Vec::new() }
             .encode(&mut self.upstream.output)
             .map_err(|error| Ending::upstream(&error))?;
