@@ -185,6 +185,41 @@ fn a_renewed_enrolment_keeps_the_session_alive() {
 }
 
 #[test]
+fn a_renewed_identity_that_is_less_may_less() {
+    let stage = Stage::new();
+    let short = stage.issuer.token_with("agent-1", &json!({ "exp": now() + 4 }));
+    let mut agent = stage.daemon.agent(&short);
+    let mut client = stage.client(&mut agent);
+    client.at_once(|client| {
+        client.parse("kept", "SELECT count(*) FROM customers");
+        client.bind("", "kept", &[], 0);
+        client.execute("", 0);
+    });
+    let before = client.sync();
+    assert!(before.errors.is_empty(), "{before:?}");
+    // As plain text too, so that both ways have a verdict from before.
+    for _ in 0..3 {
+        assert!(client.query("SELECT count(*) FROM customers").errors.is_empty());
+    }
+    let cgroup = stage.daemon.status()["workloads"][0]["cgroup"].to_string();
+    let out_of_the_group = stage.issuer.token_with("agent-1", &json!({ "groups": [] }));
+    let mut enrol = stage.daemon.nodegate(&["identity", "enrol", "--cgroup", &cgroup]);
+    enrol.arg("--token-file").arg(stage.daemon.token_file(&out_of_the_group));
+    said(&mut enrol, "", Duration::from_secs(10)).ok();
+    thread::sleep(Duration::from_secs(6));
+    client.at_once(|client| {
+        client.bind("", "kept", &[], 0);
+        client.execute("", 0);
+    });
+    let prepared = client.sync();
+    assert!(prepared.rows.is_empty(), "{prepared:?}");
+    assert_eq!(prepared.error().code(), "42501", "{prepared:?}");
+    let plain = client.query("SELECT count(*) FROM customers");
+    assert!(plain.rows.is_empty(), "{plain:?}");
+    assert_eq!(plain.error().code(), "42501", "{plain:?}");
+}
+
+#[test]
 fn a_token_in_a_file_is_read_through_the_agents_own_file_system() {
     let token_path = "/run/nodegate-test-token";
     let stage = Stage::with(|settings| {

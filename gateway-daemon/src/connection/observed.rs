@@ -91,7 +91,7 @@ impl Gateway {
                 event.policies = policies;
                 self.note(event);
                 if let Target::Postgres(target) = target {
-                    let asker = Asker { principal, workload };
+                    let asker = Asker::new(principal, workload);
                     let watched =
                         Watched { about: about.clone(), mode, asker, target: Arc::clone(&target), route };
                     self.postgres.watch(watched, tapped, replies).await;

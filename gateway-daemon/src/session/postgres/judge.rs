@@ -35,6 +35,33 @@ pub struct Asker {
     pub principal: Arc<Principal>,
     /// The captured workload.
     pub workload: Workload,
+    /// How often what policies see of the identity has changed since the session began.
+    standing: u64,
+}
+
+impl Asker {
+    /// Who asks, at the beginning of a session.
+    pub const fn new(principal: Arc<Principal>, workload: Workload) -> Self {
+        Self { principal, workload, standing: 0 }
+    }
+
+    /// Goes on with a token that is fresher; its claims may be others.
+    pub fn renew(&mut self, principal: Arc<Principal>) {
+        let later = Principal { expires_at: principal.expires_at, ..(*self.principal).clone() };
+        if later != *principal {
+            self.standing += 1;
+        }
+        self.principal = principal;
+    }
+}
+
+/// What a verdict rests on, apart from the schema: of another one it is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    /// The epoch of the policies.
+    policies: u64,
+    /// [`Asker::standing`].
+    standing: u64,
 }
 
 /// What was decided of one message, and what its results need.
@@ -56,8 +83,8 @@ pub struct Verdict {
     pub target_masks: Arc<MaskPlan>,
     /// Against which the statements were read, and result columns are traced.
     pub catalogue: Arc<Catalogue>,
-    /// Of the policies that decided.
-    pub policy_epoch: u64,
+    /// What it was decided by.
+    pub basis: Basis,
     /// Whether the result's columns must be traced.
     pub rows: Rows,
     /// Whether the statements' record must be on disk before they leave.
@@ -283,9 +310,9 @@ impl Judge {
         Self { policies, readings: Readings::new() }
     }
 
-    /// The epoch of the policies in force: a verdict of another epoch is stale.
-    pub fn policy_epoch(&self) -> u64 {
-        self.policies.epoch()
+    /// What a verdict for `asker` rests on now.
+    pub fn basis(&self, asker: &Asker) -> Basis {
+        Basis { policies: self.policies.epoch(), standing: asker.standing }
     }
 
     /// Every mask that this agent meets at the target.
@@ -312,7 +339,7 @@ impl Judge {
         reading: Reading,
         prepared: &impl Prepared,
     ) -> Verdict {
-        let policy_epoch = self.policies.epoch();
+        let basis = self.basis(asker);
         let target_masks = self.target_masks(asker, target, catalogue);
         let mut verdict = Verdict {
             statements: Arc::from([]),
@@ -323,7 +350,7 @@ impl Judge {
             masks: MaskPlan::default(),
             target_masks,
             catalogue: Arc::clone(catalogue),
-            policy_epoch,
+            basis,
             // A refused statement returns none, and what is sent in its place changes nothing.
             rows: Rows::Clear,
             forwarding: Forwarding::AtOnce,

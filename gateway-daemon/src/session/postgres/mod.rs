@@ -189,7 +189,7 @@ impl Postgres {
             Ok(parameters) => parameters,
             Err(denial) => return self.refuse(about, denial).await,
         };
-        let asker = Asker { principal, workload };
+        let asker = Asker::new(principal, workload);
         let mut event = about.event(EventKind::Connect, Outcome::Allowed);
         event.policies = policies;
         event.reason = match wanted.replication {

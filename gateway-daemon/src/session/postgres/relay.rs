@@ -18,6 +18,7 @@ use super::{
     ending::Ending,
     expected::Expected,
     judge::{Asker, Judge, Verdict},
+    judging::Lately,
     names::{Batch, Names},
     recorded::{Description, Recorded, Recording},
     replication::Stream,
@@ -122,6 +123,7 @@ pub(super) struct Relay<'a> {
     pub(super) queue: VecDeque<Expected>,
     pub(super) statements: Names<Arc<Prepared>>,
     pub(super) portals: Names<Portal>,
+    pub(super) lately: Lately,
     pub(super) batch: Batch,
     /// Messages of the extended protocol have been forwarded since the last Sync.
     pub(super) unsynced: bool,
@@ -209,6 +211,7 @@ impl<'a> Relay<'a> {
             queue: VecDeque::new(),
             statements: Names::default(),
             portals: Names::default(),
+            lately: Lately::default(),
             batch: 0,
             unsynced: false,
             executed: false,
@@ -377,7 +380,7 @@ impl<'a> Relay<'a> {
         };
         match self.room.identity.renew(&self.about.flow).await {
             Ok(principal) if principal.id() == self.asker.principal.id() => {
-                self.asker.principal = principal;
+                self.asker.renew(principal);
                 Ok(())
             }
             Ok(principal) => Err(refuse(format!(

@@ -3,7 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{ending::Ending, expected::Expected, judge::Verdict, relay::Relay};
+use super::{
+    ending::Ending,
+    expected::Expected,
+    judge::{Basis, Verdict},
+    relay::Relay,
+};
 use crate::{
     domain::{
         decision::Denial,
@@ -20,8 +25,8 @@ pub(super) struct Stream {
     pub(super) received: u64,
     /// Bytes of the client's.
     pub(super) sent: u64,
-    /// Of the policies that allow it.
-    policy_epoch: u64,
+    /// What allows it.
+    basis: Basis,
 }
 
 impl std::fmt::Display for Stream {
@@ -65,17 +70,16 @@ impl Relay<'_> {
     /// Notes that a stream is about to begin, if one is.
     pub(super) fn expect_stream(&mut self, verdict: &Verdict) {
         if verdict.streams() {
-            self.stream = Some(Stream { received: 0, sent: 0, policy_epoch: verdict.policy_epoch });
+            self.stream = Some(Stream { received: 0, sent: 0, basis: verdict.basis });
         }
     }
 
     /// A stream may last for weeks: it ends with the identity and the policy that it began under.
     pub(super) async fn check_stream(&mut self) -> Result<(), Ending> {
         let Some(stream) = &self.stream else { return Ok(()) };
-        let began_under = stream.policy_epoch;
+        let allowed_by = stream.basis;
         self.check_identity().await?;
-        let now = self.room.judge.policy_epoch();
-        if began_under == now {
+        if allowed_by == self.room.judge.basis(&self.asker) {
             return Ok(());
         }
         let Some(Expected::Simple(request, _)) = self.queue.front() else { return Ok(()) };
@@ -87,7 +91,7 @@ impl Relay<'_> {
             return Err(Ending::Refused(denial.as_ref().clone()));
         }
         if let Some(stream) = &mut self.stream {
-            stream.policy_epoch = verdict.policy_epoch;
+            stream.basis = verdict.basis;
         }
         Ok(())
     }

@@ -562,7 +562,7 @@ pub(super) fn nothing_more(verdict: &Verdict) -> Verdict {
         masks: verdict.masks.clone(),
         target_masks: Arc::clone(&verdict.target_masks),
         catalogue: Arc::clone(&verdict.catalogue),
-        policy_epoch: verdict.policy_epoch,
+        basis: verdict.basis,
         rows: verdict.rows,
         forwarding: verdict.forwarding,
     }

@@ -669,7 +669,7 @@ impl Relay<'_> {
             masks: verdict.masks.clone(),
             target_masks: Arc::clone(&verdict.target_masks),
             catalogue: Arc::clone(&verdict.catalogue),
-            policy_epoch: verdict.policy_epoch,
+            basis: verdict.basis,
             rows: verdict.rows,
             forwarding: verdict.forwarding,
         };

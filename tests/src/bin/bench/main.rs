@@ -14,6 +14,7 @@ mod connects;
 mod idle;
 mod limits;
 mod pgbench;
+mod recorder;
 mod rows;
 
 use std::{env, process::ExitCode};

@@ -1,4 +1,4 @@
-//! pgbench direct, through pgbouncer and through nodegate, and what open sessions take of memory.
+//! pgbench direct, through pgbouncer, through a forwarder that only records, and through nodegate; and what open sessions take of memory.
 
 use std::{fs, net::TcpStream, path::Path, process::Command, thread, time::Duration};
 
@@ -10,7 +10,7 @@ use nodegate_tests::{
     wire::Client,
 };
 
-use super::{Plan, bouncer::Bouncer};
+use super::{Plan, bouncer::Bouncer, recorder::Recorder};
 
 /// Measures what the plan asks for, and prints it.
 pub fn print(plan: &Plan) {
@@ -54,36 +54,34 @@ pub struct Run {
     pub proxy_cpu_us: f64,
 }
 
-/// Median runs of the three ways.
+/// Median runs of the four ways.
 struct Rows {
     direct: Run,
     bouncer: Run,
+    recorder: Run,
     nodegate: Run,
 }
 
 impl Rows {
     /// Prints a line and returns the ratio to pgbouncer.
     fn print(&self, work: &Work<'_>, protocol: &str, clients: u32) -> f64 {
-        let (direct, bouncer, nodegate) = (
-            self.direct.transactions_per_second,
-            self.bouncer.transactions_per_second,
-            self.nodegate.transactions_per_second,
-        );
+        let each = [self.direct, self.bouncer, self.recorder, self.nodegate];
+        let [direct, bouncer, recorder, nodegate] = each.map(|run| run.transactions_per_second);
         println!(
-            "{:<22} {direct:>9.0} {bouncer:>9.0} {nodegate:>9.0}  {:>9.2} {:>9.2}  {:>9.1} {:>9.1}",
+            "{:<22} {direct:>9.0} {bouncer:>9.0} {recorder:>9.0} {nodegate:>9.0}  {:>9.2} {:>9.2} {:>9.2}  {:>9.1} {:>9.1}",
             format!("{} {protocol} {clients}", work.name),
             nodegate / direct,
             nodegate / bouncer,
+            nodegate / recorder,
             self.nodegate.proxy_cpu_us,
             self.bouncer.proxy_cpu_us
         );
         if clients == 1 {
+            let [bouncer, recorder, nodegate] = [self.bouncer, self.recorder, self.nodegate]
+                .map(|run| run.latency_us - self.direct.latency_us);
             println!(
-                "{:<22} {:>9} {:>9.0} {:>9.0}",
-                "  added latency, µs",
-                "",
-                self.bouncer.latency_us - self.direct.latency_us,
-                self.nodegate.latency_us - self.direct.latency_us
+                "{:<22} {:>9} {bouncer:>9.0} {recorder:>9.0} {nodegate:>9.0}",
+                "  added latency, µs", ""
             );
         }
         nodegate / bouncer
@@ -95,6 +93,7 @@ pub struct Course {
     pub daemon: Daemon,
     pub issuer: Issuer,
     bouncer: Bouncer,
+    recorder: Recorder,
     pub postgres: Postgres,
 }
 
@@ -113,7 +112,8 @@ impl Course {
         let mut settings = Settings::new(vec![Target::shop("shop", postgres.address())]);
         "limits: { sessions: 1000 }\n".clone_into(&mut settings.more);
         let daemon = Daemon::start(&settings, &issuer);
-        Self { daemon, issuer, bouncer, postgres }
+        let recorder = Recorder::start(postgres.address(), daemon.folder());
+        Self { daemon, issuer, bouncer, recorder, postgres }
     }
 
     fn print_head(&self, plan: &Plan) {
@@ -124,7 +124,8 @@ impl Course {
             thread::available_parallelism().map_or(1, usize::from)
         );
         println!(
-            "pgbouncer {} in session mode; nodegate with policy and durable audit on.",
+            "pgbouncer {} in session mode; nodegate with policy and durable audit on. `recorder` forwards bytes and does\n\
+             nothing but put a record of each request on disk before its reply: the rate that this disk leaves.",
             self.bouncer.version
         );
         println!(
@@ -132,13 +133,22 @@ impl Course {
             sync_cost(self.daemon.folder()).as_micros()
         );
         println!(
-            "{:<22} {:>9} {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}",
-            "", "direct", "pgbouncer", "nodegate", "/direct", "/bouncer", "µs CPU", "(bouncer)"
+            "{:<22} {:>9} {:>9} {:>9} {:>9}  {:>9} {:>9} {:>9}  {:>9} {:>9}",
+            "",
+            "direct",
+            "pgbouncer",
+            "recorder",
+            "nodegate",
+            "/direct",
+            "/bouncer",
+            "/recorder",
+            "µs CPU",
+            "(bouncer)"
         );
     }
 
     fn measure(&self, work: &Work<'_>, protocol: &str, clients: u32, plan: &Plan) -> Rows {
-        let mut runs: [Vec<Run>; 3] = Default::default();
+        let mut runs: [Vec<Run>; 4] = Default::default();
         for _ in 0..plan.rounds {
             runs[0].push(Self::pgbench(None, self.postgres.port(), None, work, protocol, clients, plan));
             let bouncer = Some(self.bouncer.pid());
@@ -151,9 +161,11 @@ impl Course {
                 clients,
                 plan,
             ));
+            let recorder = self.recorder.address().port();
+            runs[2].push(Self::pgbench(None, recorder, None, work, protocol, clients, plan));
             let captured = self.daemon.run(Some(&self.issuer.token("bench")));
             let daemon = Some(self.daemon.pid());
-            runs[2].push(Self::pgbench(
+            runs[3].push(Self::pgbench(
                 Some(captured),
                 self.postgres.port(),
                 daemon,
@@ -163,8 +175,8 @@ impl Course {
                 plan,
             ));
         }
-        let [direct, bouncer, nodegate] = runs.map(middle);
-        Rows { direct, bouncer, nodegate }
+        let [direct, bouncer, recorder, nodegate] = runs.map(middle);
+        Rows { direct, bouncer, recorder, nodegate }
     }
 
     pub fn pgbench(
