@@ -1,9 +1,9 @@
 //! A database's schema, as far as statements must be read against it. Filled by `session`, read by `sql`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::DefaultHasher},
-    hash::{Hash as _, Hasher as _},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher as _, Hash, RandomState},
+    sync::{Arc, LazyLock},
 };
 
 use super::statement::{ColumnName, RelationName};
@@ -115,9 +115,14 @@ impl Catalogue {
     /// time.
     #[must_use]
     pub fn along(&self, search_path: Vec<String>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (self.epoch, &search_path).hash(&mut hasher);
-        Self { epoch: hasher.finish(), search_path, ..self.clone() }
+        Self { epoch: Self::epoch_of(&(self.epoch, &search_path)), search_path, ..self.clone() }
+    }
+
+    /// What tells snapshots apart: the same for the same `snapshot`, as long as the process runs. By a key that nobody
+    /// outside knows: who may name schemas and tables as he likes cannot work out two snapshots that share one.
+    pub fn epoch_of(snapshot: &impl Hash) -> u64 {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        KEY.hash_one(snapshot)
     }
 
     /// The relation of that resolved name.

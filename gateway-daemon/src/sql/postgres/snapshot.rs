@@ -4,9 +4,7 @@
 //! Every name in them is qualified, operators too, so that nothing in the search path can stand in for PostgreSQL's own:
 //! an operator that somebody has made for exactly the types at hand comes before one that takes a conversion.
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind, TypeKind};
@@ -127,7 +125,7 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
         return Err(SnapshotError::Results { expected: QUERIES.len(), found: results.len() });
     }
     let rows = Rows(results);
-    let mut catalogue = Catalogue { epoch: epoch(results), ..Catalogue::default() };
+    let mut catalogue = Catalogue { epoch: Catalogue::epoch_of(&results), ..Catalogue::default() };
     catalogue.search_path = path(results)?;
     let partitions = relations(&rows, &mut catalogue)?;
     for [name, is_stable] in rows.of(7)? {
@@ -190,12 +188,6 @@ fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
         "f" => Ok(false),
         _ => Err(SnapshotError::Row { query }),
     }
-}
-
-fn epoch(results: &[Vec<Vec<Option<String>>>]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    results.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Fills in relations and columns; returns the oids of partitions.
