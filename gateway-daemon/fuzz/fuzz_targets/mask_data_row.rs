@@ -2,7 +2,10 @@
 //! the columns without a mask are as they came.
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::BytesMut;
 use gateway_daemon_fuzz::{
@@ -31,12 +34,11 @@ static MASKER: LazyLock<Masker> = LazyLock::new(|| Masker::new(HashKey::new([7; 
 
 fn catalogue() -> Catalogue {
     Catalogue {
-        types: [
+        types: Arc::new(HashMap::from([
             (20_000, TypeKind::Domain(25)),
             (20_001, TypeKind::Array(1700)),
             (20_002, TypeKind::Composite(vec![25, 23, 20_001])),
-        ]
-        .into(),
+        ])),
         ..Catalogue::default()
     }
 }

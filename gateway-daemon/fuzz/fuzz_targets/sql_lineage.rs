@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{LazyLock, Mutex, mpsc},
+    sync::{Arc, LazyLock, Mutex, mpsc},
     thread,
 };
 
@@ -58,7 +58,8 @@ fn catalogue() -> Catalogue {
     relation(90_003, "notes", table, &[("id", None), ("body", None)]);
     let mail = [("id", Some(("customers", "id"))), ("mail", Some(("customers", "email")))];
     relation(90_004, "customer_mail", RelationKind::View, &mail);
-    catalogue.user_functions.insert("f".to_owned(), BTreeSet::from(["public".to_owned()]));
+    let user_functions = Arc::make_mut(&mut catalogue.user_functions);
+    user_functions.insert("f".to_owned(), BTreeSet::from(["public".to_owned()]));
     catalogue.user_operators.insert("===".to_owned());
     catalogue
 }
