@@ -168,18 +168,21 @@ fn an_identity_that_expires_ends_its_session_at_the_next_request() {
     assert!(refused.text().contains("expired"), "{refused:?}");
 }
 
+/// Gives the one workload there is another token.
+fn enrol_anew(stage: &Stage, token: &str) {
+    let cgroup = stage.daemon.status()["workloads"][0]["cgroup"].to_string();
+    let mut enrol = stage.daemon.nodegate(&["identity", "enrol", "--cgroup", &cgroup]);
+    enrol.arg("--token-file").arg(stage.daemon.token_file(token));
+    said(&mut enrol, "", Duration::from_secs(10)).ok();
+}
+
 #[test]
 fn a_renewed_enrolment_keeps_the_session_alive() {
     let stage = Stage::new();
     let short = stage.issuer.token_with("agent-1", &json!({ "exp": now() + 4 }));
     let mut agent = stage.daemon.agent(&short);
     let mut client = stage.client(&mut agent);
-    let workloads = stage.daemon.status()["workloads"].clone();
-    let cgroup = workloads[0]["cgroup"].to_string();
-    let fresh = stage.daemon.token_file(&stage.issuer.token("agent-1"));
-    let mut enrol = stage.daemon.nodegate(&["identity", "enrol", "--cgroup", &cgroup]);
-    enrol.arg("--token-file").arg(&fresh);
-    said(&mut enrol, "", Duration::from_secs(10)).ok();
+    enrol_anew(&stage, &stage.issuer.token("agent-1"));
     thread::sleep(Duration::from_secs(6));
     assert_eq!(client.query("SELECT 2").texts(), [["2"]]);
 }
@@ -201,11 +204,7 @@ fn a_renewed_identity_that_is_less_may_less() {
     for _ in 0..3 {
         assert!(client.query("SELECT count(*) FROM customers").errors.is_empty());
     }
-    let cgroup = stage.daemon.status()["workloads"][0]["cgroup"].to_string();
-    let out_of_the_group = stage.issuer.token_with("agent-1", &json!({ "groups": [] }));
-    let mut enrol = stage.daemon.nodegate(&["identity", "enrol", "--cgroup", &cgroup]);
-    enrol.arg("--token-file").arg(stage.daemon.token_file(&out_of_the_group));
-    said(&mut enrol, "", Duration::from_secs(10)).ok();
+    enrol_anew(&stage, &stage.issuer.token_with("agent-1", &json!({ "groups": [] })));
     thread::sleep(Duration::from_secs(6));
     client.at_once(|client| {
         client.bind("", "kept", &[], 0);

@@ -157,10 +157,13 @@ impl Relay<'_> {
         if self.path_moved && statements.len() > 1 {
             return None;
         }
-        let verdict = self.lately.on(statements)?;
-        let is_current = verdict.basis == self.room.judge.basis(&self.asker)
-            && verdict.catalogue.epoch == self.snapshot.catalogue.epoch;
-        is_current.then(|| Arc::clone(verdict))
+        self.lately.on(statements).filter(|verdict| self.still_holds(verdict)).cloned()
+    }
+
+    /// Whether policies, identity and snapshot are those that a verdict rests on.
+    fn still_holds(&self, verdict: &Verdict) -> bool {
+        verdict.basis == self.room.judge.basis(&self.asker)
+            && verdict.catalogue.epoch == self.snapshot.catalogue.epoch
     }
 
     /// What every request needs that is not read as SQL: a valid identity, and a schema that is fresh enough. Returns what
@@ -185,8 +188,7 @@ impl Relay<'_> {
         if self.transaction != TransactionStatus::Idle {
             return Ok(None);
         }
-        self.check_identity().await?;
-        self.refresh_if_changed(batched).await
+        self.settle_schema(batched).await
     }
 
     /// Whether something can be asked of the server now, over the session's own connection.
@@ -296,8 +298,7 @@ impl Relay<'_> {
     ) -> Result<Judged, Ending> {
         self.check_identity().await?;
         self.hear_of_changes();
-        let current = prepared.verdict.basis == self.room.judge.basis(&self.asker)
-            && prepared.verdict.catalogue.epoch == self.snapshot.catalogue.epoch
+        let current = self.still_holds(&prepared.verdict)
             && (self.stale == Stale::Nothing || needs_no_schema(&prepared.verdict.statements));
         if current {
             return Ok(Judged::Verdict(Arc::clone(&prepared.verdict)));

@@ -553,19 +553,7 @@ fn constants(verdict: Option<&Verdict>) -> Constants {
 
 /// The verdict of a simple query that has failed: no statements are left of it.
 pub(super) fn nothing_more(verdict: &Verdict) -> Verdict {
-    Verdict {
-        statements: Arc::from([]),
-        denial: verdict.denial.clone(),
-        policies: Vec::new(),
-        record: verdict.record,
-        max_rows: None,
-        masks: verdict.masks.clone(),
-        target_masks: Arc::clone(&verdict.target_masks),
-        catalogue: Arc::clone(&verdict.catalogue),
-        basis: verdict.basis,
-        rows: verdict.rows,
-        forwarding: verdict.forwarding,
-    }
+    Verdict { statements: Arc::from([]), policies: Vec::new(), max_rows: None, ..verdict.clone() }
 }
 
 /// Settings that decide how statements are read must stay as the session began.

@@ -663,15 +663,7 @@ impl Relay<'_> {
         let inner = Verdict {
             statements: Arc::from([statement.as_ref().clone()]),
             denial: None,
-            policies: verdict.policies.clone(),
-            record: verdict.record,
-            max_rows: verdict.max_rows.clone(),
-            masks: verdict.masks.clone(),
-            target_masks: Arc::clone(&verdict.target_masks),
-            catalogue: Arc::clone(&verdict.catalogue),
-            basis: verdict.basis,
-            rows: verdict.rows,
-            forwarding: verdict.forwarding,
+            ..verdict.as_ref().clone()
         };
         let prepared = Prepared {
             text: text.into(),

@@ -377,8 +377,7 @@ fn lossy(bytes: &[u8]) -> String {
 /// Runs the statements of `queries` one by one on an idle session and returns their rows as text.
 ///
 /// Used for the catalogue only: nothing may be owed by the server. What is for the client stays in the input, and every
-/// other message is an error. `status` is that of
-/// the session's transaction afterwards, also where the server refuses.
+/// other message is an error. `status` is that of the session's transaction afterwards, also where the server refuses.
 ///
 /// # Errors
 /// The server's refusal, or a breach of the protocol.

@@ -1,4 +1,5 @@
-//! pgbench direct, through pgbouncer, through a forwarder that only records, and through nodegate; and what open sessions take of memory.
+//! pgbench direct, through pgbouncer, through a forwarder that only records, and through nodegate; and what open
+//! sessions take of memory.
 
 use std::{fs, net::TcpStream, path::Path, process::Command, thread, time::Duration};
 
