@@ -37,9 +37,12 @@ use crate::{
     intercept::{Arrival, Intercept},
     policy::Policies,
     session::{
+        about::About,
         dns::Dns,
-        postgres::{About, Admission, ClientTls, Encryption, Postgres, PostgresTarget, Route},
-        tcp::{Tcp, TcpTarget, reset},
+        passing::reset,
+        postgres::{Admission, ClientTls, Encryption, Postgres, PostgresTarget},
+        route::Route,
+        tcp::{Tcp, TcpTarget},
     },
     tls::terminate::Terminator,
 };

@@ -16,8 +16,10 @@ use crate::{
         mode::{Cause, Mode},
     },
     session::{
-        postgres::{About, Asker, Route, Watched},
-        tcp::{Tap, Tapped, Taps, relay, reset},
+        about::About,
+        passing::{Tap, Tapped, Taps, relay, reset},
+        postgres::{Asker, Watched},
+        route::Route,
     },
 };
 

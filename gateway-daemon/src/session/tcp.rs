@@ -1,8 +1,6 @@
 //! One session with a target that nobody looks into: policy has said who may connect, and the bytes pass as they come.
 //! TLS is the two ends' own, and so are credentials.
 
-mod relay;
-
 use std::{
     io,
     sync::Arc,
@@ -10,8 +8,6 @@ use std::{
 };
 
 use tokio::{net::TcpStream, time::timeout};
-
-pub use relay::{Ended, Tap, Tapped, Taps, relay};
 
 use crate::{
     audit::AuditLog,
@@ -24,7 +20,12 @@ use crate::{
     },
     identity::Identity,
     intercept::Intercept,
-    session::postgres::{About, Limits, Route},
+    session::{
+        about::About,
+        limits::Limits,
+        passing::{Taps, relay, reset},
+        route::Route,
+    },
 };
 
 /// A target that nobody looks into.
@@ -113,12 +114,5 @@ impl Tcp {
                 Err(error) => return error.to_string(),
             }
         }
-    }
-}
-
-/// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
-pub fn reset(stream: &TcpStream) {
-    if let Err(error) = stream.set_zero_linger() {
-        tracing::debug!(%error, "a connection is closed without a reset");
     }
 }

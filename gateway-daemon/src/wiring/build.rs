@@ -29,7 +29,8 @@ use crate::{
     protocol::postgres::ALPN,
     session::{
         dns::{self, Dns, Trust},
-        postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
+        limits::Limits,
+        postgres::{CancelKeys, Catalogues, Judge, Postgres},
         tcp::Tcp,
     },
     tls::{authority::Authority, terminate::Terminator},

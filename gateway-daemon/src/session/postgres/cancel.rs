@@ -10,14 +10,12 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::{
-    target::{CancelKey, PostgresTarget, Route},
-    transport::Side,
-};
+use super::target::{CancelKey, PostgresTarget};
 use crate::{
     domain::ids::{CgroupId, SessionId},
     intercept::Intercept,
     protocol::postgres::frontend,
+    session::{route::Route, transport::Side},
 };
 
 /// A cancel request is a connect and 16 bytes.

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::{target::LoginError, transport::End};
+use super::target::LoginError;
 use crate::{
     audit::AuditError, domain::decision::Denial, protocol::wire::WireError, recording::RecordingError,
+    session::transport::End,
 };
 
 /// Why a session ends.

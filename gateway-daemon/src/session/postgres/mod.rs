@@ -7,7 +7,6 @@
 //! `ending` are the daemon's own words. What comes past SQL, by `function_call` and `replication`, is judged by
 //! `past_sql`.
 
-mod about;
 mod advice;
 mod answer;
 mod bound;
@@ -32,7 +31,6 @@ mod row_limit;
 mod shown;
 mod startup;
 mod target;
-mod transport;
 mod unhurried;
 mod watch;
 mod watched_rows;
@@ -42,14 +40,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::{net::TcpStream, time::timeout};
 
-pub use about::About;
 pub use cancel::CancelKeys;
 pub use catalogues::Catalogues;
 pub use judge::{Asker, Judge};
 pub use startup::Encryption;
-pub use target::{
-    ChannelBinding, ClientTls, KeptKeys, LoginError, Negotiation, PostgresTarget, Route, UpstreamTls,
-};
+pub use target::{ChannelBinding, ClientTls, KeptKeys, LoginError, Negotiation, PostgresTarget, UpstreamTls};
 pub use watch::Watched;
 
 use self::{
@@ -61,7 +56,6 @@ use self::{
     relay::{Relay, Start},
     startup::{Asked, Wanted},
     target::Upstream,
-    transport::{Side, Transport},
 };
 use crate::{
     audit::AuditLog,
@@ -78,6 +72,12 @@ use crate::{
     mask::Masker,
     protocol::postgres::backend::{Authentication, Message, TransactionStatus},
     recording::Recorder,
+    session::{
+        about::About,
+        limits::Limits,
+        route::Route,
+        transport::{Side, Transport},
+    },
     sql::postgres::Connection,
 };
 
@@ -106,15 +106,6 @@ pub struct Postgres {
     pub recorder: Option<Recorder>,
     /// How long a session may take.
     pub limits: Limits,
-}
-
-/// How long a session may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For the client's startup message, and for the login upstream.
-    pub startup: Duration,
-    /// Between requests; `None` is forever.
-    pub idle: Option<Duration>,
 }
 
 /// A flow that was attributed and judged.

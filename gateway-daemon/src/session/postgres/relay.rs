@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Postgres,
-    about::About,
     bound::Bound,
     catalogues::{Place, Reach, Snapshot, Stale},
     constants::{kept, kept_reason},
@@ -23,7 +22,6 @@ use super::{
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
-    transport::{End, Reading, Side, Stop, Transport, turn},
 };
 use crate::{
     audit::{Receipt, Submitter},
@@ -36,6 +34,10 @@ use crate::{
         statement::{SessionEffect, Statement},
     },
     protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
+    session::{
+        about::About,
+        transport::{End, Reading, Side, Stop, Transport, turn},
+    },
     sql::postgres::{CalledFunction, Connection},
 };
 

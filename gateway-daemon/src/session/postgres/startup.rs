@@ -8,14 +8,10 @@ use rustls::server::Acceptor;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::{
-    cancel::KeyLength,
-    ending::Ending,
-    target::CancelKey,
-    transport::{End, Side, Transport},
-};
+use super::{cancel::KeyLength, ending::Ending, target::CancelKey};
 use crate::{
     protocol::postgres::{ALPN, StartupPacket, backend::Message, split_startup},
+    session::transport::{End, Side, Transport},
     sql::postgres::Connection,
     tls::terminate::Terminator,
 };

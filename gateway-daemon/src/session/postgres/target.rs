@@ -14,12 +14,11 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::transport::{Side, Transport};
 use crate::{
     credential::{CredentialError, Provider},
     domain::{
-        action::TargetFacts, credential::PasswordSource, decision::Denial, ids::NetnsCookie,
-        sensitive::Sensitive, way::UpstreamFrom,
+        action::TargetFacts, credential::PasswordSource, decision::Denial, sensitive::Sensitive,
+        way::UpstreamFrom,
     },
     intercept::{Doubt, Intercept, NoUpstream},
     protocol::{
@@ -29,6 +28,10 @@ use crate::{
             frontend, split_frame,
         },
         wire::WireError,
+    },
+    session::{
+        route::Route,
+        transport::{Side, Transport},
     },
     tls::end_point,
 };
@@ -199,15 +202,6 @@ pub struct CancelKey {
     pub process_id: u32,
     /// 4 to 256 bytes.
     pub secret: Bytes,
-}
-
-/// Where to connect from and to.
-#[derive(Debug, Clone, Copy)]
-pub struct Route {
-    /// The agent's own network namespace.
-    pub netns: NetnsCookie,
-    /// The target's address.
-    pub address: SocketAddr,
 }
 
 impl PostgresTarget {

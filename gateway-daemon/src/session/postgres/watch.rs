@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use tokio::{task::block_in_place, time::timeout};
 
 use super::{
-    About, Asker, LoginError, Postgres, PostgresTarget, Route,
+    Asker, LoginError, Postgres, PostgresTarget,
     catalogues::{Place, Snapshot},
     constants::{kept, kept_reason},
     function_call::{self, look_up},
@@ -39,7 +39,7 @@ use crate::{
         frontend::{self, Kind, Message},
         peek_header, sniff, split_frame, split_startup,
     },
-    session::tcp::Tapped,
+    session::{about::About, passing::Tapped, route::Route},
     sql::postgres::{CalledFunction, Connection, replication_command},
 };
 

@@ -142,8 +142,8 @@ pub async fn relay(
         }
     };
     if !matches!(how, How::Closed) {
-        super::reset(&client);
-        super::reset(&target);
+        reset(&client);
+        reset(&target);
     }
     Ended { sent_bytes: sent.bytes(), received_bytes: received.bytes(), how }
 }
@@ -220,6 +220,13 @@ impl Progress {
 
     fn last(&self) -> Instant {
         self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
+pub fn reset(stream: &TcpStream) {
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!(%error, "a connection is closed without a reset");
     }
 }
 

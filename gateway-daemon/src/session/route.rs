@@ -1,0 +1,14 @@
+//! Where a session's connection to its target is made from, and where it leads.
+
+use std::net::SocketAddr;
+
+use crate::domain::ids::NetnsCookie;
+
+/// Where to connect from and to.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// The agent's own network namespace.
+    pub netns: NetnsCookie,
+    /// The target's address.
+    pub address: SocketAddr,
+}
