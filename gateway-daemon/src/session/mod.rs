@@ -2,6 +2,12 @@
 //! `cli` and `admin`. No protocol's room imports another's.
 
 pub mod about;
+pub mod caller;
+pub mod client_tls;
+pub mod dial;
+pub mod driver;
+pub mod ending;
+pub mod ledger;
 pub mod limits;
 pub mod passing;
 pub mod route;

@@ -23,6 +23,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::ending::reset;
+
 /// Read and written at once, in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Pieces that wait for whoever looks on. Beyond that the bytes go on unseen.
@@ -220,13 +222,6 @@ impl Progress {
 
     fn last(&self) -> Instant {
         self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
-}
-
-/// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
-pub fn reset(stream: &TcpStream) {
-    if let Err(error) = stream.set_zero_linger() {
-        tracing::debug!(%error, "a connection is closed without a reset");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::domain::ids::NetnsCookie;
+use crate::domain::{flow::Flow, ids::NetnsCookie};
 
 /// Where to connect from and to.
 #[derive(Debug, Clone, Copy)]
@@ -11,4 +11,11 @@ pub struct Route {
     pub netns: NetnsCookie,
     /// The target's address.
     pub address: SocketAddr,
+}
+
+impl Route {
+    /// The way that a flow would have gone by itself.
+    pub fn of(flow: &Flow) -> Self {
+        Self { netns: flow.netns, address: flow.original_destination.socket_addr() }
+    }
 }

@@ -124,7 +124,14 @@ pub async fn forward(intercept: &Intercept, what: &Cancellable) -> Result<(), St
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::domain::{action::TargetFacts, ids::NetnsCookie};
+    use crate::{
+        domain::{action::TargetFacts, ids::NetnsCookie, way::UpstreamFrom},
+        session::{
+            client_tls::ClientTls,
+            dial::{Dial, UpstreamTls},
+            postgres::target::{ChannelBinding, KeptKeys, Negotiation},
+        },
+    };
 
     fn cancellable(owner: u64) -> Cancellable {
         Cancellable {
@@ -132,13 +139,14 @@ mod tests {
             owner: CgroupId(owner),
             target: Arc::new(PostgresTarget {
                 facts: TargetFacts::default(),
-                from: crate::domain::way::UpstreamFrom::default(),
+                dial: Dial { from: UpstreamFrom::default(), tls: UpstreamTls::Disable },
+                negotiation: Negotiation::Request,
+                binding: ChannelBinding::Prefer,
                 database: None,
-                client_tls: super::super::target::ClientTls::Plaintext,
-                tls: super::super::target::UpstreamTls::Disable,
+                client_tls: ClientTls::Plaintext,
                 username: "u".to_owned(),
                 password: crate::domain::credential::PasswordSource::Environment("NONE".to_owned()),
-                kept_keys: super::super::target::KeptKeys::default(),
+                kept_keys: KeptKeys::default(),
             }),
             route: Route { netns: NetnsCookie(1), address: "127.0.0.1:1".parse().unwrap() },
             key: CancelKey { process_id: 1, secret: Bytes::from_static(&[0; 4]) },
