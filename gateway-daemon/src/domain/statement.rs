@@ -174,8 +174,8 @@ pub enum ColumnUse {
     Matched,
     /// The value steers the statement in any other way (WHERE, JOIN, ORDER BY, GROUP BY, HAVING, LIMIT…): an oracle.
     Compared,
-    /// The value is computed with in a way that fails for some values, or decides whether something else is run that
-    /// can fail (casts, arithmetic, CASE over such): its error would tell.
+    /// The value is computed with in a way that is not known to succeed for every value there is, or decides whether
+    /// something else is run (CASE): an error would tell. Not said of a column that is compared as well.
     Computed,
     /// The value is stored elsewhere or leaves by a way that cannot be masked
     /// (INSERT … SELECT, UPDATE SET from, CREATE TABLE AS or VIEW, COPY TO, DECLARE CURSOR, PREPARE…).

@@ -302,8 +302,8 @@ impl<'a> Verdict<'a> {
                         "Select the column itself, without filtering, joining, sorting or grouping by it.",
                     ),
                     ColumnUse::Computed => (
-                        "computed with in a way that fails for some values (a cast, arithmetic, a function, a CASE over \
-                         one): the error would tell",
+                        "computed with in a way that is not known to succeed for every value, or decide what else is \
+                         computed: an error would tell",
                         "Select the column itself, and compute outside of the database.",
                     ),
                     ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (

@@ -17,6 +17,7 @@ use super::offline;
 use super::reader::Reader;
 use super::scope::{Env, Needs};
 use super::settings;
+use super::value::Value;
 
 /// Volatile functions that change nothing outside the session and show nothing of others.
 const HARMLESS_VOLATILE: &[&str] = &[
@@ -132,10 +133,10 @@ impl<'a> Reader<'a> {
         call: &'a FuncCall,
         env: &Env<'_, 'a>,
         into: &mut Reads,
-    ) -> Result<(), SqlError> {
+    ) -> Result<Value, SqlError> {
         let name = self.function_name(&call.funcname)?;
         let mut arguments = Reads::new();
-        self.call_arguments(name, call, env, &mut arguments)?;
+        let value = self.call_arguments(name, call, env, &mut arguments)?;
         if name == Some("count")
             && !call.agg_distinct
             && let [argument] = call.args.as_slice()
@@ -162,7 +163,7 @@ impl<'a> Reader<'a> {
             self.check_settings_function(name, &call.args)?;
         }
         into.append(&mut arguments);
-        Ok(())
+        Ok(value)
     }
 
     /// Notes a function by name; returns the name when it is one of PostgreSQL's own.

@@ -6,6 +6,7 @@
 #![allow(clippy::unnested_or_patterns, reason = "groups of node kinds are macros, named side by side")]
 
 mod columns;
+mod computable;
 mod ddl;
 mod dml;
 mod error;
@@ -30,6 +31,8 @@ pub mod snapshot;
 mod source;
 mod statement;
 mod total;
+mod typing;
+mod value;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]

@@ -265,6 +265,8 @@ impl<'a> Reader<'a> {
             let projected = facts.projected.clone();
             facts.compared.extend(projected);
         }
+        // Whatever refuses to compute with a column refuses to compare it.
+        facts.computed.retain(|number| !facts.compared.contains(number));
         if !facts.opaque.is_empty() {
             facts.effects.insert(Effect { verb: Verb::Call, relation: None });
         }
