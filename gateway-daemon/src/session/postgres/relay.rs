@@ -20,6 +20,7 @@ use super::{
     judge::{Asker, Judge, Verdict},
     judging::Lately,
     names::{Batch, Names},
+    notifications::Notifying,
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
@@ -152,6 +153,9 @@ pub(super) struct Relay<'a> {
     /// What becomes of rows.
     pub(super) reply_fate: Fate,
     pub(super) rows: RowHandling,
+    /// A notice of the request that is answered now has been withheld.
+    pub(super) has_withheld: bool,
+    pub(super) notifying: Notifying,
     /// For the newest record that was still on its way to the disk when its request left: until it is there, nothing
     /// more is said to the client.
     pub(super) unwritten: Option<Receipt>,
@@ -176,6 +180,8 @@ pub(super) struct Start<'a> {
     pub(super) path_moved: bool,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
+    /// The process that serves the session at the target, if it has said so.
+    pub(super) server_process: Option<u32>,
     pub(super) snapshot: Snapshot,
     pub(super) recording: Option<Recording>,
 }
@@ -192,6 +198,7 @@ impl<'a> Relay<'a> {
             path_moved,
             client,
             upstream,
+            server_process,
             snapshot,
             recording,
         } = start;
@@ -228,6 +235,8 @@ impl<'a> Relay<'a> {
             reply_bytes_left: 0,
             reply_fate: Fate::Forwarded,
             rows: RowHandling::Undescribed,
+            has_withheld: false,
+            notifying: Notifying::new(server_process),
             unwritten: None,
             submitter: room.audit.submitter(),
             recording,
