@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::statement::{ColumnName, RelationName};
+use super::{
+    code::Code,
+    statement::{ColumnName, RelationName},
+};
 
 /// What kind of relation a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +135,8 @@ pub struct Catalogue {
     pub opaque_types: BTreeSet<String>,
     /// Views whose definition calls functions of unknown body: what they show cannot be traced.
     pub opaque_relations: BTreeSet<RelationName>,
+    /// What the server runs by itself.
+    pub code: Arc<Code>,
 }
 
 impl Catalogue {

@@ -55,6 +55,13 @@ impl MaskPlan {
     pub fn is_of_anything(&self) -> bool {
         !self.columns.is_empty() || !self.scans.is_empty()
     }
+
+    /// Everything that is looked for in any of its columns.
+    pub fn content_mask(&self) -> Option<ContentMask> {
+        let mut all = ContentMask::default();
+        self.scans.values().for_each(|scan| all.extend(scan));
+        (!all.transforms.is_empty()).then_some(all)
+    }
 }
 
 /// What is looked for inside a column's values.

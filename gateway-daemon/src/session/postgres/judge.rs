@@ -150,11 +150,6 @@ impl Verdict {
             || !self.touches_only(|origin| !self.target_masks.scans.contains_key(origin))
     }
 
-    /// Whether texts of errors and notices may show values of masked columns.
-    pub fn texts_may_leak(&self) -> bool {
-        self.rows == Rows::Traced && self.may_show_masked()
-    }
-
     /// What is looked for in texts that can quote any value of the target.
     pub fn content_mask(&self) -> Option<ContentMask> {
         let mut all = ContentMask::default();

@@ -19,6 +19,7 @@ use super::{
     judge::{Asker, Judge, Verdict},
     judging::Lately,
     names::{Batch, Names},
+    notifications::Notifying,
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
@@ -154,6 +155,9 @@ pub(super) struct Relay<'a> {
     /// What becomes of rows.
     pub(super) reply_fate: Fate,
     pub(super) rows: RowHandling,
+    /// A notice of the request that is answered now has been withheld.
+    pub(super) has_withheld: bool,
+    pub(super) notifying: Notifying,
     /// For the newest record that was still on its way to the disk when its request left: until it is there, nothing
     /// more is said to the client.
     pub(super) unwritten: Option<Receipt>,
@@ -178,6 +182,8 @@ pub(super) struct Start<'a> {
     pub(super) path_moved: bool,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
+    /// The process that serves the session at the target, if it has said so.
+    pub(super) server_process: Option<u32>,
     pub(super) snapshot: Snapshot,
     pub(super) recording: Option<Recording>,
 }
@@ -194,6 +200,7 @@ impl<'a> Relay<'a> {
             path_moved,
             client,
             upstream,
+            server_process,
             snapshot,
             recording,
         } = start;
@@ -230,6 +237,8 @@ impl<'a> Relay<'a> {
             reply_bytes_left: 0,
             reply_fate: Fate::Forwarded,
             rows: RowHandling::Undescribed,
+            has_withheld: false,
+            notifying: Notifying::new(server_process),
             unwritten: None,
             submitter: room.audit.submitter(),
             recording,

@@ -162,6 +162,12 @@ impl<'a> Reader<'a> {
         if let Some(name) = name {
             self.check_settings_function(name, &call.args)?;
         }
+        if name == Some("pg_notify")
+            && let [channel, payload] = call.args.as_slice()
+            && let (Some(channel), Some(payload)) = (constant_text(channel), constant_text(payload))
+        {
+            self.facts.notifies.insert((channel, payload));
+        }
         into.append(&mut arguments);
         Ok(value)
     }
@@ -272,6 +278,11 @@ pub(super) fn check_secret(name: &str) -> Result<(), SqlError> {
         || name.starts_with("pg_ls_")
         || name.starts_with("pg_stat_get_backend_");
     if is_secret { Err(SqlError::secret(&format!("the function {name}()"))) } else { Ok(()) }
+}
+
+/// Whether a function of PostgreSQL's own runs text as SQL, or shows what is not its caller's.
+pub(super) fn runs_anything(name: &str) -> bool {
+    HARMFUL_STABLE.contains(&name) || check_secret(name).is_err()
 }
 
 /// Whether a function of PostgreSQL's own changes nothing outside the session and shows nothing of others.

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unnested_or_patterns, reason = "groups of node kinds are macros, named side by side")]
 
+mod automatic;
+mod body;
 mod columns;
 mod computable;
 mod ddl;
@@ -21,6 +23,7 @@ mod offline;
 mod parser;
 mod provision;
 mod query;
+mod reach;
 mod reader;
 mod relations;
 mod replication;
@@ -44,6 +47,7 @@ pub use lineage::{origins, unknown_relations};
 pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};
+pub use reach::{Reach, Speaker, reach, reach_of_all, reach_of_deferred};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
 pub use replication::{Connection, beside_masks, replication_command, why_unmasked};
 pub use settings::{moves_names, startup_settings};

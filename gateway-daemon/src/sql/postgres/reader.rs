@@ -8,8 +8,8 @@ use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{
-    ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit, Run,
-    SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, Opaque, RelationName, RowLimit,
+    Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads, amounts_to};
@@ -185,6 +185,10 @@ pub(super) struct Facts {
     pub(super) search_path: Option<SearchPathStep>,
     /// See [`Statement::unpins`].
     pub(super) unpins: Option<String>,
+    /// See [`Statement::continues`].
+    pub(super) continues: Continues,
+    /// See [`Statement::notifies`].
+    pub(super) notifies: BTreeSet<(String, String)>,
 }
 
 /// What becomes of a query's result columns.
@@ -304,6 +308,8 @@ impl<'a> Reader<'a> {
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),
             replication: None,
             unpins: facts.unpins,
+            continues: facts.continues,
+            notifies: facts.notifies,
         }
     }
 

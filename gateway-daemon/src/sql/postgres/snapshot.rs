@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::domain::catalogue::{Catalogue, Column, Encoding, Overloaded, Relation, RelationKind, TypeKind};
 use crate::domain::statement::{ColumnName, RelationName};
 
+use super::automatic;
 use super::reader::view_columns;
 
 /// Asks for the schemas in the order of look-up.
@@ -105,6 +106,16 @@ pub const QUERIES: &[&str] = &[
      UNION ALL SELECT 't', t.typname FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_type o \
      WHERE o.typname OPERATOR(pg_catalog.=) t.typname AND o.oid OPERATOR(pg_catalog.<) 16384) \
      UNION ALL SELECT 'e', pg_catalog.getdatabaseencoding()",
+    // 14 to 22: what the server runs by itself
+    automatic::FUNCTIONS,
+    automatic::CALLS,
+    automatic::TRIGGERS,
+    automatic::IN_EXPRESSIONS,
+    automatic::IN_DOMAINS,
+    automatic::ELSEWHERE,
+    automatic::FOREIGN_KEYS,
+    automatic::RULES,
+    automatic::EXPRESSIONS,
 ];
 
 /// Rows that are not what the queries ask for.
@@ -157,6 +168,7 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
             catalogue.opaque_relations.insert(relation.name.clone());
         }
     }
+    automatic::code(&rows, &mut catalogue)?;
     types(&rows, &mut catalogue)?;
     namesakes(&rows, &mut catalogue)?;
     generated_columns(&rows, &mut catalogue)?;
@@ -170,11 +182,11 @@ pub fn path(results: &[Vec<Vec<Option<String>>>]) -> Result<Vec<String>, Snapsho
     Ok(Rows(results).of(0)?.into_iter().map(|[schema]| schema.to_owned()).collect())
 }
 
-struct Rows<'r>(&'r [Vec<Vec<Option<String>>>]);
+pub(super) struct Rows<'r>(&'r [Vec<Vec<Option<String>>>]);
 
 impl<'r> Rows<'r> {
     /// The rows of a query that returns `N` columns, none of them NULL.
-    fn of<const N: usize>(&self, query: usize) -> Result<Vec<[&'r str; N]>, SnapshotError> {
+    pub(super) fn of<const N: usize>(&self, query: usize) -> Result<Vec<[&'r str; N]>, SnapshotError> {
         let wrong = SnapshotError::Row { query };
         let rows = self.0.get(query).ok_or_else(|| wrong.clone())?;
         rows.iter()
@@ -186,11 +198,11 @@ impl<'r> Rows<'r> {
     }
 }
 
-fn number<T: std::str::FromStr>(query: usize, text: &str) -> Result<T, SnapshotError> {
+pub(super) fn number<T: std::str::FromStr>(query: usize, text: &str) -> Result<T, SnapshotError> {
     text.parse().map_err(|_| SnapshotError::Row { query })
 }
 
-fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
+pub(super) fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
     match text {
         "t" => Ok(true),
         "f" => Ok(false),
