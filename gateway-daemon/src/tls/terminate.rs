@@ -43,11 +43,6 @@ impl Terminator {
         Self { authority, alpn, kept: Cache::builder().max_capacity(KEPT).time_to_live(KEPT_FOR).build() }
     }
 
-    /// The certificate (PEM) of the authority that clients are to trust.
-    pub fn authority(&self) -> &str {
-        self.authority.pem()
-    }
-
     /// What to serve a client that dialled `address`, which is known by `names`, and asks for `asked`.
     ///
     /// A short name that a search list completes (`orders-db` for `orders-db.internal`) is one of the target's as well.

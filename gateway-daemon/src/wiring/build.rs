@@ -106,7 +106,7 @@ pub(super) async fn build(
     );
     dns.targets.store(Arc::new(targets.names()));
     dns.modes.store(Arc::new(config.modes.clone()));
-    let terminator = Arc::new(Terminator::new(authority, ALPN));
+    let terminator = Arc::new(Terminator::new(Arc::clone(&authority), ALPN));
     let credentials = Arc::new(Provider::new(config.vault.as_ref().map(vault_settings)));
     let ledger = Ledger::new(audit.clone());
     let shared = Shared {
@@ -133,6 +133,7 @@ pub(super) async fn build(
         dns: Arc::new(dns),
         opened: Opened::default(),
         own_door: config.admin.listen,
+        authority,
         ahead: Ahead::default(),
         counters: Counters::default(),
     };

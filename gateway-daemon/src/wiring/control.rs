@@ -77,7 +77,7 @@ impl Control for DaemonControl {
     }
 
     fn authority(&self) -> String {
-        self.gateway.terminator.authority().to_owned()
+        self.gateway.authority.pem().to_owned()
     }
 
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
