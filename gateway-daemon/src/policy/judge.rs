@@ -143,7 +143,7 @@ impl<'a> Judge<'a, '_> {
                 vocabulary.column(target, first, tags.as_deref())
             })?;
             for column in members {
-                self.verdict.column(self.target, column, usage, statement.copy, &known.finding);
+                self.verdict.column(self.target, column, usage, statement, &known.finding);
             }
         }
         Ok(())

@@ -108,6 +108,47 @@ fn may_be_matched(rules: &[Rule], finding: &Finding) -> bool {
     masks.filter(|rule| rule.detect.is_none()).all(|rule| rule.comparable == Comparable::Equal)
 }
 
+/// What a statement would do with a masked column, and what it may do instead.
+fn in_words(usage: ColumnUse, statement: &Statement) -> (&'static str, &'static str) {
+    let defines = statement.does(Verb::Create) || statement.does(Verb::Alter);
+    match usage {
+        ColumnUse::Tested => {
+            ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
+        }
+        // A definition has no query in which something else could be selected.
+        ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed
+            if defines && !statement.does(Verb::Select) =>
+        {
+            (
+                "used by a definition (a generated column, an index, a constraint, statistics, a row policy), which \
+                 keeps or tells something of every value",
+                "Define it without the column, or have somebody define it who may see the column.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared
+            if statement.does(Verb::Insert) && !statement.does(Verb::Select) =>
+        {
+            (
+                "compared with what is there (ON CONFLICT, or its WHERE)",
+                "Name a conflict of columns that are not masked, or insert without ON CONFLICT.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared => (
+            "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
+            "Select the column itself, without filtering, joining, sorting or grouping by it.",
+        ),
+        ColumnUse::Computed => (
+            "computed with in a way that is not known to succeed for every value, or decide what else is \
+             computed: an error would tell",
+            "Select the column itself, and compute outside of the database.",
+        ),
+        ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
+            "moved to where it cannot be masked",
+            "Select the column itself, without storing, copying or exporting it.",
+        ),
+    }
+}
+
 /// The answers so far.
 pub(super) struct Verdict<'a> {
     state: &'a State,
@@ -276,14 +317,14 @@ impl<'a> Verdict<'a> {
         target: &TargetFacts,
         column: &ColumnName,
         usage: ColumnUse,
-        copy: Option<CopyDirection>,
+        statement: &Statement,
         finding: &Finding,
     ) {
         let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
         if outcome == Outcome::Permitted
             && let Some(scan) = content_mask(&self.state.set.rules, finding)
         {
-            outcome = self.scanned(column, usage, copy, scan);
+            outcome = self.scanned(column, usage, statement.copy, scan);
         }
         if outcome == Outcome::Permitted
             && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
@@ -293,24 +334,7 @@ impl<'a> Verdict<'a> {
                 self.masks.columns.insert(column.clone(), mask);
             } else if !self.leaves(&mask, usage, finding) {
                 outcome = Outcome::MaskedUse;
-                let (used, instead) = match usage {
-                    ColumnUse::Tested => {
-                        ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
-                    }
-                    ColumnUse::Matched | ColumnUse::Compared => (
-                        "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
-                        "Select the column itself, without filtering, joining, sorting or grouping by it.",
-                    ),
-                    ColumnUse::Computed => (
-                        "computed with in a way that is not known to succeed for every value, or decide what else is \
-                         computed: an error would tell",
-                        "Select the column itself, and compute outside of the database.",
-                    ),
-                    ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
-                        "moved to where it cannot be masked",
-                        "Select the column itself, without storing, copying or exporting it.",
-                    ),
-                };
+                let (used, instead) = in_words(usage, statement);
                 self.deny(Denied {
                     rank: Rank::MaskedUse,
                     reason: format!(

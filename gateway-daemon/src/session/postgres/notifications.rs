@@ -9,7 +9,10 @@ use std::{collections::HashSet, mem, sync::Arc};
 
 use super::{answer::has_finds, ending::Ending, expected::Expected, relay::Relay};
 use crate::{
-    domain::{decision::MaskPlan, statement::ColumnName},
+    domain::{
+        decision::MaskPlan,
+        statement::{ColumnName, Continues, TransactionStep},
+    },
     protocol::postgres::backend::Message,
     sql::postgres::{reach, reach_of_all},
 };
@@ -122,7 +125,12 @@ impl Relay<'_> {
         let is_masked = |column: &ColumnName| {
             verdict.target_masks.columns.contains_key(column) || verdict.masks.columns.contains_key(column)
         };
-        self.notifying.has_run_code |= reach(&verdict.statements, &verdict.catalogue, &is_masked).notifies;
+        // What waits for COMMIT is in reach of what it was that has it wait.
+        let mut own = verdict.statements.iter().filter(|statement| {
+            statement.transaction == TransactionStep::None && statement.continues != Continues::Deferred
+        });
+        self.notifying.has_run_code |= own
+            .any(|statement| reach(std::slice::from_ref(statement), &verdict.catalogue, &is_masked).notifies);
         for notification in verdict.statements.iter().flat_map(|statement| &statement.notifies) {
             if self.notifying.sent.len() < MAX_SENT {
                 self.notifying.sent.insert(notification.clone());

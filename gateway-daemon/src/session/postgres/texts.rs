@@ -132,9 +132,11 @@ pub(super) fn scrub<'a>(fields: &Fields<'a>, about: Circumstances<'_>) -> Scrubb
         // Nothing but parameters has been computed with.
         reach.computes = false;
     }
-    match &reach.speaker {
+    match reach.speakers.last() {
         Some(Speaker::Anywhere(name)) => return withheld(fields, &Why::Code(name.clone())),
-        Some(Speaker::InContext(name)) if by_code => return withheld(fields, &Why::Code(name.to_string())),
+        Some(Speaker::InContext(_)) if by_code => {
+            return withheld(fields, &Why::Code(speaker(fields, &reach)));
+        }
         None if by_code && !reach.has_code => return withheld(fields, &Why::UnknownCode),
         None if by_code => return whole,
         Some(Speaker::InContext(_)) | None => {}
@@ -165,6 +167,26 @@ fn says_code(fields: &Fields<'_>) -> bool {
     context.windows(3).any(|window| window == b"PL/") || sqlstate.starts_with(b"P0")
 }
 
+/// The code that has said it, of that which can see a masked column; any of it where that cannot be told.
+fn speaker(fields: &Fields<'_>, reach: &Reach) -> String {
+    let context = String::from_utf8_lossy(fields.field(Fields::CONTEXT).unwrap_or_default());
+    let names = reach.speakers.iter().filter_map(|speaker| match speaker {
+        Speaker::InContext(name) => Some(name),
+        Speaker::Anywhere(_) => None,
+    });
+    let mut said = names.clone().filter(|name| context.contains(&format!("{}(", name.name)));
+    said.next().or(names.clone().next()).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Whether a message says of a relation that the statement names, and nobody knows, that it is not there.
+fn names_unknown(fields: &Fields<'_>, reach: &Reach) -> bool {
+    let message = String::from_utf8_lossy(fields.field(Fields::MESSAGE).unwrap_or_default());
+    let mut quoted = message.split('"').skip(1).step_by(2);
+    let (Some(name), None) = (quoted.next(), quoted.next()) else { return false };
+    fields.field(Fields::SQLSTATE) == Some(b"42P01")
+        && reach.unknown.iter().any(|known| known.name == name || known.to_string() == name)
+}
+
 /// Where COPY has come to, without what it found there.
 fn line_of_copy(context: &[u8]) -> Option<&[u8]> {
     const LINE: &[u8] = b", line ";
@@ -192,6 +214,7 @@ fn passes(fields: &Fields<'_>, reach: &Reach) -> Passes {
         // Texts without anything in them.
         _ if matches!(sqlstate, b"42501" | b"21000") => Passes::Whole,
         _ if reach.computes && matches!(sqlstate, b"22012" | b"22001") => Passes::Message,
+        _ if names_unknown(fields, reach) => Passes::Whole,
         b"53" => Passes::WithoutDetail,
         b"55" if reach.computes => Passes::Message,
         // Names of objects; where something is computed of values it may be a value that was taken for a name

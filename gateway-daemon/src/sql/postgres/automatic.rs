@@ -78,17 +78,17 @@ pub(super) const RULES: &str = "SELECT DISTINCT r.ev_class, d.refobjid FROM pg_c
      WHERE r.ev_type OPERATOR(pg_catalog.<>) '1'";
 
 /// Expressions that are computed of a row whenever it is written, and those of row policies.
-pub(super) const EXPRESSIONS: &str = "SELECT k.conrelid, false, pg_catalog.pg_get_expr(k.conbin, k.conrelid) \
+pub(super) const EXPRESSIONS: &str = "SELECT k.conrelid, false, COALESCE(pg_catalog.pg_get_expr(k.conbin, k.conrelid), '') \
      FROM pg_catalog.pg_constraint k WHERE k.contype OPERATOR(pg_catalog.=) 'c' AND k.conrelid OPERATOR(pg_catalog.>=) 16384 \
-     UNION ALL SELECT f.adrelid, a.attgenerated OPERATOR(pg_catalog.=) 'v', pg_catalog.pg_get_expr(f.adbin, f.adrelid) FROM pg_catalog.pg_attrdef f \
+     UNION ALL SELECT f.adrelid, a.attgenerated OPERATOR(pg_catalog.=) 'v', COALESCE(pg_catalog.pg_get_expr(f.adbin, f.adrelid), '') FROM pg_catalog.pg_attrdef f \
      JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.adrelid AND a.attnum OPERATOR(pg_catalog.=) f.adnum \
      WHERE a.attgenerated OPERATOR(pg_catalog.<>) '' AND f.adrelid OPERATOR(pg_catalog.>=) 16384 \
-     UNION ALL SELECT i.indrelid, false, pg_catalog.pg_get_expr(i.indexprs, i.indrelid) FROM pg_catalog.pg_index i \
+     UNION ALL SELECT i.indrelid, false, COALESCE(pg_catalog.pg_get_expr(i.indexprs, i.indrelid), '') FROM pg_catalog.pg_index i \
      WHERE i.indexprs IS NOT NULL AND i.indrelid OPERATOR(pg_catalog.>=) 16384 \
-     UNION ALL SELECT i.indrelid, false, pg_catalog.pg_get_expr(i.indpred, i.indrelid) FROM pg_catalog.pg_index i \
+     UNION ALL SELECT i.indrelid, false, COALESCE(pg_catalog.pg_get_expr(i.indpred, i.indrelid), '') FROM pg_catalog.pg_index i \
      WHERE i.indpred IS NOT NULL AND i.indrelid OPERATOR(pg_catalog.>=) 16384 \
-     UNION ALL SELECT p.polrelid, true, pg_catalog.pg_get_expr(p.polqual, p.polrelid) FROM pg_catalog.pg_policy p WHERE p.polqual IS NOT NULL \
-     UNION ALL SELECT p.polrelid, true, pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) FROM pg_catalog.pg_policy p WHERE p.polwithcheck IS NOT NULL";
+     UNION ALL SELECT p.polrelid, true, COALESCE(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '') FROM pg_catalog.pg_policy p WHERE p.polqual IS NOT NULL \
+     UNION ALL SELECT p.polrelid, true, COALESCE(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), '') FROM pg_catalog.pg_policy p WHERE p.polwithcheck IS NOT NULL";
 
 /// Extensions whose compiled functions look at nothing but their arguments, and quote these at most in an error of their
 /// own SQLSTATE class, as PostgreSQL's do. `moddatetime` sets a column of its row.

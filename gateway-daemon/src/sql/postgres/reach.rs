@@ -33,8 +33,10 @@ pub struct Reach {
     pub computes: bool,
     /// Code that is not PostgreSQL's own.
     pub has_code: bool,
-    /// Code that can see a masked column.
-    pub speaker: Option<Speaker>,
+    /// Code that can see a masked column; what may speak anywhere comes last.
+    pub speakers: BTreeSet<Speaker>,
+    /// Relations that it names and nobody knows.
+    pub unknown: BTreeSet<RelationName>,
     /// Such code notifies, or may.
     pub notifies: bool,
     /// Nothing but a definition: its names are looked up in the catalogue, never in values.
@@ -126,6 +128,7 @@ impl<'a> Walk<'a> {
                     Some(relation) => self.visit(relation.oid, events),
                     // It is not there, or has come without anybody's knowing what hangs on it.
                     None => {
+                        self.found.unknown.insert(name.clone());
                         self.found.touches = true;
                         self.found.computes = true;
                     }
@@ -207,13 +210,7 @@ impl<'a> Walk<'a> {
         self.found.computes = true;
         self.found.has_code = true;
         self.found.notifies = true;
-        self.speaks(Speaker::Anywhere(what.to_owned()));
-    }
-
-    fn speaks(&mut self, speaker: Speaker) {
-        let known = self.found.speaker.take();
-        // One that may speak anywhere goes before one whose words can be told.
-        self.found.speaker = known.into_iter().chain([speaker]).max();
+        self.found.speakers.insert(Speaker::Anywhere(what.to_owned()));
     }
 
     fn deferred(&mut self) {
@@ -268,7 +265,8 @@ impl<'a> Walk<'a> {
         self.found.touches |= masked;
         if relation.kind == RelationKind::ForeignTable && events.meets(Events::ALL.without(Events::DEFINE)) {
             self.found.touches = true;
-            self.speaks(Speaker::Anywhere(format!("the server behind {}", relation.name)));
+            let server = format!("the server behind {}", relation.name);
+            self.found.speakers.insert(Speaker::Anywhere(server));
         }
         let code = &self.catalogue.code;
         let written = Events::WRITE.and(Events::DEFINE);
@@ -435,7 +433,7 @@ impl<'a> Walk<'a> {
             };
             speakers.push(speaker);
         }
-        speakers.into_iter().for_each(|speaker| self.speaks(speaker));
+        self.found.speakers.extend(speakers);
         self.found
     }
 
