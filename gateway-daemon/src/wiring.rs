@@ -308,7 +308,7 @@ async fn note(audit: &AuditLog, reason: String) -> Result<(), AuditError> {
 
 /// Records a fact that nobody waits for.
 fn remember(gateway: &Gateway, event: AuditEvent) {
-    if let Err(error) = gateway.postgres.audit.note(event) {
+    if let Err(error) = gateway.ledger.log().note(event) {
         error!(%error, "an event could not be recorded");
     }
 }

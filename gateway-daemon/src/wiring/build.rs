@@ -17,7 +17,7 @@ use super::{AUTHORITY_DIR, Error, recordings};
 use crate::{
     audit::{self, AuditLog},
     config::checked::{self, Config},
-    connection::{Ahead, Counters, Gateway, datagrams::Opened, targets::Targets},
+    connection::{Ahead, Counters, Drivers, Gateway, datagrams::Opened, targets::Targets},
     credential::{Provider, VaultLogin, VaultSettings},
     identity::{Identity, IssuerSettings, KeySource, SourceSettings},
     intercept::{
@@ -29,7 +29,10 @@ use crate::{
     protocol::postgres::ALPN,
     session::{
         dns::{self, Dns, Trust},
-        postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
+        driver::Shared,
+        ledger::Ledger,
+        limits::Limits,
+        postgres::{Judge, Postgres},
         tcp::Tcp,
     },
     tls::{authority::Authority, terminate::Terminator},
@@ -103,35 +106,34 @@ pub(super) async fn build(
     );
     dns.targets.store(Arc::new(targets.names()));
     dns.modes.store(Arc::new(config.modes.clone()));
-    let gateway = Gateway {
-        dns: Arc::new(dns),
+    let terminator = Arc::new(Terminator::new(authority, ALPN));
+    let credentials = Arc::new(Provider::new(config.vault.as_ref().map(vault_settings)));
+    let ledger = Ledger::new(audit.clone());
+    let shared = Shared {
         intercept: intercept.clone(),
-        modes: ArcSwap::from_pointee(config.modes.clone()),
-        tcp: Tcp {
-            intercept: intercept.clone(),
-            identity: Arc::clone(&identity),
-            audit: audit.clone(),
-            limits,
-        },
         identity: Arc::clone(&identity),
-        policies: Arc::clone(&policies),
+        ledger: ledger.clone(),
+        recorder: recorder.clone(),
+        limits,
+    };
+    let judge = Judge::new(Arc::clone(&policies));
+    let gateway = Gateway {
+        intercept,
+        identity,
+        policies,
         targets: ArcSwap::from_pointee(targets),
-        postgres: Postgres {
-            intercept,
-            credentials: Arc::new(Provider::new(config.vault.as_ref().map(vault_settings))),
-            identity,
-            judge: Judge::new(policies),
-            audit: audit.clone(),
-            masker,
-            recorder,
-            cancel_keys: CancelKeys::default(),
-            catalogues: Catalogues::default(),
-            limits,
+        modes: ArcSwap::from_pointee(config.modes.clone()),
+        ledger,
+        recorder,
+        limits,
+        drivers: Drivers {
+            postgres: Postgres::new(&shared, judge, credentials, masker, terminator),
+            tcp: Tcp::new(shared),
         },
-        terminator: Arc::new(Terminator::new(authority, ALPN)),
+        dns: Arc::new(dns),
         opened: Opened::default(),
-        ahead: Ahead::default(),
         own_door: config.admin.listen,
+        ahead: Ahead::default(),
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))

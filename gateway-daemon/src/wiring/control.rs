@@ -184,7 +184,7 @@ impl DaemonControl {
             ("kernel_refusals_total", counters.kernel_refusals_total.load(Ordering::Relaxed)),
             ("sessions", counters.sessions.count()),
             ("flow_records", records),
-            ("audit_records_total", self.gateway.postgres.audit.durable_seq()),
+            ("audit_records_total", self.gateway.ledger.log().durable_seq()),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count))

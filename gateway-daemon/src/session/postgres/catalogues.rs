@@ -12,12 +12,12 @@ use std::{
 use super::{
     advice,
     target::{LoginError, query_rows},
-    transport::{Side, Transport},
     unhurried::query_unhurried,
 };
 use crate::{
     domain::{action::TargetFacts, catalogue::Catalogue, ids::TargetName, statement::ColumnName},
     protocol::postgres::backend::TransactionStatus,
+    session::transport::{Side, Transport},
     sql::postgres::snapshot,
 };
 

@@ -2,9 +2,13 @@
 
 use std::io;
 
-use super::{target::LoginError, transport::End};
+use super::target::LoginError;
 use crate::{
-    audit::AuditError, domain::decision::Denial, protocol::wire::WireError, recording::RecordingError,
+    audit::AuditError,
+    domain::decision::Denial,
+    protocol::wire::WireError,
+    recording::RecordingError,
+    session::{dial::DialError, transport::End},
 };
 
 /// Why a session ends.
@@ -128,7 +132,7 @@ impl Ending {
                 Some(("53300", message.clone()))
             }
             Self::Parameter { sqlstate, message } => Some((sqlstate, message.clone())),
-            Self::Login(LoginError::Connect { .. }) => {
+            Self::Login(LoginError::Dial(DialError::Connect { .. })) => {
                 Some(("08001", "the target cannot be reached".to_owned()))
             }
             Self::Login(_) => Some((

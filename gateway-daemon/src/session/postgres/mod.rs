@@ -7,13 +7,13 @@
 //! `ending` are the daemon's own words. What comes past SQL, by `function_call` and `replication`, is judged by
 //! `past_sql`.
 
-mod about;
 mod advice;
 mod answer;
 mod bound;
 mod cancel;
 mod catalogues;
 mod constants;
+mod driver;
 mod ending;
 mod expected;
 mod function_call;
@@ -32,7 +32,6 @@ mod row_limit;
 mod shown;
 mod startup;
 mod target;
-mod transport;
 mod unhurried;
 mod watch;
 mod watched_rows;
@@ -40,17 +39,12 @@ mod watched_rows;
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
-pub use about::About;
 pub use cancel::CancelKeys;
 pub use catalogues::Catalogues;
 pub use judge::{Asker, Judge};
-pub use startup::Encryption;
-pub use target::{
-    ChannelBinding, ClientTls, KeptKeys, LoginError, Negotiation, PostgresTarget, Route, UpstreamTls,
-};
-pub use watch::Watched;
+pub use target::{ChannelBinding, KeptKeys, LoginError, Negotiation, PostgresTarget};
 
 use self::{
     cancel::Cancellable,
@@ -61,7 +55,6 @@ use self::{
     relay::{Relay, Start},
     startup::{Asked, Wanted},
     target::Upstream,
-    transport::{Side, Transport},
 };
 use crate::{
     audit::AuditLog,
@@ -71,14 +64,24 @@ use crate::{
         event::{EventKind, Outcome},
         flow::Workload,
         ids::PolicyId,
-        principal::Principal,
     },
     identity::Identity,
     intercept::Intercept,
     mask::Masker,
     protocol::postgres::backend::{Authentication, Message, TransactionStatus},
     recording::Recorder,
+    session::{
+        about::About,
+        client_tls::Encryption,
+        dial::{DialError, in_doubt},
+        driver::{Client, Permit},
+        ledger::Ledger,
+        limits::Limits,
+        route::Route,
+        transport::{Side, Transport},
+    },
     sql::postgres::Connection,
+    tls::terminate::Terminator,
 };
 
 /// How long the last word to a client may take to leave.
@@ -96,6 +99,8 @@ pub struct Postgres {
     pub judge: Judge,
     /// The durable record.
     pub audit: AuditLog,
+    /// What all sessions record.
+    pub ledger: Ledger,
     /// Transforms values.
     pub masker: Masker,
     /// Keys given to clients.
@@ -106,47 +111,22 @@ pub struct Postgres {
     pub recorder: Option<Recorder>,
     /// How long a session may take.
     pub limits: Limits,
-}
-
-/// How long a session may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For the client's startup message, and for the login upstream.
-    pub startup: Duration,
-    /// Between requests; `None` is forever.
-    pub idle: Option<Duration>,
+    /// Makes certificates for clients.
+    pub terminator: Arc<Terminator>,
 }
 
 /// A flow that was attributed and judged.
-#[derive(Debug)]
-pub enum Admission {
-    /// It may talk to this target.
-    Admitted {
-        /// Who calls.
-        principal: Arc<Principal>,
-        /// The target.
-        target: Arc<PostgresTarget>,
-        /// The way there.
-        route: Route,
-        /// The policies that permitted.
-        policies: Vec<PolicyId>,
-        /// What they say of recording.
-        record: RecordLimits,
-    },
+enum Admission {
+    /// It may talk to this target, on this way.
+    Admitted(Arc<PostgresTarget>, Route, Permit),
     /// It may not: the client is told why, in its own protocol, before any byte reaches a target.
     Refused(Denial),
 }
 
 impl Postgres {
     /// Serves one connection to its end. Every end is recorded. Cancel-safe: dropping the future closes both sides.
-    pub async fn serve(
-        &self,
-        about: About,
-        workload: Workload,
-        admission: Admission,
-        encryption: Encryption,
-        stream: TcpStream,
-    ) {
+    async fn attend(&self, client: Client, admission: Admission, encryption: Encryption) {
+        let Client { about, workload, stream, .. } = client;
         let mut client = Side::new(Transport::Plain(stream), BytesMut::new());
         let ending = match startup::receive(&mut client, &encryption, self.limits.startup).await {
             Ok(Asked::Cancel(key)) => {
@@ -159,12 +139,8 @@ impl Postgres {
         };
         self.say_farewell(&ending, &mut client).await;
         part(&mut client).await;
-        let mut event = about.event(EventKind::Close, Outcome::Noted);
-        event.reason = ending.to_string();
         tracing::debug!(session = %about.session, %ending, "session ended");
-        if let Err(error) = self.audit.note(event) {
-            tracing::error!(%error, session = %about.session, "the end of a session could not be recorded");
-        }
+        self.ledger.closed(&about, None, ending.to_string());
     }
 
     /// From the startup message to the session's end.
@@ -176,18 +152,16 @@ impl Postgres {
         wanted: Wanted,
         client: &mut Side<Transport>,
     ) -> Ending {
-        let (principal, target, route, policies, record) = match admission {
-            Admission::Admitted { principal, target, route, policies, record } => {
-                (principal, target, route, policies, record)
-            }
-            Admission::Refused(denial) => return self.refuse(about, denial).await,
+        let (target, route, Permit { principal, policies, record }) = match admission {
+            Admission::Admitted(target, route, permit) => (target, route, permit),
+            Admission::Refused(denial) => return self.turn_away(about, denial).await,
         };
-        if let Some(denial) = target.doubt(&self.intercept, route) {
-            return self.refuse(about, denial).await;
+        if let Some(doubt) = target.dial.doubt(&self.intercept, route) {
+            return self.turn_away(about, in_doubt(&target.facts.name, doubt)).await;
         }
         let parameters = match admit(&wanted, &target) {
             Ok(parameters) => parameters,
-            Err(denial) => return self.refuse(about, denial).await,
+            Err(denial) => return self.turn_away(about, denial).await,
         };
         let asker = Asker::new(principal, workload);
         let mut event = about.event(EventKind::Connect, Outcome::Allowed);
@@ -202,14 +176,14 @@ impl Postgres {
         let unknown = Arc::default();
         if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &unknown, &parameters) {
             if let Some(denial) = verdict.denial {
-                return self.refuse(about, denial.as_ref().clone()).await;
+                return self.turn_away(about, denial.as_ref().clone()).await;
             }
             event.policies.extend(verdict.policies);
         }
         if let Some(connection) = wanted.replication {
             let verdict = self.judge.decide_connection(&asker, &target.facts, &unknown, connection);
             if let Some(denial) = verdict.denial {
-                return self.refuse(about, denial.as_ref().clone()).await;
+                return self.turn_away(about, denial.as_ref().clone()).await;
             }
             event.policies.extend(verdict.policies);
         }
@@ -220,8 +194,8 @@ impl Postgres {
         let login = timeout(self.limits.startup, login).await.unwrap_or(Err(LoginError::Timeout));
         let upstream = match login {
             Ok(upstream) => upstream,
-            Err(LoginError::Doubtful { doubt, .. }) => {
-                return self.refuse(about, target.denial(&doubt)).await;
+            Err(LoginError::Dial(DialError::Doubtful { doubt, .. })) => {
+                return self.turn_away(about, in_doubt(&target.facts.name, doubt)).await;
             }
             Err(error) => {
                 if let LoginError::Refused { sqlstate, message } = &error
@@ -239,12 +213,9 @@ impl Postgres {
     }
 
     /// Records the refusal of a connection, before the client is told.
-    async fn refuse(&self, about: &About, denial: Denial) -> Ending {
-        let mut event = about.event(EventKind::Connect, Outcome::Denied);
-        event.policies.clone_from(&denial.policies);
-        event.reason.clone_from(&denial.reason);
-        match self.audit.append(vec![event]).await {
-            Ok(_) => Ending::Refused(denial),
+    async fn turn_away(&self, about: &About, denial: Denial) -> Ending {
+        match self.ledger.refused(about, &denial).await {
+            Ok(()) => Ending::Refused(denial),
             Err(error) => Ending::Audit(error),
         }
     }
@@ -277,13 +248,13 @@ impl Postgres {
         if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &snapshot.catalogue, sent)
             && let Some(denial) = verdict.denial
         {
-            return Ok(self.refuse(about, denial.as_ref().clone()).await);
+            return Ok(self.turn_away(about, denial.as_ref().clone()).await);
         }
         if let Some(connection) = wanted.replication {
             let catalogue = &snapshot.catalogue;
             let verdict = self.judge.decide_connection(&asker, &target.facts, catalogue, connection);
             if let Some(denial) = verdict.denial {
-                return Ok(self.refuse(about, denial.as_ref().clone()).await);
+                return Ok(self.turn_away(about, denial.as_ref().clone()).await);
             }
         }
         let recording = match &self.recorder {

@@ -4,14 +4,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Postgres,
-    about::About,
     bound::Bound,
     catalogues::{Place, Reach, Snapshot, Stale},
     constants::{kept, kept_reason},
@@ -23,7 +22,6 @@ use super::{
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
-    transport::{End, Reading, Side, Stop, Transport, turn},
 };
 use crate::{
     audit::{Receipt, Submitter},
@@ -32,10 +30,14 @@ use crate::{
         catalogue::Catalogue,
         decision::Denial,
         event::{AuditEvent, EventKind, Outcome},
-        ids::PolicyId,
         statement::{SessionEffect, Statement},
     },
     protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
+    session::{
+        about::About,
+        caller::renewed,
+        transport::{End, Reading, Side, Stop, Transport, turn},
+    },
     sql::postgres::{CalledFunction, Connection},
 };
 
@@ -368,27 +370,11 @@ impl<'a> Relay<'a> {
 
     /// The session's identity must be valid now; an expired one is renewed from its source, or ends the session.
     pub(super) async fn check_identity(&mut self) -> Result<(), Ending> {
-        if self.asker.principal.expires_at > SystemTime::now() {
-            return Ok(());
+        let renewed = renewed(&self.room.identity, &self.about.flow, &self.asker.principal).await;
+        if let Some(principal) = renewed.map_err(Ending::Refused)? {
+            self.asker.renew(principal);
         }
-        let refuse = |reason: String| {
-            Ending::Refused(Denial {
-                reason,
-                hint: Some("Get a fresh token and connect again.".to_owned()),
-                policies: vec![PolicyId::from("builtin/identity")],
-            })
-        };
-        match self.room.identity.renew(&self.about.flow).await {
-            Ok(principal) if principal.id() == self.asker.principal.id() => {
-                self.asker.renew(principal);
-                Ok(())
-            }
-            Ok(principal) => Err(refuse(format!(
-                "this session belongs to {}, whose token has expired; the workload is now {principal}",
-                self.asker.principal
-            ))),
-            Err(error) => Err(refuse(error.to_string())),
-        }
+        Ok(())
     }
 
     /// Records a request that is now refused or forwarded.

@@ -1,25 +1,21 @@
 //! Original destination → target of the configuration. Names are resolved beforehand, so that no look-up stands in a
 //! flow's way.
 
+mod postgres;
+mod tls;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
-use rustls::{ClientConfig, pki_types::ServerName};
-
 use super::ahead::Place;
 use crate::{
     config::{Cidr, checked},
     domain::{action::TargetFacts, address::OriginalDestination, way::Way},
-    protocol::postgres::ALPN,
-    session::{
-        dns::TargetNames,
-        postgres::{ChannelBinding, ClientTls, KeptKeys, Negotiation, PostgresTarget, UpstreamTls},
-        tcp::TcpTarget,
-    },
-    tls::originate::{self, TlsError},
+    session::{dns::TargetNames, postgres::PostgresTarget, tcp::TcpTarget},
+    tls::originate::TlsError,
 };
 
 /// One target, with what its protocol takes.
@@ -40,28 +36,27 @@ impl Target {
         }
     }
 
+    /// Whether the kernel lets connections to it pass, once it knows whose may.
+    pub fn goes_direct(&self) -> bool {
+        match self {
+            Self::Postgres(_) => false,
+            Self::Tcp(target) => target.way == Way::Direct,
+        }
+    }
+
     /// `None` for one that takes datagrams.
     fn new(target: &checked::Target) -> Result<Option<Self>, TlsError> {
-        let (facts, from) = (target.facts.clone(), target.upstream_from);
-        Ok(Some(match &target.protocol {
-            checked::Protocol::Udp => return Ok(None),
-            checked::Protocol::Tcp(way) => Self::Tcp(Arc::new(TcpTarget { facts, way: *way, from })),
-            checked::Protocol::Postgres(postgres) => Self::Postgres(Arc::new(PostgresTarget {
-                facts,
-                from,
-                database: postgres.database.clone(),
-                client_tls: match postgres.tls.client {
-                    checked::ClientTls::Plaintext => ClientTls::Plaintext,
-                    checked::ClientTls::Terminate => {
-                        ClientTls::Terminate(target.host_names().map(Arc::from).collect())
-                    }
-                },
-                tls: upstream_tls(target, &postgres.tls)?,
-                username: postgres.credential.username.clone(),
-                password: postgres.credential.password.clone(),
-                kept_keys: KeptKeys::default(),
-            })),
-        }))
+        Ok(match &target.protocol {
+            checked::Protocol::Udp => None,
+            checked::Protocol::Tcp(way) => Some(Self::Tcp(Arc::new(TcpTarget {
+                facts: target.facts.clone(),
+                way: *way,
+                from: target.upstream_from,
+            }))),
+            checked::Protocol::Postgres(postgres) => {
+                Some(Self::Postgres(Arc::new(postgres::target(target, postgres)?)))
+            }
+        })
     }
 }
 
@@ -203,8 +198,7 @@ impl Targets {
     /// on what the agent's DNS answers say.
     pub(super) fn direct(&self) -> impl Iterator<Item = (&TargetFacts, Vec<Place>, Vec<Place>)> {
         self.entries.iter().filter_map(|entry| {
-            let Target::Tcp(target) = &entry.target else { return None };
-            if target.way != Way::Direct {
+            if !entry.target.goes_direct() {
                 return None;
             }
             let disputed = |port: u16| {
@@ -222,7 +216,7 @@ impl Targets {
                     exceptions.push(v4);
                 }
             }
-            Some((&target.facts, places, exceptions))
+            Some((entry.target.facts(), places, exceptions))
         })
     }
 }
@@ -242,33 +236,5 @@ impl Entry {
                 port: *port,
             })
         })
-    }
-}
-
-fn upstream_tls(target: &checked::Target, tls: &checked::TargetTls) -> Result<UpstreamTls, TlsError> {
-    match &tls.upstream {
-        checked::UpstreamTls::Disable => Ok(UpstreamTls::Disable),
-        checked::UpstreamTls::VerifyFull { ca, server_name, negotiation, channel_binding } => {
-            let (config, negotiation): (Arc<ClientConfig>, _) = match negotiation {
-                checked::Negotiation::Request => (originate::client_config(Some(ca))?, Negotiation::Request),
-                checked::Negotiation::Direct => {
-                    (originate::client_config_for(Some(ca), ALPN)?, Negotiation::Direct)
-                }
-            };
-            let binding = match channel_binding {
-                checked::ChannelBinding::Prefer => ChannelBinding::Prefer,
-                checked::ChannelBinding::Require => ChannelBinding::Require,
-            };
-            let name = server_name.as_deref().or_else(|| target.host_names().next());
-            let server_name = match name {
-                Some(name) => Some(
-                    ServerName::try_from(name.to_owned())
-                        .map_err(|_| TlsError::ServerName(name.to_owned()))?,
-                ),
-                // Without a name the certificate must bear the address that is dialled.
-                None => None,
-            };
-            Ok(UpstreamTls::VerifyFull { config, server_name, negotiation, binding })
-        }
     }
 }

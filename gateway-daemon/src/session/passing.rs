@@ -23,6 +23,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::ending::reset;
+
 /// Read and written at once, in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Pieces that wait for whoever looks on. Beyond that the bytes go on unseen.
@@ -142,8 +144,8 @@ pub async fn relay(
         }
     };
     if !matches!(how, How::Closed) {
-        super::reset(&client);
-        super::reset(&target);
+        reset(&client);
+        reset(&target);
     }
     Ended { sent_bytes: sent.bytes(), received_bytes: received.bytes(), how }
 }
