@@ -70,9 +70,7 @@ impl TagNames {
                 for (key, value) in fields {
                     if matches!(key.as_str(), "hasTag" | "getTag") {
                         match (value.get("right").and_then(|name| name.get("Value")), &mut *self) {
-                            (Some(Value::String(name)), Self::These(names)) => {
-                                drop(names.insert(name.clone()))
-                            }
+                            (Some(Value::String(name)), Self::These(names)) => names.extend([name.clone()]),
                             (Some(Value::String(_)), Self::Any) => {}
                             _ => *self = Self::Any,
                         }

@@ -69,6 +69,9 @@ pub enum Malformed {
     /// The other end closed inside a message.
     #[error("the connection was closed inside a message")]
     Truncated,
+    /// A field of which there may be one.
+    #[error("{0} stands twice")]
+    Repeated(&'static str),
     /// An interim or final answer that nobody asked for.
     #[error("status {0} was not asked for")]
     Unasked(u16),

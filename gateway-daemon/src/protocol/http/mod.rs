@@ -22,6 +22,9 @@ mod syntax;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests;
 
+/// The name of HTTP/1.1 in TLS (RFC 7301).
+pub const ALPN: &[u8] = b"http/1.1";
+
 pub use authority::{Authority, Host};
 pub use body::{Body, Part, Progress, put_chunk, put_last_chunk};
 pub use error::Malformed;

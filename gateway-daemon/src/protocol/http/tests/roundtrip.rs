@@ -40,6 +40,7 @@ fn the_first_bytes_of_a_request_are_recognised() {
         (&b"GET / HT"[..], Sniff::Http),
         (b"GET", Sniff::Incomplete),
         (b"OPTIONS ", Sniff::Http),
+        (b"PROPFIND", Sniff::Http),
         (b"", Sniff::Incomplete),
         (b"get / HT", Sniff::Unknown),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Sniff::Unknown),
