@@ -9,6 +9,7 @@ pub mod decision;
 pub mod detector;
 pub mod event;
 pub mod flow;
+pub mod http;
 pub mod ids;
 pub mod mode;
 pub mod pod;

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use cedar_policy::EntityUid;
+
 use super::{
     entity::{Refusal, table_id},
     explain::{Answer, Outcome, RuleError, RuleRef},
@@ -12,6 +14,7 @@ use super::{
 use crate::domain::{
     action::{Lookup, TargetFacts},
     decision::{ContentMask, Decision, Denial, Mask, MaskPlan, MaxRows, RecordLimits, Transform},
+    http::Method,
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Run, Statement, Verb},
 };
@@ -308,6 +311,14 @@ impl<'a> Verdict<'a> {
         if self.answers.is_some() {
             let uid = self.state.vocabulary.dns_name_uid(lookup.name).to_string();
             self.note("dns:resolve", uid, None, outcome, finding);
+        }
+    }
+
+    /// One reading of a request.
+    pub(super) fn request(&mut self, method: Method, resource: &EntityUid, finding: &Finding) {
+        let outcome = self.settle(|| format!("http:{method} on {}", resource.id().unescaped()), finding);
+        if self.answers.is_some() {
+            self.note(&format!("http:{method}"), resource.to_string(), None, outcome, finding);
         }
     }
 

@@ -14,5 +14,6 @@ pub mod route;
 pub mod transport;
 
 pub mod dns;
+pub mod http;
 pub mod postgres;
 pub mod tcp;

@@ -26,10 +26,11 @@ use crate::{
     },
     mask::{HashKey, Masker},
     policy::Policies,
-    protocol::postgres::ALPN,
+    protocol::{http, postgres::ALPN},
     session::{
         dns::{self, Dns, Trust},
         driver::Shared,
+        http::Http,
         ledger::Ledger,
         limits::Limits,
         postgres::{Judge, Postgres},
@@ -106,6 +107,7 @@ pub(super) async fn build(
     );
     dns.targets.store(Arc::new(targets.names()));
     dns.modes.store(Arc::new(config.modes.clone()));
+    let http_terminator = Arc::new(Terminator::new(Arc::clone(&authority), http::ALPN));
     let terminator = Arc::new(Terminator::new(Arc::clone(&authority), ALPN));
     let credentials = Arc::new(Provider::new(config.vault.as_ref().map(vault_settings)));
     let ledger = Ledger::new(audit.clone());
@@ -120,13 +122,14 @@ pub(super) async fn build(
     let gateway = Gateway {
         intercept,
         identity,
-        policies,
+        policies: Arc::clone(&policies),
         targets: ArcSwap::from_pointee(targets),
         modes: ArcSwap::from_pointee(config.modes.clone()),
         ledger,
         recorder,
         limits,
         drivers: Drivers {
+            http: Http::new(&shared, Arc::clone(&policies), Arc::clone(&credentials), http_terminator),
             postgres: Postgres::new(&shared, judge, credentials, masker, terminator),
             tcp: Tcp::new(shared),
         },
