@@ -136,6 +136,9 @@ fn well_escaped(name: &str) -> bool {
     String::from_utf8(bytes).is_ok_and(|decoded| escape(&decoded) == name)
 }
 
+/// Writing a column: a permit for every action does not mean it.
+pub(super) const SQL_WRITE: &str = "sql:write";
+
 /// The schema's types and actions, looked up once.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
@@ -149,6 +152,7 @@ pub(super) struct Vocabulary {
     dns_name: EntityTypeName,
     pub(super) connect: EntityUid,
     pub(super) read: EntityUid,
+    pub(super) write: EntityUid,
     pub(super) resolve: EntityUid,
     verbs: HashMap<Verb, EntityUid>,
     /// Every action entity, with the groups that it is in.
@@ -190,6 +194,7 @@ impl Vocabulary {
             dns_name: entity_type("DnsName")?,
             connect: action("connect")?,
             read: action("sql:read")?,
+            write: action(SQL_WRITE)?,
             resolve: action("dns:resolve")?,
             verbs,
             actions,

@@ -14,6 +14,7 @@ mod bound;
 mod cancel;
 mod catalogues;
 mod constants;
+mod copying;
 mod ending;
 mod expected;
 mod function_call;
@@ -36,6 +37,7 @@ mod transport;
 mod unhurried;
 mod watch;
 mod watched_rows;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 
