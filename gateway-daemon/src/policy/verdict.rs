@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use cedar_policy::EntityUid;
 
 use super::{
-    entity::{Refusal, table_id},
+    entity::{Refusal, SQL_WRITE, table_id},
     explain::{Answer, Outcome, RuleError, RuleRef},
     question::Subject,
     rules::{Comparable, Rule},
@@ -163,6 +163,8 @@ pub(super) struct Verdict<'a> {
     max_rows: Option<MaxRows>,
     /// Of those before it.
     limits: Vec<Option<MaxRows>>,
+    /// The columns that a permit names for writing.
+    writable: BTreeSet<ColumnName>,
 }
 
 impl<'a> Verdict<'a> {
@@ -176,6 +178,7 @@ impl<'a> Verdict<'a> {
             denials: Vec::new(),
             max_rows: None,
             limits: Vec::new(),
+            writable: BTreeSet::new(),
         }
     }
 
@@ -363,6 +366,24 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// A column that is written. It needs no permit: the verb on its table has one.
+    pub(super) fn written(&mut self, target: &TargetFacts, column: &ColumnName, finding: &Finding) {
+        if *finding == Finding::default() {
+            return;
+        }
+        let mut outcome = Outcome::Permitted;
+        if finding.forbids.is_empty() && finding.errors.is_empty() {
+            self.permits.extend(&finding.permits);
+            self.writable.insert(column.clone());
+        } else {
+            outcome = self.settle(|| format!("writing {column} of {}", target.name), finding);
+        }
+        if self.answers.is_some() {
+            let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
+            self.note(SQL_WRITE, uid, None, outcome, finding);
+        }
+    }
+
     /// Whether a use tells no more of the values than they do as the mask shows them. NULL is shown as NULL.
     fn leaves(&self, mask: &Mask, usage: ColumnUse, finding: &Finding) -> bool {
         match usage {
@@ -512,6 +533,7 @@ impl<'a> Verdict<'a> {
                 masks: self.masks,
                 record,
                 max_rows: self.limits,
+                writable: self.writable,
             };
         }
         self.denials.sort_by_key(|denied| denied.rank);

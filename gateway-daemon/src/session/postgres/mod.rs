@@ -13,6 +13,7 @@ mod bound;
 mod cancel;
 mod catalogues;
 mod constants;
+mod copying;
 mod driver;
 mod ending;
 mod expected;
@@ -37,6 +38,7 @@ mod texts;
 mod unhurried;
 mod watch;
 mod watched_rows;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 

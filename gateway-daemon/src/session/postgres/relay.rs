@@ -14,6 +14,7 @@ use super::{
     bound::Bound,
     catalogues::{Place, Reach, Snapshot, Stale},
     constants::{kept, kept_reason},
+    copying::CopyIn,
     ending::Ending,
     expected::Expected,
     judge::{Asker, Judge, Verdict},
@@ -23,6 +24,7 @@ use super::{
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
+    written::LookedAt,
 };
 use crate::{
     audit::{Receipt, Submitter},
@@ -70,6 +72,8 @@ pub(super) struct Portal {
     pub(super) prepared: Option<Arc<Prepared>>,
     /// What its Bind said, where the session is recorded.
     pub(super) bound: Option<Arc<Bound>>,
+    /// What its values were held against, where they go into masked columns.
+    pub(super) looked_at: Option<LookedAt>,
 }
 
 /// Where a prepared statement comes from.
@@ -97,6 +101,8 @@ pub(super) enum Copying {
 pub(super) enum Fate {
     /// They go on to the other side.
     Forwarded,
+    /// They are rows of COPY, and go on once they have been looked at.
+    LookedAt,
     /// It would ignore them, or hears no more of the request.
     Dropped,
 }
@@ -136,6 +142,8 @@ pub(super) struct Relay<'a> {
     pub(super) skipping: bool,
     pub(super) transaction: TransactionStatus,
     pub(super) copying: Copying,
+    /// The rows that are looked at while they go by.
+    pub(super) copy_in: Option<CopyIn>,
     /// What the connection is for, where it is not SQL alone.
     pub(super) replication: Option<Connection>,
     /// What goes by of replication now.
@@ -146,6 +154,8 @@ pub(super) struct Relay<'a> {
     pub(super) held: Option<Frame>,
     /// A large Bind waits for the queue to drain.
     pub(super) large_waits: bool,
+    /// The large Bind that comes now is looked at as a whole.
+    pub(super) large_whole: bool,
     /// Bytes of a large message of the client still to come, which nobody looks at.
     pub(super) client_bytes_left: usize,
     /// What becomes of them.
@@ -227,11 +237,13 @@ impl<'a> Relay<'a> {
             skipping: false,
             transaction: TransactionStatus::Idle,
             copying: Copying::No,
+            copy_in: None,
             replication,
             stream: None,
             functions: HashMap::new(),
             held: None,
             large_waits: false,
+            large_whole: false,
             client_bytes_left: 0,
             fate: Fate::Forwarded,
             reply_bytes_left: 0,

@@ -67,7 +67,7 @@ impl Relay<'_> {
                     return Ok(());
                 }
                 match self.reply_fate {
-                    Fate::Forwarded => self.pass(now),
+                    Fate::Forwarded | Fate::LookedAt => self.pass(now),
                     Fate::Dropped => self.upstream.input.advance(now),
                 }
                 self.reply_bytes_left -= now;

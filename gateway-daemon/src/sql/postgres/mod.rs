@@ -36,6 +36,7 @@ mod statement;
 mod total;
 mod typing;
 mod value;
+mod written;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -52,6 +53,7 @@ pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
 pub use replication::{Connection, beside_masks, replication_command, why_unmasked};
 pub use settings::{moves_names, startup_settings};
 pub use shape::Shape;
+pub use written::{Arrival, Carried, CopyFormat, CopyIn, Executes, Rows, Sink, Way, Written, written};
 
 /// The major version of PostgreSQL whose grammar reads the statements.
 pub const GRAMMAR_VERSION: u32 = 18;

@@ -31,10 +31,10 @@ const MAX_WORK: usize = 1_000_000;
 
 /// Longest text that is read on the caller's own stack. A level of nesting takes at least a byte of text and, while
 /// the parse tree is decoded, a few KiB of stack.
-const INLINE_BYTES: usize = 2 * 1024;
+pub(super) const INLINE_BYTES: usize = 2 * 1024;
 
 /// Stack for longer texts. libpg_query itself gives up at 10,000 levels of its tree.
-const STACK_BYTES: usize = 512 * 1024 * 1024;
+pub(super) const STACK_BYTES: usize = 512 * 1024 * 1024;
 
 /// Reads every statement of a text.
 ///
