@@ -68,13 +68,13 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
 });
 
 /// The first line that allows the operation with these arguments.
-pub(super) fn find(kind: Kind, name: &str, arguments: &[Value], is_cased: bool) -> Option<&'static Entry> {
+pub(super) fn find(kind: Kind, name: &str, arguments: &[Value], is_whole: bool) -> Option<&'static Entry> {
     let entries = ENTRIES.iter().filter(|entry| entry.kind == kind && entry.name == name);
-    entries.into_iter().find(|entry| entry.takes(arguments, is_cased))
+    entries.into_iter().find(|entry| entry.takes(arguments, is_whole))
 }
 
 impl Entry {
-    fn takes(&self, arguments: &[Value], is_cased: bool) -> bool {
+    fn takes(&self, arguments: &[Value], is_whole: bool) -> bool {
         let Some(rest) = arguments.len().checked_sub(self.first.len()) else { return false };
         let fits = match self.repeated.len() {
             0 => rest == 0,
@@ -84,7 +84,7 @@ impl Entry {
         // A constant has the type of what stands beside it.
         let first = arguments.iter().find(|value| value.is_typed());
         fits && wanted.zip(arguments).all(|(wanted, value)| match wanted {
-            Argument::Of(Class::Cased) => is_cased && value.is_of(Class::Text),
+            Argument::Of(Class::Letters) => is_whole && value.is_of(Class::Text),
             Argument::Of(class) => {
                 let is_text = value.literal_bytes().is_some() && class.has_texts();
                 value.is_of(*class) || is_text || (self.unites() && value.is_constant())
