@@ -44,6 +44,7 @@ use crate::{
         ledger::Ledger,
         limits::Limits,
     },
+    tls::authority::Authority,
 };
 pub use ahead::Ahead;
 use counters::Open;
@@ -87,6 +88,8 @@ pub struct Gateway {
     pub opened: Opened,
     /// Where the daemon itself listens for whoever watches it: no flow gets there.
     pub own_door: Option<SocketAddr>,
+    /// Signs what clients are shown under TLS.
+    pub authority: Arc<Authority>,
     /// What the kernel is told ahead of time.
     pub ahead: Ahead,
     /// What has happened so far.

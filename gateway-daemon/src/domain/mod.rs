@@ -3,6 +3,7 @@
 pub mod action;
 pub mod address;
 pub mod catalogue;
+pub mod code;
 pub mod credential;
 pub mod decision;
 pub mod detector;

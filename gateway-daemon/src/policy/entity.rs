@@ -169,6 +169,9 @@ fn well_escaped(name: &str) -> bool {
     String::from_utf8(bytes).is_ok_and(|decoded| escape(&decoded) == name)
 }
 
+/// Writing a column: a permit for every action does not mean it.
+pub(super) const SQL_WRITE: &str = "sql:write";
+
 /// The schema's types and actions, looked up once.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
@@ -185,6 +188,7 @@ pub(super) struct Vocabulary {
     methods: HashMap<Method, EntityUid>,
     pub(super) connect: EntityUid,
     pub(super) read: EntityUid,
+    pub(super) write: EntityUid,
     pub(super) resolve: EntityUid,
     verbs: HashMap<Verb, EntityUid>,
     /// Every action entity, with the groups that it is in.
@@ -233,6 +237,7 @@ impl Vocabulary {
             dns_name: entity_type("DnsName")?,
             connect: action("connect")?,
             read: action("sql:read")?,
+            write: action(SQL_WRITE)?,
             resolve: action("dns:resolve")?,
             verbs,
             actions,

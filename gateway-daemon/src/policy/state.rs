@@ -86,7 +86,7 @@ struct KnownAsker {
 pub(super) struct KnownDecision {
     pub(super) identity: Identity,
     pub(super) target: String,
-    /// The tags of the columns read; the columns are those of the statements, in order.
+    /// The tags of the columns asked for; the columns are those of the statements, in order.
     pub(super) tags: Vec<Option<BTreeSet<String>>>,
     /// `None` is `Connect`.
     pub(super) statements: Option<Vec<Statement>>,
@@ -149,6 +149,11 @@ impl State {
             plans: Cache::default(),
             requests: Cache::default(),
         })
+    }
+
+    /// Whether some rule has a say on columns that are written.
+    pub(super) fn speaks_of_writing(&self) -> bool {
+        self.index.covers(&self.vocabulary.write)
     }
 
     /// The agent as Cedar sees it.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use cedar_policy::EntityUid;
 
 use super::{
-    entity::{Refusal, table_id},
+    entity::{Refusal, SQL_WRITE, table_id},
     explain::{Answer, Outcome, RuleError, RuleRef},
     question::Subject,
     rules::{Comparable, Rule},
@@ -111,6 +111,47 @@ fn may_be_matched(rules: &[Rule], finding: &Finding) -> bool {
     masks.filter(|rule| rule.detect.is_none()).all(|rule| rule.comparable == Comparable::Equal)
 }
 
+/// What a statement would do with a masked column, and what it may do instead.
+fn in_words(usage: ColumnUse, statement: &Statement) -> (&'static str, &'static str) {
+    let defines = statement.does(Verb::Create) || statement.does(Verb::Alter);
+    match usage {
+        ColumnUse::Tested => {
+            ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
+        }
+        // A definition has no query in which something else could be selected.
+        ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed
+            if defines && !statement.does(Verb::Select) =>
+        {
+            (
+                "used by a definition (a generated column, an index, a constraint, statistics, a row policy), which \
+                 keeps or tells something of every value",
+                "Define it without the column, or have somebody define it who may see the column.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared
+            if statement.does(Verb::Insert) && !statement.does(Verb::Select) =>
+        {
+            (
+                "compared with what is there (ON CONFLICT, or its WHERE)",
+                "Name a conflict of columns that are not masked, or insert without ON CONFLICT.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared => (
+            "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
+            "Select the column itself, without filtering, joining, sorting or grouping by it.",
+        ),
+        ColumnUse::Computed => (
+            "computed with in a way that is not known to succeed for every value, or decide what else is \
+             computed: an error would tell",
+            "Select the column itself, and compute outside of the database.",
+        ),
+        ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
+            "moved to where it cannot be masked",
+            "Select the column itself, without storing, copying or exporting it.",
+        ),
+    }
+}
+
 /// The answers so far.
 pub(super) struct Verdict<'a> {
     state: &'a State,
@@ -122,6 +163,8 @@ pub(super) struct Verdict<'a> {
     max_rows: Option<MaxRows>,
     /// Of those before it.
     limits: Vec<Option<MaxRows>>,
+    /// The columns that a permit names for writing.
+    writable: BTreeSet<ColumnName>,
 }
 
 impl<'a> Verdict<'a> {
@@ -135,6 +178,7 @@ impl<'a> Verdict<'a> {
             denials: Vec::new(),
             max_rows: None,
             limits: Vec::new(),
+            writable: BTreeSet::new(),
         }
     }
 
@@ -287,14 +331,14 @@ impl<'a> Verdict<'a> {
         target: &TargetFacts,
         column: &ColumnName,
         usage: ColumnUse,
-        copy: Option<CopyDirection>,
+        statement: &Statement,
         finding: &Finding,
     ) {
         let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
         if outcome == Outcome::Permitted
             && let Some(scan) = content_mask(&self.state.set.rules, finding)
         {
-            outcome = self.scanned(column, usage, copy, scan);
+            outcome = self.scanned(column, usage, statement.copy, scan);
         }
         if outcome == Outcome::Permitted
             && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
@@ -304,24 +348,7 @@ impl<'a> Verdict<'a> {
                 self.masks.columns.insert(column.clone(), mask);
             } else if !self.leaves(&mask, usage, finding) {
                 outcome = Outcome::MaskedUse;
-                let (used, instead) = match usage {
-                    ColumnUse::Tested => {
-                        ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
-                    }
-                    ColumnUse::Matched | ColumnUse::Compared => (
-                        "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
-                        "Select the column itself, without filtering, joining, sorting or grouping by it.",
-                    ),
-                    ColumnUse::Computed => (
-                        "computed with in a way that fails for some values (a cast, arithmetic, a function, a CASE over \
-                         one): the error would tell",
-                        "Select the column itself, and compute outside of the database.",
-                    ),
-                    ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
-                        "moved to where it cannot be masked",
-                        "Select the column itself, without storing, copying or exporting it.",
-                    ),
-                };
+                let (used, instead) = in_words(usage, statement);
                 self.deny(Denied {
                     rank: Rank::MaskedUse,
                     reason: format!(
@@ -336,6 +363,24 @@ impl<'a> Verdict<'a> {
         if self.answers.is_some() {
             let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
             self.note("sql:read", uid, Some(usage), outcome, finding);
+        }
+    }
+
+    /// A column that is written. It needs no permit: the verb on its table has one.
+    pub(super) fn written(&mut self, target: &TargetFacts, column: &ColumnName, finding: &Finding) {
+        if *finding == Finding::default() {
+            return;
+        }
+        let mut outcome = Outcome::Permitted;
+        if finding.forbids.is_empty() && finding.errors.is_empty() {
+            self.permits.extend(&finding.permits);
+            self.writable.insert(column.clone());
+        } else {
+            outcome = self.settle(|| format!("writing {column} of {}", target.name), finding);
+        }
+        if self.answers.is_some() {
+            let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
+            self.note(SQL_WRITE, uid, None, outcome, finding);
         }
     }
 
@@ -488,6 +533,7 @@ impl<'a> Verdict<'a> {
                 masks: self.masks,
                 record,
                 max_rows: self.limits,
+                writable: self.writable,
             };
         }
         self.denials.sort_by_key(|denied| denied.rank);

@@ -108,7 +108,7 @@ pub(super) async fn build(
     dns.targets.store(Arc::new(targets.names()));
     dns.modes.store(Arc::new(config.modes.clone()));
     let http_terminator = Arc::new(Terminator::new(Arc::clone(&authority), http::ALPN));
-    let terminator = Arc::new(Terminator::new(authority, ALPN));
+    let terminator = Arc::new(Terminator::new(Arc::clone(&authority), ALPN));
     let credentials = Arc::new(Provider::new(config.vault.as_ref().map(vault_settings)));
     let ledger = Ledger::new(audit.clone());
     let shared = Shared {
@@ -136,6 +136,7 @@ pub(super) async fn build(
         dns: Arc::new(dns),
         opened: Opened::default(),
         own_door: config.admin.listen,
+        authority,
         ahead: Ahead::default(),
         counters: Counters::default(),
     };

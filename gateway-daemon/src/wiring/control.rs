@@ -73,6 +73,10 @@ impl Control for DaemonControl {
         Ok(workload)
     }
 
+    fn authority(&self) -> String {
+        self.gateway.authority.pem().to_owned()
+    }
+
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.end_run(cgroup).await.map_err(|error| failed(&error))?;
         self.gateway.identity.forget(cgroup);
