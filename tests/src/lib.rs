@@ -36,4 +36,5 @@ pub mod stage;
 pub mod throughput;
 pub mod tokens;
 pub mod vault;
+pub mod web;
 pub mod wire;
