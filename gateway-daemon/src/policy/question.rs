@@ -189,6 +189,7 @@ impl<'a> Facts<'a> {
                 ColumnUse::Tested | ColumnUse::Matched | ColumnUse::Compared => "compared",
                 ColumnUse::Computed => "computed",
                 ColumnUse::Moved | ColumnUse::Written => "moved",
+                ColumnUse::Defined => "defined",
             };
             pairs.push(("usage".to_owned(), text(usage)));
         }
