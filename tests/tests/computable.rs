@@ -24,7 +24,10 @@ const FAILING: &[&str] = &[
 const MISSING: &str = "42883";
 
 fn prepared(server: &Bare, database: Database) {
-    server.run("postgres", &format!("CREATE DATABASE {} TEMPLATE template0 {}", database.name, database.encoding));
+    server.run(
+        "postgres",
+        &format!("CREATE DATABASE {} TEMPLATE template0 {}", database.name, database.encoding),
+    );
     server.run(database.name, &preparation(database));
 }
 
@@ -39,7 +42,8 @@ fn failures(server: &Bare, database: Database, probes: &[String]) -> Vec<String>
     let found = answers.iter().filter_map(|line| {
         let (at, error) = line.split_once('|')?;
         let probe = at.parse::<usize>().ok().and_then(|at| probes.get(at));
-        (!error.is_empty() && !error.starts_with(MISSING)).then(|| format!("{}: {}: {error}", database.name, probe.map_or(*line, String::as_str)))
+        (!error.is_empty() && !error.starts_with(MISSING))
+            .then(|| format!("{}: {}: {error}", database.name, probe.map_or(*line, String::as_str)))
     });
     found.collect()
 }
@@ -63,7 +67,12 @@ fn nothing_fails(version: Version) {
         let seen = failures(&server, database, &control);
         assert_eq!(seen.len(), FAILING.len(), "each of these fails for some value:\n{}", seen.join("\n"));
     }
-    assert!(wrong.is_empty(), "{} of {tried} fail:\n{}", wrong.len(), wrong[..wrong.len().min(60)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {tried} fail:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(60)].join("\n")
+    );
     println!("{tried} statements of {} lines in {} databases", lines.len(), databases().len());
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     code::Code,
+    definitions::Definitions,
     statement::{ColumnName, RelationName},
 };
 
@@ -135,6 +136,8 @@ pub struct Catalogue {
     pub opaque_relations: BTreeSet<RelationName>,
     /// What the server runs by itself.
     pub code: Arc<Code>,
+    /// What definitions are made of, beside relations.
+    pub definitions: Arc<Definitions>,
 }
 
 impl Catalogue {

@@ -30,7 +30,9 @@ pub fn lines() -> Vec<Line> {
     lines
         .map(|line| {
             let cells: Vec<&str> = line.split(" : ").map(str::trim).collect();
-            let [kind, name, arguments, _, _] = *cells.as_slice() else { panic!("a line of five cells: {line}") };
+            let [kind, name, arguments, _, _] = *cells.as_slice() else {
+                panic!("a line of five cells: {line}")
+            };
             Line { kind, name, arguments }
         })
         .collect()
@@ -88,8 +90,13 @@ fn operands(word: &str, first: Option<&Operand>) -> Vec<Operand> {
         }
         "same" => match first {
             Some(Operand::Column(name)) => {
-                let groups = [of_classes(&["text"]), of_classes(&["small", "int8"]), of_classes(&["fixed", "numeric"])];
-                let alike = groups.into_iter().find(|group| group.contains(name)).unwrap_or_else(|| vec![*name]);
+                let groups = [
+                    of_classes(&["text"]),
+                    of_classes(&["small", "int8"]),
+                    of_classes(&["fixed", "numeric"]),
+                ];
+                let alike =
+                    groups.into_iter().find(|group| group.contains(name)).unwrap_or_else(|| vec![*name]);
                 let mut all: Vec<Operand> = alike.into_iter().map(Operand::Column).collect();
                 all.push(Operand::Constant("NULL".to_owned()));
                 all
@@ -132,7 +139,10 @@ impl Line {
             vec![[&once[..], &more].concat(), [&once[..], &more, &more].concat()]
         };
         let combined = lists.iter().flat_map(|words| self.combined(words));
-        combined.filter(|operands| has_one_collation(operands)).map(|operands| self.probe(&operands)).collect()
+        combined
+            .filter(|operands| has_one_collation(operands))
+            .map(|operands| self.probe(&operands))
+            .collect()
     }
 
     /// Every combination of up to two operands; of more, each with one combination of the others.
@@ -142,7 +152,11 @@ impl Line {
             let mut next = Vec::new();
             for (number, known) in all.iter().enumerate() {
                 let choices = operands(word, known.first());
-                let many = if at == 0 || words.len() == 2 && *word == "same" || choices.len() < 8 && at == 1 { choices.len() } else { 2 };
+                let many = if at == 0 || words.len() == 2 && *word == "same" || choices.len() < 8 && at == 1 {
+                    choices.len()
+                } else {
+                    2
+                };
                 for step in 0..many.min(choices.len()) {
                     let chosen = choices[(number * 3 + step) % choices.len()].clone();
                     next.push([&known[..], &[chosen]].concat());
@@ -183,18 +197,30 @@ impl Line {
             ("function" | "aggregate", name) => format!("{name}({all})"),
             ("window", name) => format!("{name}({all}) OVER (ORDER BY s0.n)"),
             ("operator", name) => format!("{first} {name} {second}"),
-            ("cast", "varchar(n)") => format!("({first}::varchar(1), {first}::varchar(7), {first}::varchar(10485760))"),
+            ("cast", "varchar(n)") => {
+                format!("({first}::varchar(1), {first}::varchar(7), {first}::varchar(10485760))")
+            }
             ("cast", "text") => format!("{first}::pg_catalog.text"),
             ("cast", name) => format!("{first}::pg_catalog.{name}"),
             ("form", "coalesce" | "greatest" | "least" | "nullif" | "row") => format!("{}({all})", self.name),
-            ("form", "case") => format!("CASE WHEN s0.n % 2 = 0 THEN {first} WHEN s0.n % 3 = 0 THEN {second} ELSE {} END", values.last().map_or("NULL", String::as_str)),
-            ("form", "distinct") => format!("({first} IS DISTINCT FROM {second}, {first} IS NOT DISTINCT FROM {second})"),
+            ("form", "case") => format!(
+                "CASE WHEN s0.n % 2 = 0 THEN {first} WHEN s0.n % 3 = 0 THEN {second} ELSE {} END",
+                values.last().map_or("NULL", String::as_str)
+            ),
+            ("form", "distinct") => {
+                format!("({first} IS DISTINCT FROM {second}, {first} IS NOT DISTINCT FROM {second})")
+            }
             ("form", "in") => {
                 let others = values[1..].join(", ");
-                format!("({first} IN ({others}), {first} NOT IN ({others}), {first} = ANY (ARRAY[{others}, NULL]))")
+                format!(
+                    "({first} IN ({others}), {first} NOT IN ({others}), {first} = ANY (ARRAY[{others}, NULL]))"
+                )
             }
             ("form", "between") => {
-                format!("({first} BETWEEN {second} AND {}, {first} BETWEEN SYMMETRIC {} AND {second})", values[2], values[2])
+                format!(
+                    "({first} BETWEEN {second} AND {}, {first} BETWEEN SYMMETRIC {} AND {second})",
+                    values[2], values[2]
+                )
             }
             ("form", "is_null") => format!("({first} IS NULL, {first} IS NOT NULL)"),
             ("form", "is_true") => format!("({first} IS TRUE, {first} IS NOT UNKNOWN)"),

@@ -25,7 +25,18 @@ pub fn databases() -> [Database; 4] {
 
 /// Types by class, as they are written in SQL. The tables of their values are `few_<n>` and `all_<n>`, by their place here.
 pub const TYPES: &[(&str, &[&str])] = &[
-    ("text", &["text", "varchar", "varchar(40)", "char(40)", "text COLLATE \"C\"", "text COLLATE \"POSIX\"", "text COLLATE odd"]),
+    (
+        "text",
+        &[
+            "text",
+            "varchar",
+            "varchar(40)",
+            "char(40)",
+            "text COLLATE \"C\"",
+            "text COLLATE \"POSIX\"",
+            "text COLLATE odd",
+        ],
+    ),
     ("small", &["int2", "int4"]),
     ("int8", &["int8"]),
     ("fixed", &["numeric(12, 2)", "numeric(1000, 400)"]),
@@ -33,9 +44,13 @@ pub const TYPES: &[(&str, &[&str])] = &[
     ("bool", &["bool"]),
     ("moments", &["date", "time", "timestamp", "timestamptz", "uuid"]),
     ("equals", &["bytea", "name", "inet", "oid"]),
-    ("scalars", &[
-        "\"char\"", "float4", "float8", "cidr", "macaddr", "macaddr8", "interval", "timetz", "bit(9)", "varbit",
-    ]),
+    (
+        "scalars",
+        &[
+            "\"char\"", "float4", "float8", "cidr", "macaddr", "macaddr8", "interval", "timetz", "bit(9)",
+            "varbit",
+        ],
+    ),
     ("json", &["json"]),
     ("jsonb", &["jsonb"]),
     ("array", &["text[]", "int4[]", "numeric[]", "jsonb[]", "timestamptz[]", "varchar(40)[]", "float8[]"]),

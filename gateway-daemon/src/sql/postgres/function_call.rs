@@ -9,7 +9,7 @@ use crate::domain::decision::{Denial, MaskPlan};
 use crate::domain::statement::{Effect, Opaque, Statement, Verb};
 
 use super::error::SqlError;
-use super::functions::{check_secret, is_harmless};
+use super::functions::{check_secret, is_harmless, sees_no_table};
 use super::settings;
 
 /// Oids from here on are the database's own objects, not PostgreSQL's.
@@ -103,6 +103,9 @@ pub fn function_call(
     statement.functions = BTreeSet::from([written.clone()]);
     if is_own && is_harmless(name, catalogue) {
         return Ok((statement, Shows::NoTable));
+    }
+    if !(is_own && sees_no_table(name)) {
+        statement.out_of_sight.insert(written.clone());
     }
     statement.opaque.insert(Opaque::Function(written));
     statement.effects.insert(Effect { verb: Verb::Call, relation: None });

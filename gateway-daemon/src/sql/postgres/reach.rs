@@ -557,6 +557,7 @@ const fn events(verb: Verb, copy: Option<CopyDirection>) -> Events {
         | Verb::FunctionCall
         | Verb::Replication
         | Verb::CopyBoth
-        | Verb::ReplicationUnmasked => Events::NONE,
+        | Verb::ReplicationUnmasked
+        | Verb::CallUnmasked => Events::NONE,
     }
 }

@@ -78,11 +78,16 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     let parsed = parser::parse(text, MAX_TEXT_BYTES)?;
     let mut reader = Reader::new(catalogue);
     let mut statements = Vec::with_capacity(parsed.statements.len());
+    // An extension takes such a comment for a choice of the plan.
+    let hints = text.contains("/*+");
     for raw in &parsed.statements {
         if let Some(node) = raw.stmt.as_deref() {
             reader.statement(node)?;
-            let statement = reader.finish();
+            let mut statement = reader.finish();
             relations::refuse_secret_columns(&statement)?;
+            if hints && statement.unpins.is_none() {
+                statement.unpins = Some("a planner's hint (/*+ … */)".to_owned());
+            }
             statements.push(statement);
         }
     }
@@ -168,6 +173,8 @@ pub(super) struct Facts {
     /// See [`Statement::run`].
     pub(super) run: Run,
     pub(super) projected: Reads,
+    /// See [`ColumnUse::Defined`].
+    pub(super) defined: Reads,
     pub(super) compared: Reads,
     pub(super) computed: Reads,
     pub(super) moved: Reads,
@@ -176,6 +183,8 @@ pub(super) struct Facts {
     pub(super) beside_constants: Reads,
     pub(super) functions: BTreeSet<String>,
     pub(super) opaque: BTreeSet<Opaque>,
+    /// See [`Statement::out_of_sight`].
+    pub(super) out_of_sight: BTreeSet<String>,
     pub(super) unlimited: bool,
     /// A function was called whose effect outlives the row, so that calling it or not tells something.
     pub(super) leaves_traces: bool,
@@ -235,7 +244,9 @@ pub(super) struct Reader<'a> {
     pub(super) nesting: usize,
     /// The schema that is being made, with what is in it.
     pub(super) new_schema: Option<&'a str>,
-    work: usize,
+    /// The functions whose bodies are being read, from the outside in.
+    pub(super) within: Vec<(String, String)>,
+    pub(super) work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
 }
@@ -257,6 +268,7 @@ impl<'a> Reader<'a> {
             constants: 0,
             nesting: 0,
             new_schema: None,
+            within: Vec::new(),
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -280,6 +292,7 @@ impl<'a> Reader<'a> {
         let mut columns = BTreeSet::new();
         for (reads, usage) in [
             (&facts.projected, ColumnUse::Projected),
+            (&facts.defined, ColumnUse::Defined),
             (&facts.compared, ColumnUse::Compared),
             (&facts.computed, ColumnUse::Computed),
             (&facts.moved, ColumnUse::Moved),
@@ -301,6 +314,7 @@ impl<'a> Reader<'a> {
             columns,
             functions: facts.functions,
             opaque: facts.opaque,
+            out_of_sight: facts.out_of_sight,
             row_limit: if facts.unlimited { RowLimit::Unlimited } else { RowLimit::Limited },
             copy: facts.copy,
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
@@ -335,14 +349,26 @@ impl<'a> Reader<'a> {
         if self.depth == 1 || self.is_prepared { Counting::Counted } else { Counting::Uncounted }
     }
 
-    /// Notes something that cannot be read.
+    /// Notes something that cannot be read, and so may show whatever it likes.
     pub(super) fn opaque(&mut self, what: Opaque) {
+        let (Opaque::Function(name) | Opaque::Operator(name) | Opaque::Code(name)) = &what;
+        self.out_of_sight(name);
         self.facts.opaque.insert(what);
     }
 
     /// Notes code that cannot be read.
     pub(super) fn opaque_code(&mut self, what: &str) {
         self.opaque(Opaque::Code(what.to_owned()));
+    }
+
+    /// Notes something whose effects cannot be read, though it sees no table.
+    pub(super) fn opaque_but_blind(&mut self, what: Opaque) {
+        self.facts.opaque.insert(what);
+    }
+
+    /// Notes what nobody can follow to the columns that it may show.
+    pub(super) fn out_of_sight(&mut self, what: &str) {
+        self.facts.out_of_sight.insert(what.to_owned());
     }
 
     /// Notes that the value of an operand or a written value does not matter, if it is an integer constant, or those
@@ -360,6 +386,11 @@ impl<'a> Reader<'a> {
     /// Notes that the columns steer the statement.
     pub(super) fn compared(&mut self, reads: Reads) {
         merge(&mut self.facts.compared, reads);
+    }
+
+    /// Notes that a definition is about these columns: see [`ColumnUse::Defined`].
+    pub(super) fn defined(&mut self, reads: &Reads) {
+        self.facts.defined.extend(reads);
     }
 
     /// Notes that an operation on the columns' values can fail, or decides whether another one is run.

@@ -4,6 +4,8 @@
 //! Every name in them is qualified, operators too, so that nothing in the search path can stand in for PostgreSQL's own:
 //! an operator that somebody has made for exactly the types at hand comes before one that takes a conversion.
 
+mod definitions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -117,6 +119,13 @@ pub const QUERIES: &[&str] = &[
     automatic::FOREIGN_KEYS,
     automatic::RULES,
     automatic::EXPRESSIONS,
+    // 23 to 28: what definitions are made of
+    definitions::QUERIES[0],
+    definitions::QUERIES[1],
+    definitions::QUERIES[2],
+    definitions::QUERIES[3],
+    definitions::QUERIES[4],
+    definitions::QUERIES[5],
 ];
 
 /// Rows that are not what the queries ask for.
@@ -172,6 +181,8 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
     automatic::code(&rows, &mut catalogue)?;
     types(&rows, &mut catalogue)?;
     namesakes(&rows, &mut catalogue)?;
+    // Before the views, whose definitions may call functions.
+    catalogue.definitions = Arc::new(definitions::definitions(&rows, &catalogue.search_path)?);
     generated_columns(&rows, &mut catalogue)?;
     inherited_columns(&rows, &mut catalogue, &partitions)?;
     views(&rows, &mut catalogue)?;

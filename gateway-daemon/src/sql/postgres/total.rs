@@ -219,20 +219,12 @@ impl<'a> Reader<'a> {
         Value::one_of(&[left, right])
     }
 
-    /// A field of a row: a name that is no field's calls the function of that name.
+    /// A field of a row, or what a function that is called on it gives.
     pub(super) fn field(&mut self, name: &str, row: Value, reads: &Reads) -> Value {
-        self.called_by_field(name);
         if row.has_fields() && !self.catalogue.builtin_functions.contains(name) {
             row.untyped()
         } else {
             self.can_fail(reads)
-        }
-    }
-
-    /// Notes that what stands for a field may call a user's function.
-    pub(super) fn called_by_field(&mut self, name: &str) {
-        if self.catalogue.user_functions.contains_key(name) {
-            self.syntax_function(name);
         }
     }
 
