@@ -27,6 +27,7 @@ use crate::{
     },
     policy::{Explanation, Policies, PolicyError},
     protocol::dns::RecordKind,
+    session::http,
     sql::{
         self,
         postgres::{CalledFunction, Connection, SqlError},
@@ -99,6 +100,7 @@ enum Asked<'a> {
     /// A replication connection, as its startup parameter says, or a command of one.
     Replication(&'a str),
     Resolve(&'a AskedName),
+    Http(&'a http::Asked),
 }
 
 impl<'a> Asked<'a> {
@@ -152,6 +154,9 @@ fn judge(
             let kind = kind.to_string();
             let lookup = Lookup { name, kind: &kind, server: SERVER, trust: *trust, targets };
             policies.explain_lookup(principal, workload, &lookup)
+        }
+        Asked::Http(asked) => {
+            asked.judge(|request| policies.explain_request(principal, workload, target, request))
         }
         Asked::Connect => policies.explain(principal, workload, target, Action::Connect),
         Asked::Sql(text) => match sql::postgres::read(text, catalogue) {
@@ -213,13 +218,27 @@ fn judge(
 
 /// The refusal of what cannot be read, or may never be.
 fn unread(error: &SqlError) -> Explanation {
-    Explanation {
-        decision: Decision::Deny(Denial {
-            reason: error.to_string(),
-            hint: Some(error.hint().to_owned()),
-            policies: vec![PolicyId::from(error.rule())],
-        }),
-        answers: Vec::new(),
+    refused(Denial {
+        reason: error.to_string(),
+        hint: Some(error.hint().to_owned()),
+        policies: vec![PolicyId::from(error.rule())],
+    })
+}
+
+/// A refusal that no policy was asked about.
+const fn refused(denial: Denial) -> Explanation {
+    Explanation { decision: Decision::Deny(denial), answers: Vec::new() }
+}
+
+/// A request in words, or the refusal of one that no policy can permit.
+fn read_request<'f>(
+    text: &str,
+    fields: impl IntoIterator<Item = (&'f str, &'f str)>,
+) -> Result<Result<http::Asked, Denial>, String> {
+    match http::Asked::read(text, fields) {
+        Ok(asked) => Ok(Ok(asked)),
+        Err(http::Unasked::Refused(denial)) => Ok(Err(denial)),
+        Err(http::Unasked::Words(complaint)) => Err(complaint),
     }
 }
 
