@@ -33,6 +33,7 @@ use crate::{
         ledger::Ledger,
         limits::Limits,
         postgres::{Judge, Postgres},
+        stop::Register,
         tcp::Tcp,
     },
     tls::{authority::Authority, terminate::Terminator},
@@ -134,6 +135,7 @@ pub(super) async fn build(
         opened: Opened::default(),
         own_door: config.admin.listen,
         ahead: Ahead::default(),
+        register: Register::default(),
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))
