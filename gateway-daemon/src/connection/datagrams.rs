@@ -105,7 +105,7 @@ impl Gateway {
                 }
                 let literal = target.config.hosts.iter().filter_map(|host| match host {
                     Host::Address(address) => Some(*address),
-                    Host::Name(_) => None,
+                    Host::Name(_) | Host::Below(_) | Host::Any => None,
                 });
                 let asked = target
                     .config

@@ -46,6 +46,7 @@ use crate::{
         limits::Limits,
         stop::{Register, Standing},
     },
+    tls::authority::Authority,
 };
 pub use ahead::Ahead;
 use counters::Open;
@@ -89,6 +90,8 @@ pub struct Gateway {
     pub opened: Opened,
     /// Where the daemon itself listens for whoever watches it: no flow gets there.
     pub own_door: Option<SocketAddr>,
+    /// Signs what clients are shown under TLS.
+    pub authority: Arc<Authority>,
     /// What the kernel is told ahead of time.
     pub ahead: Ahead,
     /// Which sessions are open, and how each is told that it must end.

@@ -1,6 +1,9 @@
 //! What policy answers.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +51,22 @@ pub struct MaskPlan {
     /// What is looked for inside the values of base columns. A mask of the whole value goes before it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scans: BTreeMap<ColumnName, ContentMask>,
+    /// Those of the columns that are not shown at all, since policy forbids to read them: nobody has seen their masks.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unreadable: BTreeSet<ColumnName>,
 }
 
 impl MaskPlan {
     /// Whether anything at all is masked or looked through.
     pub fn is_of_anything(&self) -> bool {
         !self.columns.is_empty() || !self.scans.is_empty()
+    }
+
+    /// Everything that is looked for in any of its columns.
+    pub fn content_mask(&self) -> Option<ContentMask> {
+        let mut all = ContentMask::default();
+        self.scans.values().for_each(|scan| all.extend(scan));
+        (!all.transforms.is_empty()).then_some(all)
     }
 }
 
@@ -186,6 +199,8 @@ pub enum Decision {
         record: RecordLimits,
         /// How many rows each statement may change, in order; empty where none of them is limited.
         max_rows: Vec<Option<MaxRows>>,
+        /// The columns that a policy permits to write by that name, whatever masks show.
+        writable: BTreeSet<ColumnName>,
     },
     /// Do not.
     Deny(Denial),

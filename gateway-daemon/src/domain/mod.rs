@@ -3,11 +3,13 @@
 pub mod action;
 pub mod address;
 pub mod catalogue;
+pub mod code;
 pub mod credential;
 pub mod decision;
 pub mod detector;
 pub mod event;
 pub mod flow;
+pub mod http;
 pub mod ids;
 pub mod mode;
 pub mod pod;

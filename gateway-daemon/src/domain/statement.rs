@@ -174,8 +174,8 @@ pub enum ColumnUse {
     Matched,
     /// The value steers the statement in any other way (WHERE, JOIN, ORDER BY, GROUP BY, HAVING, LIMIT…): an oracle.
     Compared,
-    /// The value is computed with in a way that fails for some values, or decides whether something else is run that
-    /// can fail (casts, arithmetic, CASE over such): its error would tell.
+    /// The value is computed with in a way that is not known to succeed for every value there is, or decides whether
+    /// something else is run (CASE): an error would tell. Not said of a column that is compared as well.
     Computed,
     /// The value is stored elsewhere or leaves by a way that cannot be masked
     /// (INSERT … SELECT, UPDATE SET from, CREATE TABLE AS or VIEW, COPY TO, DECLARE CURSOR, PREPARE…).
@@ -354,6 +354,26 @@ pub enum SearchPathStep {
     Discards,
 }
 
+/// What of earlier statements a statement goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Continues {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A cursor's query.
+    Cursor,
+    /// Constraints and triggers that were deferred.
+    Deferred,
+}
+
+impl Continues {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
 /// One statement, read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Statement {
@@ -392,6 +412,13 @@ pub struct Statement {
     /// What of it is refused wherever something is masked, whatever policy says: "setting role", "reading pg_cursors".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpins: Option<String>,
+    /// What of earlier statements it goes on with.
+    #[serde(default, skip_serializing_if = "Continues::is_nothing")]
+    pub continues: Continues,
+    /// Notifications that it sends, channel and payload, as far as they are written out. Not part of what policies are
+    /// shown, nor of what is recorded.
+    #[serde(skip)]
+    pub notifies: BTreeSet<(String, String)>,
 }
 
 impl Statement {
@@ -412,6 +439,8 @@ impl Statement {
             search_path: SearchPathStep::None,
             replication: None,
             unpins: None,
+            continues: Continues::Nothing,
+            notifies: BTreeSet::new(),
         }
     }
 

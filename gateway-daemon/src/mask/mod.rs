@@ -2,6 +2,7 @@
 
 mod data_row;
 mod detect;
+mod image;
 mod masker;
 mod nested;
 mod scalars;
@@ -10,6 +11,7 @@ mod transform;
 mod types;
 
 pub use data_row::{ColumnMask, MaskError, Treatment, mask_data_row};
+pub use image::{Image, element_image, holds_image, image};
 pub use masker::{HashKey, Masked, Masker};
 pub use scan::{Finds, Scan};
 pub use types::{Format, Shape};

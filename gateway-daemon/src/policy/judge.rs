@@ -143,19 +143,24 @@ impl<'a> Judge<'a, '_> {
                 vocabulary.column(target, first, tags.as_deref())
             })?;
             for column in members {
-                self.verdict.column(self.target, column, usage, statement.copy, &known.finding);
+                if usage == ColumnUse::Written {
+                    self.verdict.written(self.target, column, &known.finding);
+                } else {
+                    self.verdict.column(self.target, column, usage, statement, &known.finding);
+                }
             }
         }
         Ok(())
     }
 
-    /// The columns read, grouped by what policies can see of them.
+    /// The columns that policies have a say on, grouped by what they can see of them. Of those written only a rule that
+    /// speaks of writing has one: their table's verb is asked for as well.
     fn classes(&self, statement: &'a Statement) -> HashMap<Alike<'a>, Vec<&'a ColumnName>> {
         let mut classes: HashMap<Alike<'a>, Vec<&'a ColumnName>> = HashMap::new();
         let mut key = String::new();
         for access in &statement.columns {
-            if access.usage == ColumnUse::Written {
-                continue; // judged as the statement's verb on the table
+            if access.usage == ColumnUse::Written && !self.state.speaks_of_writing() {
+                continue;
             }
             let tags = tags_of(self.target, &access.column, &mut key);
             let class = alike(self.state, &self.target.name, access.usage, &access.column, tags);
@@ -203,6 +208,7 @@ impl<'a> Judge<'a, '_> {
         let action = match &question.subject {
             Subject::Connect => Some(&vocabulary.connect),
             Subject::Target(verb) | Subject::Table(verb, _) => vocabulary.verb(*verb),
+            Subject::Column(alike) if alike.usage == ColumnUse::Written => Some(&vocabulary.write),
             Subject::Column(_) => Some(&vocabulary.read),
         };
         let action = action.ok_or_else(|| Refusal("the action is not in the schema".to_owned()))?;

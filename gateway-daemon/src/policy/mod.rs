@@ -13,6 +13,7 @@ mod conditions;
 mod entity;
 mod error;
 mod explain;
+mod http;
 mod judge;
 mod plan;
 mod question;
@@ -49,6 +50,7 @@ use crate::domain::{
     catalogue::Catalogue,
     decision::{Decision, MaskPlan},
     flow::Workload,
+    http::HttpRequest,
     principal::Principal,
     statement::{ColumnName, ColumnUse, SessionEffect, Statement},
 };
@@ -161,7 +163,7 @@ impl Policies {
             known.identity.is(principal, workload)
                 && known.target == target.name
                 && known.statements.as_deref() == statements
-                && same_tags(&known.tags, target, statements)
+                && same_tags(&state, &known.tags, target, statements)
         });
         if let Some(known) = known {
             return known.decision.clone();
@@ -173,7 +175,8 @@ impl Policies {
                 Arc::new(KnownDecision {
                     identity: Identity::of(principal, workload),
                     target: target.name.clone(),
-                    tags: read_tags(
+                    tags: asked_tags(
+                        &state,
                         target,
                         statements.unwrap_or_default(),
                         Option::<&BTreeSet<String>>::cloned,
@@ -218,6 +221,29 @@ impl Policies {
         let mut answers = Vec::new();
         let decision =
             judge::judge_lookup(&state, asker.as_ref().map_err(Clone::clone), lookup, Some(&mut answers));
+        Explanation { decision, answers }
+    }
+
+    /// May `principal`, working as `workload`, put this request to `target`?
+    pub fn decide_request(
+        &self,
+        principal: &Principal,
+        workload: &Workload,
+        target: &TargetFacts,
+        request: &HttpRequest<'_>,
+    ) -> Decision {
+        http::decide(&self.state.load(), principal, workload, target, request)
+    }
+
+    /// The same decision, with every question that led to it.
+    pub fn explain_request(
+        &self,
+        principal: &Principal,
+        workload: &Workload,
+        target: &TargetFacts,
+        request: &HttpRequest<'_>,
+    ) -> Explanation {
+        let (decision, answers) = http::explain(&self.state.load(), principal, workload, target, request);
         Explanation { decision, answers }
     }
 
@@ -284,16 +310,17 @@ fn prepared(statement: &Statement) -> Option<&Statement> {
     }
 }
 
-/// The columns that are read, in order.
-fn reads(statements: &[Statement]) -> impl Iterator<Item = &ColumnName> {
+/// The columns that policies have a say on, in order.
+fn asked(statements: &[Statement], speaks_of_writing: bool) -> impl Iterator<Item = &ColumnName> {
     every(statements)
         .flat_map(|statement| &statement.columns)
-        .filter(|access| access.usage != ColumnUse::Written)
+        .filter(move |access| speaks_of_writing || access.usage != ColumnUse::Written)
         .map(|access| &access.column)
 }
 
-/// The tags of the columns that are read, in order; nothing at all for a target without tags.
-fn read_tags<'a, T>(
+/// The tags of these columns, in order; nothing at all for a target without tags.
+fn asked_tags<'a, T>(
+    state: &State,
     target: &'a TargetFacts,
     statements: &[Statement],
     mut each: impl FnMut(Option<&'a BTreeSet<String>>) -> T,
@@ -302,15 +329,18 @@ fn read_tags<'a, T>(
         return Vec::new();
     }
     let mut key = String::new();
-    reads(statements).map(|column| each(judge::tags_of(target, column, &mut key))).collect()
+    asked(statements, state.speaks_of_writing())
+        .map(|column| each(judge::tags_of(target, column, &mut key)))
+        .collect()
 }
 
 fn same_tags(
+    state: &State,
     known: &[Option<BTreeSet<String>>],
     target: &TargetFacts,
     statements: Option<&[Statement]>,
 ) -> bool {
-    let now = read_tags(target, statements.unwrap_or_default(), |tags| tags);
+    let now = asked_tags(state, target, statements.unwrap_or_default(), |tags| tags);
     now.len() == known.len() && now.iter().zip(known).all(|(now, known)| *now == known.as_ref())
 }
 

@@ -28,22 +28,25 @@ impl State {
     ) -> MaskPlan {
         let columns = columns(target, catalogue);
         let mut plan = MaskPlan::default();
-        let mut known: HashMap<Alike<'_>, (Option<Mask>, Option<ContentMask>)> = HashMap::new();
+        let mut known: HashMap<Alike<'_>, Shown> = HashMap::new();
         let mut key = String::new();
         for column in &columns {
             let tags = tags_of(target, column, &mut key);
             let class = alike(self, &target.name, ColumnUse::Projected, column, tags);
-            let (mask, scan) = known
+            let Shown { mask, scan, is_unreadable } = known
                 .entry(class)
                 .or_insert_with(|| match asker {
-                    Some(asker) => self
-                        .masks_of(asker, target, column, tags)
-                        .unwrap_or_else(|_| (Some(unjudged()), None)),
-                    None => (Some(unjudged()), None),
+                    Some(asker) => {
+                        self.masks_of(asker, target, column, tags).unwrap_or_else(|_| Shown::unjudged())
+                    }
+                    None => Shown::unjudged(),
                 })
                 .clone();
             if let Some(mask) = mask {
                 plan.columns.insert(column.clone(), mask);
+            }
+            if is_unreadable {
+                plan.unreadable.insert(column.clone());
             }
             if let Some(scan) = scan {
                 plan.scans.insert(column.clone(), scan);
@@ -59,13 +62,13 @@ impl State {
         target: &TargetFacts,
         column: &ColumnName,
         tags: Option<&BTreeSet<String>>,
-    ) -> Result<(Option<Mask>, Option<ContentMask>), Refusal> {
+    ) -> Result<Shown, Refusal> {
         let action = &self.vocabulary.read;
         let resource = self.vocabulary.column(&target.name, column, tags)?;
         let context = Facts::plain().context(Some(ColumnUse::Projected))?;
         let finding = self.ask(asker, action, &resource, context, Depth::Explain)?;
         if !finding.errors.is_empty() {
-            return Ok((Some(unjudged()), None));
+            return Ok(Shown::unjudged());
         }
         let mut finding = Finding { permits: Vec::new(), ..finding };
         // A mask that depends on the statement is taken to apply, since the statement is not known here.
@@ -85,12 +88,24 @@ impl State {
             Some(rule) => Some(Mask { transform: Transform::Null, policy: rule.id.clone() }),
             None => strongest_mask(&self.set.rules, &finding),
         };
-        Ok((mask, content_mask(&self.set.rules, &finding)))
+        Ok(Shown { mask, scan: content_mask(&self.set.rules, &finding), is_unreadable: hard.is_some() })
     }
 }
 
-fn unjudged() -> Mask {
-    Mask { transform: Transform::Null, policy: PolicyId::from(POLICY_ERROR) }
+/// What is shown of a column.
+#[derive(Debug, Clone)]
+struct Shown {
+    mask: Option<Mask>,
+    scan: Option<ContentMask>,
+    is_unreadable: bool,
+}
+
+impl Shown {
+    /// Nothing, since nobody can say.
+    fn unjudged() -> Self {
+        let mask = Mask { transform: Transform::Null, policy: PolicyId::from(POLICY_ERROR) };
+        Self { mask: Some(mask), scan: None, is_unreadable: true }
+    }
 }
 
 /// Every column that is known: those of the catalogue, and those that bear a tag.

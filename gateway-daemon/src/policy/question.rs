@@ -10,7 +10,7 @@ use cedar_policy::{Context, RestrictedExpression};
 
 use super::{
     conditions::Look,
-    entity::{Refusal, column_id, table_id},
+    entity::{Refusal, SQL_WRITE, column_id, table_id},
     state::State,
 };
 use crate::domain::statement::{
@@ -71,7 +71,9 @@ impl Question<'_> {
         match &self.subject {
             Subject::Connect => Ok(Context::empty()),
             Subject::Target(_) | Subject::Table(..) => self.facts.context(None),
-            Subject::Column(alike) => self.facts.context(Some(alike.usage)),
+            Subject::Column(alike) => {
+                self.facts.context(Some(alike.usage).filter(|usage| *usage != ColumnUse::Written))
+            }
         }
     }
 
@@ -110,6 +112,7 @@ impl Subject<'_> {
         match self {
             Self::Connect => "connect".to_owned(),
             Self::Target(verb) | Self::Table(verb, _) => format!("sql:{}", verb.as_str()),
+            Self::Column(alike) if alike.usage == ColumnUse::Written => SQL_WRITE.to_owned(),
             Self::Column(_) => "sql:read".to_owned(),
         }
     }
@@ -188,7 +191,9 @@ impl<'a> Facts<'a> {
                 ColumnUse::Projected => "projected",
                 ColumnUse::Tested | ColumnUse::Matched | ColumnUse::Compared => "compared",
                 ColumnUse::Computed => "computed",
-                ColumnUse::Moved | ColumnUse::Written => "moved",
+                ColumnUse::Moved => "moved",
+                // A question of its own, which has no usage.
+                ColumnUse::Written => "written",
             };
             pairs.push(("usage".to_owned(), text(usage)));
         }

@@ -16,11 +16,11 @@ use cedar_policy::{
 };
 
 use super::{
-    entity::Node,
+    entity::{Node, SQL_WRITE},
     error::PolicyError,
     rules::{Rule, RuleSet},
 };
-use crate::domain::statement::Verb;
+use crate::domain::{http::Method, statement::Verb};
 
 /// More slices than agents × targets × verbs that anybody runs; past it the map starts afresh.
 const MAX_SLICES: usize = 4096;
@@ -76,8 +76,12 @@ impl Index {
             actions.keys().map(|action| (action.clone(), Bucket::default())).collect();
         let mut scopes = Vec::with_capacity(set.rules.len());
         let by_name_only = Verb::ALL.into_iter().filter(|verb| verb.must_be_named());
-        let by_name_only: HashSet<String> =
-            by_name_only.map(|verb| format!("sql:{}", verb.as_str())).collect();
+        let tunnels = [Method::Connect, Method::Trace].map(|method| format!("http:{method}"));
+        let by_name_only: HashSet<String> = by_name_only
+            .map(|verb| format!("sql:{}", verb.as_str()))
+            .chain(std::iter::once(SQL_WRITE.to_owned()))
+            .chain(tunnels)
+            .collect();
         for (index, rule) in set.rules.iter().enumerate() {
             let principal = rule.policy.principal_constraint();
             let resource = rule.policy.resource_constraint();
@@ -95,6 +99,13 @@ impl Index {
             scopes.push((principal, resource));
         }
         Ok(Self { by_action, scopes, slices: Mutex::default() })
+    }
+
+    /// Whether some rule covers this action.
+    pub(super) fn covers(&self, action: &EntityUid) -> bool {
+        self.by_action.get(action).is_some_and(|bucket| {
+            !(bucket.unscoped.is_empty() && bucket.by_resource.is_empty() && bucket.by_principal.is_empty())
+        })
     }
 
     /// The rules whose scope holds, in order.

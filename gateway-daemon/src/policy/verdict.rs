@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use cedar_policy::EntityUid;
+
 use super::{
-    entity::{Refusal, table_id},
+    entity::{Refusal, SQL_WRITE, table_id},
     explain::{Answer, Outcome, RuleError, RuleRef},
     question::Subject,
     rules::{Comparable, Rule},
@@ -12,6 +14,7 @@ use super::{
 use crate::domain::{
     action::{Lookup, TargetFacts},
     decision::{ContentMask, Decision, Denial, Mask, MaskPlan, MaxRows, RecordLimits, Transform},
+    http::Method,
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Run, Statement, Verb},
 };
@@ -108,6 +111,47 @@ fn may_be_matched(rules: &[Rule], finding: &Finding) -> bool {
     masks.filter(|rule| rule.detect.is_none()).all(|rule| rule.comparable == Comparable::Equal)
 }
 
+/// What a statement would do with a masked column, and what it may do instead.
+fn in_words(usage: ColumnUse, statement: &Statement) -> (&'static str, &'static str) {
+    let defines = statement.does(Verb::Create) || statement.does(Verb::Alter);
+    match usage {
+        ColumnUse::Tested => {
+            ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
+        }
+        // A definition has no query in which something else could be selected.
+        ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed
+            if defines && !statement.does(Verb::Select) =>
+        {
+            (
+                "used by a definition (a generated column, an index, a constraint, statistics, a row policy), which \
+                 keeps or tells something of every value",
+                "Define it without the column, or have somebody define it who may see the column.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared
+            if statement.does(Verb::Insert) && !statement.does(Verb::Select) =>
+        {
+            (
+                "compared with what is there (ON CONFLICT, or its WHERE)",
+                "Name a conflict of columns that are not masked, or insert without ON CONFLICT.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared => (
+            "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
+            "Select the column itself, without filtering, joining, sorting or grouping by it.",
+        ),
+        ColumnUse::Computed => (
+            "computed with in a way that is not known to succeed for every value, or decide what else is \
+             computed: an error would tell",
+            "Select the column itself, and compute outside of the database.",
+        ),
+        ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
+            "moved to where it cannot be masked",
+            "Select the column itself, without storing, copying or exporting it.",
+        ),
+    }
+}
+
 /// The answers so far.
 pub(super) struct Verdict<'a> {
     state: &'a State,
@@ -119,6 +163,8 @@ pub(super) struct Verdict<'a> {
     max_rows: Option<MaxRows>,
     /// Of those before it.
     limits: Vec<Option<MaxRows>>,
+    /// The columns that a permit names for writing.
+    writable: BTreeSet<ColumnName>,
 }
 
 impl<'a> Verdict<'a> {
@@ -132,6 +178,7 @@ impl<'a> Verdict<'a> {
             denials: Vec::new(),
             max_rows: None,
             limits: Vec::new(),
+            writable: BTreeSet::new(),
         }
     }
 
@@ -270,20 +317,28 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// One reading of a request.
+    pub(super) fn request(&mut self, method: Method, resource: &EntityUid, finding: &Finding) {
+        let outcome = self.settle(|| format!("http:{method} on {}", resource.id().unescaped()), finding);
+        if self.answers.is_some() {
+            self.note(&format!("http:{method}"), resource.to_string(), None, outcome, finding);
+        }
+    }
+
     /// A column that is read.
     pub(super) fn column(
         &mut self,
         target: &TargetFacts,
         column: &ColumnName,
         usage: ColumnUse,
-        copy: Option<CopyDirection>,
+        statement: &Statement,
         finding: &Finding,
     ) {
         let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
         if outcome == Outcome::Permitted
             && let Some(scan) = content_mask(&self.state.set.rules, finding)
         {
-            outcome = self.scanned(column, usage, copy, scan);
+            outcome = self.scanned(column, usage, statement.copy, scan);
         }
         if outcome == Outcome::Permitted
             && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
@@ -293,24 +348,7 @@ impl<'a> Verdict<'a> {
                 self.masks.columns.insert(column.clone(), mask);
             } else if !self.leaves(&mask, usage, finding) {
                 outcome = Outcome::MaskedUse;
-                let (used, instead) = match usage {
-                    ColumnUse::Tested => {
-                        ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
-                    }
-                    ColumnUse::Matched | ColumnUse::Compared => (
-                        "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
-                        "Select the column itself, without filtering, joining, sorting or grouping by it.",
-                    ),
-                    ColumnUse::Computed => (
-                        "computed with in a way that fails for some values (a cast, arithmetic, a function, a CASE over \
-                         one): the error would tell",
-                        "Select the column itself, and compute outside of the database.",
-                    ),
-                    ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
-                        "moved to where it cannot be masked",
-                        "Select the column itself, without storing, copying or exporting it.",
-                    ),
-                };
+                let (used, instead) = in_words(usage, statement);
                 self.deny(Denied {
                     rank: Rank::MaskedUse,
                     reason: format!(
@@ -325,6 +363,24 @@ impl<'a> Verdict<'a> {
         if self.answers.is_some() {
             let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
             self.note("sql:read", uid, Some(usage), outcome, finding);
+        }
+    }
+
+    /// A column that is written. It needs no permit: the verb on its table has one.
+    pub(super) fn written(&mut self, target: &TargetFacts, column: &ColumnName, finding: &Finding) {
+        if *finding == Finding::default() {
+            return;
+        }
+        let mut outcome = Outcome::Permitted;
+        if finding.forbids.is_empty() && finding.errors.is_empty() {
+            self.permits.extend(&finding.permits);
+            self.writable.insert(column.clone());
+        } else {
+            outcome = self.settle(|| format!("writing {column} of {}", target.name), finding);
+        }
+        if self.answers.is_some() {
+            let uid = self.state.vocabulary.column_uid(&target.name, column).to_string();
+            self.note(SQL_WRITE, uid, None, outcome, finding);
         }
     }
 
@@ -477,6 +533,7 @@ impl<'a> Verdict<'a> {
                 masks: self.masks,
                 record,
                 max_rows: self.limits,
+                writable: self.writable,
             };
         }
         self.denials.sort_by_key(|denied| denied.rank);

@@ -11,7 +11,7 @@ use super::{limits::Limits, route::Route, transport::Transport};
 use crate::{
     domain::{decision::Denial, way::UpstreamFrom},
     intercept::{Doubt, Intercept, NoUpstream},
-    tls::originate::{TlsError, Trust},
+    tls::originate::{Roots, TlsError},
 };
 
 /// How connections to a target are made.
@@ -31,7 +31,7 @@ pub enum UpstreamTls {
     /// TLS with the certificate and its name verified.
     VerifyFull {
         /// Who vouches for it, as the operator's file says at that moment.
-        trust: Arc<Trust>,
+        roots: Arc<Roots>,
         /// The name in the certificate; the address that is dialled when there is none.
         server_name: Option<ServerName<'static>>,
     },
@@ -58,7 +58,7 @@ pub enum DialError {
     },
     /// The file that says whom to trust cannot be used any more.
     #[error(transparent)]
-    Trust(#[from] TlsError),
+    Roots(#[from] TlsError),
 }
 
 impl Dial {
@@ -97,10 +97,10 @@ impl Dial {
     /// # Errors
     /// The handshake failed; the connection is closed.
     pub async fn secure(&self, stream: TcpStream, address: SocketAddr) -> Result<Transport, DialError> {
-        let UpstreamTls::VerifyFull { trust, server_name } = &self.tls else {
+        let UpstreamTls::VerifyFull { roots, server_name } = &self.tls else {
             return Ok(Transport::Plain(stream));
         };
-        let config = trust.config()?;
+        let config = roots.config()?;
         let name = server_name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
         let stream = TlsConnector::from(config)
             .connect(name, stream)

@@ -15,5 +15,6 @@ pub mod stop;
 pub mod transport;
 
 pub mod dns;
+pub mod http;
 pub mod postgres;
 pub mod tcp;

@@ -26,10 +26,11 @@ use crate::{
     },
     mask::{HashKey, Masker},
     policy::Policies,
-    protocol::postgres::ALPN,
+    protocol::{http, postgres::ALPN},
     session::{
         dns::{self, Dns, Trust},
         driver::Shared,
+        http::Http,
         ledger::Ledger,
         limits::Limits,
         postgres::{Judge, Postgres},
@@ -107,7 +108,8 @@ pub(super) async fn build(
     );
     dns.targets.store(Arc::new(targets.names()));
     dns.modes.store(Arc::new(config.modes.clone()));
-    let terminator = Arc::new(Terminator::new(authority, ALPN));
+    let http_terminator = Arc::new(Terminator::new(Arc::clone(&authority), http::ALPN));
+    let terminator = Arc::new(Terminator::new(Arc::clone(&authority), ALPN));
     let credentials = Arc::new(Provider::new(config.vault.as_ref().map(vault_settings)));
     let ledger = Ledger::new(audit.clone());
     let shared = Shared {
@@ -121,19 +123,21 @@ pub(super) async fn build(
     let gateway = Gateway {
         intercept,
         identity,
-        policies,
+        policies: Arc::clone(&policies),
         targets: ArcSwap::from_pointee(targets),
         modes: ArcSwap::from_pointee(config.modes.clone()),
         ledger,
         recorder,
         limits,
         drivers: Drivers {
+            http: Http::new(&shared, Arc::clone(&policies), Arc::clone(&credentials), http_terminator),
             postgres: Postgres::new(&shared, judge, credentials, masker, terminator),
             tcp: Tcp::new(shared),
         },
         dns: Arc::new(dns),
         opened: Opened::default(),
         own_door: config.admin.listen,
+        authority,
         ahead: Ahead::default(),
         register: Register::default(),
         counters: Counters::default(),

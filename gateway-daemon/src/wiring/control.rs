@@ -10,7 +10,7 @@ use std::{
 use super::{remember, unix_seconds};
 use crate::{
     admin::{Control, ControlError, IdentityView, Status, TargetStatus, WorkloadStatus},
-    config::checked::{Config, Host},
+    config::checked::Config,
     connection::Gateway,
     domain::{
         event::{AuditEvent, EventKind, Outcome},
@@ -35,10 +35,7 @@ impl DaemonControl {
             .targets
             .iter()
             .map(|target| {
-                let hosts = target.hosts.iter().map(|host| match host {
-                    Host::Name(name) => name.clone(),
-                    Host::Address(address) => address.to_string(),
-                });
+                let hosts = target.hosts.iter().map(ToString::to_string);
                 let places: Vec<String> = hosts.chain(target.cidrs.iter().map(ToString::to_string)).collect();
                 let ports: Vec<String> = target.ports.iter().map(ToString::to_string).collect();
                 let addresses = places.iter().map(|place| format!("{place}:{}", ports.join(","))).collect();
@@ -74,6 +71,10 @@ impl Control for DaemonControl {
         self.gateway.settle_ahead();
         self.captured("run in", &workload);
         Ok(workload)
+    }
+
+    fn authority(&self) -> String {
+        self.gateway.authority.pem().to_owned()
     }
 
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {

@@ -340,6 +340,8 @@ fn insert<'a>(
             name: column.to_owned(),
             number,
             type_oid: TEXT_OID,
+            modifier: -1,
+            collation: 100,
             origins,
             is_computed: false,
         });

@@ -1,6 +1,7 @@
 //! Original destination → target of the configuration. Names are resolved beforehand, so that no look-up stands in a
 //! flow's way.
 
+mod http;
 mod postgres;
 mod tls;
 
@@ -17,7 +18,7 @@ use super::ahead::Place;
 use crate::{
     config::{Cidr, checked},
     domain::{action::TargetFacts, address::OriginalDestination, ids::TargetName, way::Way},
-    session::{dns::TargetNames, postgres::PostgresTarget, tcp::TcpTarget},
+    session::{dns::TargetNames, http::HttpTarget, postgres::PostgresTarget, tcp::TcpTarget},
     tls::originate::TlsError,
 };
 
@@ -29,6 +30,8 @@ static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 pub enum Target {
     /// PostgreSQL.
     Postgres(Arc<PostgresTarget>),
+    /// HTTP.
+    Http(Arc<HttpTarget>),
     /// Bytes that nobody looks into.
     Tcp(Arc<TcpTarget>),
 }
@@ -38,6 +41,7 @@ impl Target {
     pub fn facts(&self) -> &TargetFacts {
         match self {
             Self::Postgres(target) => &target.facts,
+            Self::Http(target) => &target.facts,
             Self::Tcp(target) => &target.facts,
         }
     }
@@ -45,13 +49,13 @@ impl Target {
     /// Whether the kernel lets connections to it pass, once it knows whose may.
     pub fn goes_direct(&self) -> bool {
         match self {
-            Self::Postgres(_) => false,
+            Self::Postgres(_) | Self::Http(_) => false,
             Self::Tcp(target) => target.way == Way::Direct,
         }
     }
 
     /// `None` for one that takes datagrams.
-    fn new(target: &checked::Target) -> Result<Option<Self>, TlsError> {
+    fn new(target: &checked::Target, all: &[checked::Target]) -> Result<Option<Self>, TlsError> {
         Ok(match &target.protocol {
             checked::Protocol::Udp => None,
             checked::Protocol::Tcp(way) => Some(Self::Tcp(Arc::new(TcpTarget {
@@ -59,6 +63,7 @@ impl Target {
                 way: *way,
                 from: target.upstream_from,
             }))),
+            checked::Protocol::Http(http) => Some(Self::Http(Arc::new(http::target(target, http, all)?))),
             checked::Protocol::Postgres(postgres) => {
                 Some(Self::Postgres(Arc::new(postgres::target(target, postgres)?)))
             }
@@ -98,9 +103,9 @@ impl Targets {
     pub fn new(config: &[checked::Target]) -> Result<Self, TlsError> {
         let mut targets =
             Self { generation: GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1, ..Self::default() };
-        for config in config {
-            let (config, resolved) = (config.clone(), Vec::new());
-            match Target::new(&config)? {
+        for one in config {
+            let (config, all, resolved) = (one.clone(), config, Vec::new());
+            match Target::new(&config, all)? {
                 Some(target) => targets.entries.push(Entry { config, target, resolved }),
                 None => targets.datagrams.push(DatagramTarget { config, resolved }),
             }
@@ -195,11 +200,22 @@ impl Targets {
         if let Some(named) = named {
             return Some(&named.target);
         }
+        // Then the narrowest wildcard that a name falls under.
+        let below = asked.iter().find_map(|name| {
+            let covering =
+                at_port.iter().filter_map(|entry| Some((entry.config.covers_below(name.as_ref())?, entry)));
+            covering.max_by_key(|(length, _)| *length)
+        });
+        if let Some((_, entry)) = below {
+            return Some(&entry.target);
+        }
         let mut found = self.entries.iter().filter(|entry| {
             entry.config.lists(destination)
                 || (entry.config.has_port(destination.port()) && entry.resolved.contains(&destination.ip()))
         });
-        let first = found.next()?;
+        let Some(first) = found.next() else {
+            return at_port.iter().find(|entry| entry.config.is_for_the_rest()).map(|entry| &entry.target);
+        };
         if let Some(second) = found.next() {
             let (first, second) = (&first.target.facts().name, &second.target.facts().name);
             tracing::warn!(%destination, first, second, "two targets resolve to one address: it is refused");
@@ -245,7 +261,7 @@ impl Entry {
     fn places(&self) -> impl Iterator<Item = Place> {
         let hosts = self.config.hosts.iter().filter_map(|host| match host {
             checked::Host::Address(address) => Some(Cidr::single(*address)),
-            checked::Host::Name(_) => None,
+            checked::Host::Name(_) | checked::Host::Below(_) | checked::Host::Any => None,
         });
         let resolved = self.resolved.iter().map(|address| Cidr::single(*address));
         hosts.chain(resolved).chain(self.config.cidrs.iter().copied()).flat_map(|network| {

@@ -91,7 +91,7 @@ pub(in super::super) fn network_address(
     Outcome::Written
 }
 
-fn read_text(value: &[u8]) -> Option<(IpAddr, u8)> {
+pub(in super::super) fn read_text(value: &[u8]) -> Option<(IpAddr, u8)> {
     let text = std::str::from_utf8(value).ok()?;
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse().ok()?)),
@@ -101,7 +101,7 @@ fn read_text(value: &[u8]) -> Option<(IpAddr, u8)> {
     Some((address, bits.unwrap_or(if address.is_ipv4() { 32 } else { 128 })))
 }
 
-fn read_binary(value: &[u8]) -> Option<(IpAddr, u8)> {
+pub(in super::super) fn read_binary(value: &[u8]) -> Option<(IpAddr, u8)> {
     match *value {
         [FAMILY_V4, bits, _, 4, ref octets @ ..] => {
             Some((IpAddr::from(<[u8; 4]>::try_from(octets).ok()?), bits))
@@ -200,7 +200,7 @@ pub(in super::super) fn uuid(
 }
 
 /// The sixteen bytes of a UUID; text as PostgreSQL writes it, in either case.
-fn read_uuid(format: Format, value: &[u8]) -> Option<[u8; 16]> {
+pub(in super::super) fn read_uuid(format: Format, value: &[u8]) -> Option<[u8; 16]> {
     match format {
         Format::Binary => value.try_into().ok(),
         Format::Text => {

@@ -46,7 +46,7 @@ pub(in super::super) fn byte_string(
 }
 
 /// Both forms of output: `\x` with hexadecimal digits, and escapes.
-fn read_bytes(text: &[u8]) -> Option<Vec<u8>> {
+pub(in super::super) fn read_bytes(text: &[u8]) -> Option<Vec<u8>> {
     if let Some(digits) = text.strip_prefix(b"\\x") {
         let (pairs, rest) = digits.as_chunks::<2>();
         return pairs
@@ -132,7 +132,7 @@ pub(in super::super) fn bit_string(
     Outcome::Written
 }
 
-fn read_text(value: &[u8]) -> Option<Vec<bool>> {
+pub(in super::super) fn read_text(value: &[u8]) -> Option<Vec<bool>> {
     value
         .iter()
         .map(|digit| match digit {
@@ -143,7 +143,7 @@ fn read_text(value: &[u8]) -> Option<Vec<bool>> {
         .collect()
 }
 
-fn read_binary(value: &[u8]) -> Option<Vec<bool>> {
+pub(in super::super) fn read_binary(value: &[u8]) -> Option<Vec<bool>> {
     let (count, bytes) = value.split_first_chunk::<4>()?;
     let count = usize::try_from(i32::from_be_bytes(*count)).ok()?;
     if bytes.len() != count.div_ceil(8) {

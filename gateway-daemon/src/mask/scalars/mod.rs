@@ -1,9 +1,9 @@
 //! Transforms on single values that are no text: each gives another value of the same type, in the format that came.
 
-mod addresses;
-mod bits;
-mod numbers;
-mod times;
+pub(super) mod addresses;
+pub(super) mod bits;
+pub(super) mod numbers;
+pub(super) mod times;
 
 pub(super) use addresses::{Network, hardware_address, network_address, uuid};
 pub(super) use bits::{Length, bit_string, byte_string};

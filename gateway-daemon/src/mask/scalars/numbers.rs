@@ -205,7 +205,7 @@ fn leading_digit(number: &str) -> Option<String> {
 
 /// A numeric, as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
-enum Decimal {
+pub(in super::super) enum Decimal {
     /// Sign, digits before the point without leading zeros, digits behind it without trailing ones.
     Finite { is_negative: bool, whole: String, fraction: String },
     /// NaN, Infinity, -Infinity.
@@ -267,7 +267,7 @@ pub(in super::super) fn numeric(
     Outcome::Written
 }
 
-fn read_decimal(text: &str) -> Option<Decimal> {
+pub(in super::super) fn read_decimal(text: &str) -> Option<Decimal> {
     match text {
         "NaN" => return Some(Decimal::Special("NaN")),
         "Infinity" => return Some(Decimal::Special("Infinity")),
@@ -296,7 +296,7 @@ fn finite(is_negative: bool, whole: &str, fraction: &str) -> Decimal {
 }
 
 /// Number of digits in base 10,000, weight of the first, sign, scale, then the digits.
-fn read_binary_decimal(value: &[u8]) -> Option<Decimal> {
+pub(in super::super) fn read_binary_decimal(value: &[u8]) -> Option<Decimal> {
     use std::fmt::Write as _;
     let (head, digits) = value.split_first_chunk::<8>()?;
     let [c0, c1, w0, w1, s0, s1, ..] = *head;

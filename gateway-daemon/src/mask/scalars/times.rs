@@ -15,14 +15,14 @@ use crate::domain::decision::Transform;
 /// 2000-01-01, from which PostgreSQL counts, as a Julian day.
 const EPOCH_JULIAN: i32 = 2_451_545;
 /// 1970-01-01, counted from there.
-const REDACTED_DAY: i32 = -10_957;
+pub(in super::super) const REDACTED_DAY: i32 = -10_957;
 /// 1900-01-01, likewise, and the days of two centuries.
-const FIRST_HASHED_DAY: i32 = -36_524;
-const HASHED_DAYS: u64 = 73_049;
+pub(in super::super) const FIRST_HASHED_DAY: i32 = -36_524;
+pub(in super::super) const HASHED_DAYS: u64 = 73_049;
 const DAY_SECONDS: u64 = 86_400;
-const SECOND_MICROS: i64 = 1_000_000;
-const HOUR_MICROS: i64 = 3_600 * SECOND_MICROS;
-const DAY_MICROS: i64 = 24 * HOUR_MICROS;
+pub(in super::super) const SECOND_MICROS: i64 = 1_000_000;
+pub(in super::super) const HOUR_MICROS: i64 = 3_600 * SECOND_MICROS;
+pub(in super::super) const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
 /// How `DateStyle` writes dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Moment {
     }
 }
 
-fn day_number(year: i32, month: u8, day: u8) -> Option<i32> {
+pub(in super::super) fn day_number(year: i32, month: u8, day: u8) -> Option<i32> {
     let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
     Some(date.to_julian_day() - EPOCH_JULIAN)
 }
@@ -77,7 +77,7 @@ fn calendar(day: i32) -> Option<Date> {
 }
 
 /// The first of January of the year that `day` is in.
-fn first_of_year(day: i32) -> Option<i32> {
+pub(in super::super) fn first_of_year(day: i32) -> Option<i32> {
     day_number(calendar(day)?.year(), 1, 1)
 }
 
@@ -144,7 +144,7 @@ fn read_date(text: &str) -> Option<Moment> {
     })
 }
 
-fn iso_day(date: &str, before_christ: bool) -> Option<i32> {
+pub(in super::super) fn iso_day(date: &str, before_christ: bool) -> Option<i32> {
     let mut parts = date.split('-');
     let year: i32 = parts.next()?.parse().ok()?;
     let (month, day) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -244,7 +244,7 @@ fn read_timestamp(text: &str) -> Option<Moment> {
     Some(Moment::Written(text.to_owned(), year))
 }
 
-fn iso_timestamp(text: &str) -> Option<i64> {
+pub(in super::super) fn iso_timestamp(text: &str) -> Option<i64> {
     let (text, before_christ) = match text.strip_suffix(" BC") {
         Some(text) => (text, true),
         None => (text, false),
@@ -259,7 +259,7 @@ fn clock(second: i64) -> String {
 }
 
 /// `HH:MM:SS[.ffffff][±HH[:MM[:SS]]]` in microseconds of UTC.
-fn read_clock(text: &str) -> Option<i64> {
+pub(in super::super) fn read_clock(text: &str) -> Option<i64> {
     let (clock, offset) = match text.find(['+', '-']) {
         Some(at) => (text.get(..at)?, offset_micros(text.get(at..)?)?),
         None => (text, 0),
@@ -299,11 +299,7 @@ pub(in super::super) fn time_of_day(
 ) -> Outcome {
     let read = match (format, zone) {
         (Format::Text, _) => std::str::from_utf8(value).ok().and_then(read_clock),
-        (Format::Binary, Zone::Without) => value.try_into().ok().map(i64::from_be_bytes),
-        (Format::Binary, Zone::With) => value.split_first_chunk::<8>().and_then(|(micros, west)| {
-            let west = i64::from(i32::from_be_bytes(west.try_into().ok()?));
-            i64::from_be_bytes(*micros).checked_add(west.checked_mul(SECOND_MICROS)?)
-        }),
+        (Format::Binary, zone) => read_binary_clock(zone, value),
     };
     let Some(micros) = read else { return Outcome::Null };
     let second = match transform {
@@ -325,6 +321,16 @@ pub(in super::super) fn time_of_day(
         }
     }
     Outcome::Written
+}
+
+/// Microseconds of a day; those of UTC where the zone is known.
+pub(in super::super) fn read_binary_clock(zone: Zone, value: &[u8]) -> Option<i64> {
+    if zone == Zone::Without {
+        return value.try_into().ok().map(i64::from_be_bytes);
+    }
+    let (micros, west) = value.split_first_chunk::<8>()?;
+    let west = i64::from(i32::from_be_bytes(west.try_into().ok()?));
+    i64::from_be_bytes(*micros).checked_add(west.checked_mul(SECOND_MICROS)?)
 }
 
 /// No time at all, or with `hash` less than a day.
@@ -368,7 +374,7 @@ pub(in super::super) fn interval(
 }
 
 /// Months, days, microseconds.
-fn read_binary_interval(value: &[u8]) -> Option<(i32, i32, i64)> {
+pub(in super::super) fn read_binary_interval(value: &[u8]) -> Option<(i32, i32, i64)> {
     let (micros, rest) = value.split_first_chunk::<8>()?;
     let (days, months) = rest.split_first_chunk::<4>()?;
     let months = i32::from_be_bytes(months.try_into().ok()?);

@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod backend;
+pub mod copy_rows;
 mod encode;
 mod fields;
 mod frame;

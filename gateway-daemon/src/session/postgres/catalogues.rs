@@ -294,6 +294,8 @@ mod tests {
                 name: column.to_owned(),
                 number: 2,
                 type_oid: 25,
+                modifier: -1,
+                collation: 100,
                 origins: BTreeSet::from([name]),
                 is_computed: false,
             }],

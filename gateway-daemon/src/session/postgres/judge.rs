@@ -1,9 +1,12 @@
 //! Text of a message in, verdict out: read by PostgreSQL's own grammar, judged by policy, with what the relay
 //! needs to mask its results. No socket, no clock.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::readings::{Reading, Readings, denied};
+use super::{
+    readings::{Reading, Readings, denied},
+    written::Watch,
+};
 use crate::{
     domain::{
         action::{Action, TargetFacts},
@@ -89,6 +92,12 @@ pub struct Verdict {
     pub rows: Rows,
     /// Whether the statements' record must be on disk before they leave.
     pub forwarding: Forwarding,
+    /// Whether they write into columns that are masked.
+    pub writes_masked: bool,
+    /// The columns that policy permits to write by that name.
+    pub lifted: Arc<BTreeSet<ColumnName>>,
+    /// What is still to be looked at of what they write.
+    pub(super) watch: Option<Arc<Watch>>,
 }
 
 /// When a request may leave for the target. However that is, nobody sees anything of what the database holds, and nothing
@@ -148,11 +157,6 @@ impl Verdict {
         }
         !self.masks.scans.is_empty()
             || !self.touches_only(|origin| !self.target_masks.scans.contains_key(origin))
-    }
-
-    /// Whether texts of errors and notices may show values of masked columns.
-    pub fn texts_may_leak(&self) -> bool {
-        self.rows == Rows::Traced && self.may_show_masked()
     }
 
     /// What is looked for in texts that can quote any value of the target.
@@ -354,6 +358,9 @@ impl Judge {
             // A refused statement returns none, and what is sent in its place changes nothing.
             rows: Rows::Clear,
             forwarding: Forwarding::AtOnce,
+            writes_masked: false,
+            lifted: Arc::default(),
+            watch: None,
         };
         let judgeable = reading.and_then(|statements| with_executed(statements, prepared));
         let Judgeable { statements, behind } = match judgeable {
@@ -371,7 +378,8 @@ impl Judge {
         if !statements.is_empty() {
             let action = Action::Sql(&statements);
             match self.policies.decide(&asker.principal, &asker.workload, target, action) {
-                Decision::Allow { masks, policies, record, max_rows } => {
+                Decision::Allow { masks, policies, record, max_rows, writable } => {
+                    verdict.lifted = Arc::new(writable);
                     verdict.record = record;
                     verdict.max_rows = of_messages_own(max_rows, statements.len(), &behind);
                     verdict.masks = masks;
@@ -384,6 +392,7 @@ impl Judge {
         verdict.rows = verdict.trace_rows();
         if verdict.denial.is_none() {
             verdict.forwarding = verdict.forwarding();
+            verdict.writes_masked = verdict.finds_masked_written();
         }
         verdict
     }

@@ -76,8 +76,15 @@ enum Refresh {
 }
 
 impl Relay<'_> {
-    /// Reads and judges a text as things stand now.
+    /// Reads and judges a text as things stand now, with what it writes.
     pub(super) async fn judge(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
+        Ok(match self.judge_as_read(text, batched).await? {
+            Judged::Verdict(verdict) => Judged::Verdict(self.look_at_writes(text, verdict)),
+            Judged::Wait => Judged::Wait,
+        })
+    }
+
+    async fn judge_as_read(&mut self, text: &str, batched: &Batched) -> Result<Judged, Ending> {
         self.check_identity().await?;
         self.hear_of_changes();
         if let Some(verdict) = self.judge_without_schema(text) {
@@ -161,7 +168,7 @@ impl Relay<'_> {
     }
 
     /// Whether policies, identity and snapshot are those that a verdict rests on.
-    fn still_holds(&self, verdict: &Verdict) -> bool {
+    pub(super) fn still_holds(&self, verdict: &Verdict) -> bool {
         verdict.basis == self.room.judge.basis(&self.asker)
             && verdict.catalogue.epoch == self.snapshot.catalogue.epoch
     }
@@ -350,6 +357,9 @@ impl Relay<'_> {
             basis: self.room.judge.basis(&self.asker),
             rows: Rows::Clear,
             forwarding: Forwarding::AtOnce,
+            writes_masked: false,
+            lifted: Arc::default(),
+            watch: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod bound;
 mod cancel;
 mod catalogues;
 mod constants;
+mod copying;
 mod driver;
 mod ending;
 mod expected;
@@ -20,6 +21,7 @@ mod function_call;
 mod judge;
 mod judging;
 mod names;
+mod notifications;
 mod parameters;
 mod past_sql;
 mod readings;
@@ -32,9 +34,11 @@ mod row_limit;
 mod shown;
 mod startup;
 mod target;
+mod texts;
 mod unhurried;
 mod watch;
 mod watched_rows;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 
@@ -280,6 +284,7 @@ impl Postgres {
                 Some(Recording::new(session, recorder, record))
             }
         };
+        let server_process = cancel_key.as_ref().map(|key| key.process_id);
         let running = cancel_key.map(|key| Cancellable {
             session: about.session.clone(),
             owner: about.flow.captured_cgroup,
@@ -301,6 +306,7 @@ impl Postgres {
             path_moved: !moving.is_empty(),
             client,
             upstream: side,
+            server_process,
             snapshot,
             recording,
             stop,

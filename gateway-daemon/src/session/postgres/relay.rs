@@ -14,14 +14,17 @@ use super::{
     bound::Bound,
     catalogues::{Place, Reach, Snapshot, Stale},
     constants::{kept, kept_reason},
+    copying::CopyIn,
     ending::Ending,
     expected::Expected,
     judge::{Asker, Judge, Verdict},
     judging::Lately,
     names::{Batch, Names},
+    notifications::Notifying,
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
+    written::LookedAt,
 };
 use crate::{
     audit::{Receipt, Submitter},
@@ -70,6 +73,8 @@ pub(super) struct Portal {
     pub(super) prepared: Option<Arc<Prepared>>,
     /// What its Bind said, where the session is recorded.
     pub(super) bound: Option<Arc<Bound>>,
+    /// What its values were held against, where they go into masked columns.
+    pub(super) looked_at: Option<LookedAt>,
 }
 
 /// Where a prepared statement comes from.
@@ -97,6 +102,8 @@ pub(super) enum Copying {
 pub(super) enum Fate {
     /// They go on to the other side.
     Forwarded,
+    /// They are rows of COPY, and go on once they have been looked at.
+    LookedAt,
     /// It would ignore them, or hears no more of the request.
     Dropped,
 }
@@ -136,6 +143,8 @@ pub(super) struct Relay<'a> {
     pub(super) skipping: bool,
     pub(super) transaction: TransactionStatus,
     pub(super) copying: Copying,
+    /// The rows that are looked at while they go by.
+    pub(super) copy_in: Option<CopyIn>,
     /// What the connection is for, where it is not SQL alone.
     pub(super) replication: Option<Connection>,
     /// What goes by of replication now.
@@ -146,6 +155,8 @@ pub(super) struct Relay<'a> {
     pub(super) held: Option<Frame>,
     /// A large Bind waits for the queue to drain.
     pub(super) large_waits: bool,
+    /// The large Bind that comes now is looked at as a whole.
+    pub(super) large_whole: bool,
     /// Bytes of a large message of the client still to come, which nobody looks at.
     pub(super) client_bytes_left: usize,
     /// What becomes of them.
@@ -155,6 +166,9 @@ pub(super) struct Relay<'a> {
     /// What becomes of rows.
     pub(super) reply_fate: Fate,
     pub(super) rows: RowHandling,
+    /// A notice of the request that is answered now has been withheld.
+    pub(super) has_withheld: bool,
+    pub(super) notifying: Notifying,
     /// For the newest record that was still on its way to the disk when its request left: until it is there, nothing
     /// more is said to the client.
     pub(super) unwritten: Option<Receipt>,
@@ -181,6 +195,8 @@ pub(super) struct Start<'a> {
     pub(super) path_moved: bool,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
+    /// The process that serves the session at the target, if it has said so.
+    pub(super) server_process: Option<u32>,
     pub(super) snapshot: Snapshot,
     pub(super) recording: Option<Recording>,
     pub(super) stop: &'a Stop,
@@ -198,6 +214,7 @@ impl<'a> Relay<'a> {
             path_moved,
             client,
             upstream,
+            server_process,
             snapshot,
             recording,
             stop,
@@ -225,16 +242,20 @@ impl<'a> Relay<'a> {
             skipping: false,
             transaction: TransactionStatus::Idle,
             copying: Copying::No,
+            copy_in: None,
             replication,
             stream: None,
             functions: HashMap::new(),
             held: None,
             large_waits: false,
+            large_whole: false,
             client_bytes_left: 0,
             fate: Fate::Forwarded,
             reply_bytes_left: 0,
             reply_fate: Fate::Forwarded,
             rows: RowHandling::Undescribed,
+            has_withheld: false,
+            notifying: Notifying::new(server_process),
             unwritten: None,
             submitter: room.audit.submitter(),
             recording,

@@ -15,8 +15,10 @@ use super::{
     recorded::Recorded,
     relay::{Copying, Fate, Relay},
     shown::{RowHandling, scan_of, trace},
+    texts::{Circumstances, Phase, Scrubbed},
 };
 use crate::{
+    domain::decision::MaskPlan,
     mask::{Finds, Format, mask_data_row},
     protocol::postgres::{
         Frame, HEADER_BYTES,
@@ -65,7 +67,7 @@ impl Relay<'_> {
                     return Ok(());
                 }
                 match self.reply_fate {
-                    Fate::Forwarded => self.pass(now),
+                    Fate::Forwarded | Fate::LookedAt => self.pass(now),
                     Fate::Dropped => self.upstream.input.advance(now),
                 }
                 self.reply_bytes_left -= now;
@@ -261,7 +263,7 @@ impl Relay<'_> {
                 }
                 self.copying = Copying::Yes;
             }
-            b'A' => {}
+            b'A' => return Ok(self.notification_passes()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -289,12 +291,20 @@ impl Relay<'_> {
             Message::ErrorResponse(fields) => self.failed(fields),
             Message::NoticeResponse(fields) => {
                 let verdict = self.queue.front().and_then(|expected| expected.verdict()).cloned();
-                let fields = answer::scrub(fields, verdict.as_deref(), &self.room.masker);
+                let said = self.scrubbed(fields, verdict.as_deref());
+                // Code that speaks of every row says no more by saying it again.
+                if said.is_withheld && mem::replace(&mut self.has_withheld, true) {
+                    return Ok(());
+                }
+                let fields = said.fields();
                 if let Some(recording) = &mut self.recording {
                     recording.notice(constants(verdict.as_deref()), &fields);
                 }
                 backend::notice_response(&mut self.client.output, &fields)
                     .map_err(|error| Ending::upstream(&error))
+            }
+            Message::NotificationResponse { process_id, channel, payload } => {
+                self.notified(process_id, channel, payload)
             }
             Message::ParameterStatus { name, value } => {
                 pinned(name, value)?;
@@ -303,6 +313,36 @@ impl Relay<'_> {
             }
             _ => Err(unexpected(frame.tag)),
         }
+    }
+
+    /// The words of an error or a notice, as far as the client may read them.
+    fn scrubbed<'f>(&self, fields: Fields<'f>, verdict: Option<&Verdict>) -> Scrubbed<'f> {
+        let phase = match self.queue.front() {
+            Some(Expected::Parse { .. } | Expected::Syntax { .. }) => Phase::Read,
+            Some(Expected::Bind { .. }) => Phase::Bound,
+            Some(Expected::Simple(..) | Expected::Execute(_) | Expected::DescribeOurs(_)) => Phase::Ran,
+            Some(
+                Expected::Describe(_)
+                | Expected::CloseStatement(_)
+                | Expected::ClosePortal(_)
+                | Expected::Undoing
+                | Expected::Sync(_),
+            )
+            | None => Phase::Ended,
+        };
+        let masks = self.masks_now();
+        let about = Circumstances {
+            verdict,
+            phase,
+            masks: verdict.map_or(masks.as_ref(), |verdict| verdict.target_masks.as_ref()),
+            catalogue: verdict.map_or(self.snapshot.catalogue.as_ref(), |verdict| verdict.catalogue.as_ref()),
+        };
+        answer::scrub(fields, about, &self.room.masker)
+    }
+
+    /// Everything that is masked for the agent.
+    pub(super) fn masks_now(&self) -> Arc<MaskPlan> {
+        self.room.judge.target_masks(&self.asker, self.facts, &self.snapshot.catalogue)
     }
 
     fn parse_complete(&mut self) -> Result<(), Ending> {
@@ -340,6 +380,7 @@ impl Relay<'_> {
         if let Some(recording) = &mut self.recording {
             recording.statement_ended(tag);
         }
+        self.note_notifications();
         match self.queue.front_mut() {
             Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
                 request.rows += affected;
@@ -391,7 +432,9 @@ impl Relay<'_> {
         self.reply_fate = Fate::Forwarded;
         self.statements.settle(batch);
         self.portals.settle(batch);
+        self.has_withheld = false;
         if self.transaction == TransactionStatus::Idle {
+            self.notifying.transaction_ended();
             if self.queue.is_empty() {
                 // Portals end with their transaction.
                 self.portals.clear();
@@ -499,7 +542,8 @@ impl Relay<'_> {
                 if let Some(Expected::Simple(request, _) | Expected::Execute(request)) = front {
                     self.note_completion(request, Some(failure))?;
                 }
-                let fields = answer::scrub(fields, verdict.as_deref(), &self.room.masker);
+                let said = self.scrubbed(fields, verdict.as_deref());
+                let fields = said.fields();
                 if let Some(recording) = &mut self.recording {
                     match self.queue.front_mut() {
                         Some(Expected::Simple(request, _) | Expected::Execute(request)) => {

@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, time::Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 
 use super::{
     answer::{REFUSED_NAME, REFUSED_STATEMENT, is_interrupted},
@@ -19,6 +19,7 @@ use super::{
     relay::{Copying, Fate, Origin, Portal, Prepared, Relay},
     replication::is_for_sql_only,
     row_limit::{Limited, MayCount},
+    written::{LookedAt, outdated},
 };
 use crate::{
     domain::{
@@ -105,7 +106,7 @@ impl Batched {
     }
 
     /// Adds what is refused: what leaves in its place changes nothing.
-    fn record_refusal(&mut self, event: AuditEvent) {
+    pub(super) fn record_refusal(&mut self, event: AuditEvent) {
         self.events.push(event);
         self.forwarding = self.forwarding.max(Forwarding::AtOnce);
     }
@@ -116,10 +117,16 @@ impl Relay<'_> {
     pub(super) async fn take_requests(&mut self) -> Result<(), Ending> {
         let mut batched = Batched::new(self.queue.is_empty());
         while !self.waits() && batched.staged.len() < BATCH_BYTES {
-            if self.pass_large()? {
+            if self.pass_large(&mut batched)? {
                 continue;
             }
             match self.large_bind()? {
+                Large::Ready { statement, bytes, .. }
+                    if bytes <= MESSAGE_BYTES && self.may_bind_masked(&statement) =>
+                {
+                    self.large_whole = true;
+                    continue;
+                }
                 Large::Ready { portal, statement, bytes } => {
                     // Its bytes go straight on: what comes before it leaves first.
                     let before = mem::replace(&mut batched, Batched::new(self.queue.is_empty()));
@@ -206,7 +213,7 @@ impl Relay<'_> {
 
     /// Passes COPY data and large parameters on as they come, and drops what the server would ignore; `true` when
     /// something was moved.
-    fn pass_large(&mut self) -> Result<bool, Ending> {
+    fn pass_large(&mut self, batched: &mut Batched) -> Result<bool, Ending> {
         if self.client_bytes_left == 0 {
             if self.held.is_some() {
                 return Ok(false);
@@ -214,12 +221,22 @@ impl Relay<'_> {
             let header = peek_header(&self.client.input).map_err(|error| Ending::client(&error))?;
             let Some((tag, total)) = header else { return Ok(false) };
             self.fate = match (tag, self.copying) {
+                (b'd', Copying::Yes) if self.copy_in.is_some() => Fate::LookedAt,
                 (b'd', Copying::Yes) => Fate::Forwarded,
                 (b'd', Copying::No) => Fate::Dropped,
                 (tag, Copying::No) if self.skips(tag) && total > WHOLE_BIND_BYTES => Fate::Dropped,
                 _ => return Ok(false),
             };
             self.client_bytes_left = total;
+            self.large_whole = false;
+            if self.fate == Fate::LookedAt {
+                // They leave in messages of their own.
+                self.client_bytes_left -= HEADER_BYTES;
+                self.client.input.advance(HEADER_BYTES.min(self.client.input.len()));
+                if self.client_bytes_left == 0 {
+                    return Ok(true);
+                }
+            }
             if let Some(stream) = self.stream.as_mut().filter(|_| self.fate == Fate::Forwarded) {
                 stream.sent += u64::try_from(total - HEADER_BYTES).unwrap_or(u64::MAX);
             }
@@ -229,8 +246,10 @@ impl Relay<'_> {
             return Ok(false);
         }
         let piece = self.client.input.split_to(now);
-        if self.fate == Fate::Forwarded {
-            self.upstream.output.unsplit(piece);
+        match self.fate {
+            Fate::Forwarded => self.upstream.output.unsplit(piece),
+            Fate::LookedAt => self.pass_rows(&piece, batched)?,
+            Fate::Dropped => {}
         }
         self.client_bytes_left -= now;
         self.half_sent_since = None;
@@ -252,6 +271,9 @@ impl Relay<'_> {
             return Ok(Large::No);
         };
         self.large_waits = false;
+        if self.large_whole {
+            return Ok(Large::No);
+        }
         let body = self.client.input.get(HEADER_BYTES..).unwrap_or_default();
         match frontend::bind_names(body.get(..WHOLE_BIND_BYTES).unwrap_or(body)) {
             Some((portal, statement)) => {
@@ -282,6 +304,7 @@ impl Relay<'_> {
                 return self.take_parse(name, sql, parameter_types, &frame, batched).await;
             }
             Message::Bind { portal, statement, parameter_formats, parameters, result_formats } => {
+                self.large_whole = false;
                 let values = Values::Whole { formats: parameter_formats, parameters, result_formats };
                 let taken = self.learn_bind(portal, statement, values, batched).await?;
                 if matches!(taken, Taken::Done) {
@@ -331,7 +354,11 @@ impl Relay<'_> {
     ) -> Result<Taken, Ending> {
         match message {
             Message::CopyDone | Message::CopyFail(_) => {
+                if matches!(message, Message::CopyDone) && self.refuses_last_row(batched)? {
+                    return Ok(Taken::Done);
+                }
                 self.copying = Copying::No;
+                self.copy_in = None;
                 batched.staged.extend_from_slice(frame.raw());
                 if self.is_counting() {
                     // The Sync that would fetch the answer waits for it.
@@ -400,6 +427,7 @@ impl Relay<'_> {
         let mut recorded = None;
         if !verdict.statements.is_empty() {
             let (event, known) = self.note_request(text, &verdict, None, bound)?;
+            self.expect_rows(&verdict, &event);
             batched.record(event, &verdict);
             recorded = known;
         }
@@ -503,6 +531,25 @@ impl Relay<'_> {
                 Some(Judged::Verdict(_)) | None => {}
             }
         }
+        let mut looked_at = None;
+        if let Some(prepared) = prepared.as_ref().filter(|prepared| self.may_write_masked(prepared)) {
+            let verdict = match self.judge_again(prepared, batched).await? {
+                Judged::Wait => return Ok(Taken::Wait),
+                Judged::Verdict(verdict) => verdict,
+            };
+            looked_at = Some(LookedAt::by(&verdict));
+            // What else is said against it is said at Execute.
+            let watch = verdict.watch.as_ref().filter(|_| verdict.denial.is_none());
+            if let Some(denial) =
+                watch.and_then(|watch| watch.refusal_of(&verdict, &prepared.parameter_types, &values))
+            {
+                let verdict = Arc::new(verdict.refused(denial));
+                let refusal = verdict.denial.as_deref();
+                batched.record_refusal(self.note_request(&prepared.text, &verdict, refusal, None)?.0);
+                self.refuse_extended(verdict, batched)?;
+                return Ok(Taken::Refused);
+            }
+        }
         let verdict = prepared.as_ref().map(|prepared| Arc::clone(&prepared.verdict));
         let bound = self.recording.as_ref().map(|recording| {
             let masker = &self.room.masker;
@@ -512,7 +559,7 @@ impl Relay<'_> {
             };
             recording.bind(prepared.as_ref(), constants, values, masker)
         });
-        let learnt = self.portals.learn(portal, Portal { prepared, bound }, self.batch);
+        let learnt = self.portals.learn(portal, Portal { prepared, bound, looked_at }, self.batch);
         self.unsynced = true;
         self.queue.push_back(Expected::Bind { name: portal.to_vec(), learnt, verdict });
         Ok(Taken::Done)
@@ -524,16 +571,20 @@ impl Relay<'_> {
         frame: &Frame,
         batched: &mut Batched,
     ) -> Result<Taken, Ending> {
-        let (prepared, bound) = match self.portals.lookup(portal, self.batch) {
-            Lookup::Known(portal) => (portal.prepared.clone(), portal.bound.clone()),
-            Lookup::Unknown => (None, None),
+        let (prepared, bound, looked_at) = match self.portals.lookup(portal, self.batch) {
+            Lookup::Known(portal) => (portal.prepared.clone(), portal.bound.clone(), portal.looked_at),
+            Lookup::Unknown => (None, None, None),
             Lookup::Unsettled => return Ok(Taken::Wait),
         };
         let (text, verdict) = match prepared {
             Some(prepared) => {
-                let Judged::Verdict(verdict) = self.judge_again(&prepared, batched).await? else {
+                let Judged::Verdict(mut verdict) = self.judge_again(&prepared, batched).await? else {
                     return Ok(Taken::Wait);
                 };
+                let binds = verdict.watch.as_ref().is_some_and(|watch| watch.binds());
+                if binds && verdict.denial.is_none() && looked_at != Some(LookedAt::by(&verdict)) {
+                    verdict = Arc::new(verdict.refused(outdated()));
+                }
                 (Arc::clone(&prepared.text), verdict)
             }
             None => {
@@ -556,6 +607,7 @@ impl Relay<'_> {
         let mut recorded = None;
         if !verdict.statements.is_empty() {
             let (event, known) = self.note_request(&text, &verdict, None, bound)?;
+            self.expect_rows(&verdict, &event);
             batched.record(event, &verdict);
             recorded = known;
         }

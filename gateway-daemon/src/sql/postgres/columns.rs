@@ -23,6 +23,11 @@ pub(super) fn tested(reads: &Reads) -> Reads {
     reads.iter().map(|number| number | TESTED).collect()
 }
 
+/// Whether the number is one of a column that is only matched or only tested.
+pub(super) const fn is_marked(number: u32) -> bool {
+    number & (MATCHED | TESTED) != 0
+}
+
 /// What a use amounts to for the column of that number.
 pub(super) const fn amounts_to(usage: ColumnUse, number: u32) -> ColumnUse {
     match usage {

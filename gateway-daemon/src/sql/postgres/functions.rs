@@ -17,6 +17,7 @@ use super::offline;
 use super::reader::Reader;
 use super::scope::{Env, Needs};
 use super::settings;
+use super::value::Value;
 
 /// Volatile functions that change nothing outside the session and show nothing of others.
 const HARMLESS_VOLATILE: &[&str] = &[
@@ -132,10 +133,10 @@ impl<'a> Reader<'a> {
         call: &'a FuncCall,
         env: &Env<'_, 'a>,
         into: &mut Reads,
-    ) -> Result<(), SqlError> {
+    ) -> Result<Value, SqlError> {
         let name = self.function_name(&call.funcname)?;
         let mut arguments = Reads::new();
-        self.call_arguments(name, call, env, &mut arguments)?;
+        let value = self.call_arguments(name, call, env, &mut arguments)?;
         if name == Some("count")
             && !call.agg_distinct
             && let [argument] = call.args.as_slice()
@@ -161,8 +162,14 @@ impl<'a> Reader<'a> {
         if let Some(name) = name {
             self.check_settings_function(name, &call.args)?;
         }
+        if name == Some("pg_notify")
+            && let [channel, payload] = call.args.as_slice()
+            && let (Some(channel), Some(payload)) = (constant_text(channel), constant_text(payload))
+        {
+            self.facts.notifies.insert((channel, payload));
+        }
         into.append(&mut arguments);
-        Ok(())
+        Ok(value)
     }
 
     /// Notes a function by name; returns the name when it is one of PostgreSQL's own.
@@ -271,6 +278,11 @@ pub(super) fn check_secret(name: &str) -> Result<(), SqlError> {
         || name.starts_with("pg_ls_")
         || name.starts_with("pg_stat_get_backend_");
     if is_secret { Err(SqlError::secret(&format!("the function {name}()"))) } else { Ok(()) }
+}
+
+/// Whether a function of PostgreSQL's own runs text as SQL, or shows what is not its caller's.
+pub(super) fn runs_anything(name: &str) -> bool {
+    HARMFUL_STABLE.contains(&name) || check_secret(name).is_err()
 }
 
 /// Whether a function of PostgreSQL's own changes nothing outside the session and shows nothing of others.

@@ -5,7 +5,10 @@
 
 #![allow(clippy::unnested_or_patterns, reason = "groups of node kinds are macros, named side by side")]
 
+mod automatic;
+mod body;
 mod columns;
+mod computable;
 mod ddl;
 mod dml;
 mod error;
@@ -20,6 +23,7 @@ mod offline;
 mod parser;
 mod provision;
 mod query;
+mod reach;
 mod reader;
 mod relations;
 mod replication;
@@ -30,6 +34,9 @@ pub mod snapshot;
 mod source;
 mod statement;
 mod total;
+mod typing;
+mod value;
+mod written;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -41,10 +48,12 @@ pub use lineage::{origins, unknown_relations};
 pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};
+pub use reach::{Reach, Speaker, reach, reach_of_all, reach_of_deferred};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
 pub use replication::{Connection, beside_masks, replication_command, why_unmasked};
 pub use settings::{moves_names, startup_settings};
 pub use shape::Shape;
+pub use written::{Arrival, Carried, CopyFormat, CopyIn, Executes, Rows, Sink, Way, Written, written};
 
 /// The major version of PostgreSQL whose grammar reads the statements.
 pub const GRAMMAR_VERSION: u32 = 18;

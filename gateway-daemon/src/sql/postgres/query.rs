@@ -11,6 +11,7 @@ use super::error::SqlError;
 use super::names::{inner, integer, text, unexpected};
 use super::reader::{Counting, Reader};
 use super::scope::{Cte, Env, Level, Output, Outputs, Rows, Source, chain};
+use super::value::Value;
 
 /// How often a recursive query is read again until its columns' sources no longer grow.
 const MAX_PASSES: usize = 12;
@@ -87,12 +88,17 @@ impl<'a> Reader<'a> {
             for (index, value) in list.items.iter().enumerate() {
                 let mut reads = Reads::new();
                 self.value_is_free(value);
-                self.expression(value, env, &mut reads)?;
+                let value = self.value(value, env, &mut reads)?.settled();
                 match outputs.columns.get_mut(index) {
-                    Some(column) => column.reads.append(&mut reads),
-                    None => outputs
-                        .columns
-                        .push(Output { name: Some(Cow::Owned(format!("column{}", index + 1))), reads }),
+                    Some(column) => {
+                        column.reads.append(&mut reads);
+                        column.value = self.united(column.value, value, &column.reads);
+                    }
+                    None => outputs.columns.push(Output {
+                        name: Some(Cow::Owned(format!("column{}", index + 1))),
+                        reads,
+                        value,
+                    }),
                 }
             }
         }
@@ -116,7 +122,17 @@ impl<'a> Reader<'a> {
                 return Err(SqlError::UnknownNode { kind: "SetOperation" });
             }
         };
-        let outputs = unite(left, right);
+        let mut values = Vec::new();
+        if left.open.is_none() && right.open.is_none() {
+            for (left, right) in left.columns.iter().zip(&right.columns) {
+                let reads = left.reads.union(&right.reads).copied().collect();
+                values.push(self.united(left.value, right.value, &reads));
+            }
+        }
+        let mut outputs = unite(left, right);
+        for (at, column) in outputs.columns.iter_mut().enumerate() {
+            column.value = values.get(at).copied().unwrap_or(Value::UNKNOWN);
+        }
         if compares {
             self.plain_operator("=");
             let all = outputs.all();
@@ -270,11 +286,14 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let mut reads = Reads::new();
-            self.expression(value, env, &mut reads)?;
+            let known = self.value(value, env, &mut reads)?.settled();
             let name = if target.name.is_empty() { made_up_name(value) } else { Some(target.name.as_str()) };
             chain(
                 &mut outputs,
-                Outputs { columns: vec![Output { name: name.map(Cow::Borrowed), reads }], open: None },
+                Outputs {
+                    columns: vec![Output { name: name.map(Cow::Borrowed), reads, value: known }],
+                    open: None,
+                },
             );
         }
         Ok(outputs)
@@ -335,7 +354,9 @@ impl<'a> Reader<'a> {
             let mut grown = Vec::with_capacity(queries.len());
             for cte in &queries {
                 let scope = Env { level: None, ctes: &ctes, parent: Some(env) };
-                let outputs = self.common_table(cte, &scope)?;
+                let mut outputs = self.common_table(cte, &scope)?;
+                // How often it is computed on is not known.
+                outputs.columns.iter_mut().for_each(|column| column.value = Value::UNKNOWN);
                 grown.push(Cte { name: &cte.ctename, outputs: Rc::new(outputs) });
             }
             let is_stable = grown.iter().zip(&ctes).all(|(new, old)| new.outputs == old.outputs);
@@ -366,7 +387,8 @@ impl<'a> Reader<'a> {
         if let Some(search) = &cte.search_clause {
             let reads = named_reads(&outputs, &search.search_col_list)?;
             self.compared(reads.clone());
-            outputs.columns.push(Output { name: Some(Cow::Borrowed(&search.search_seq_column)), reads });
+            let name = Some(Cow::Borrowed(search.search_seq_column.as_str()));
+            outputs.columns.push(Output { name, reads, value: Value::UNKNOWN });
         }
         if let Some(cycle) = cte.cycle_clause.as_deref() {
             let mut reads = named_reads(&outputs, &cycle.cycle_col_list)?;
@@ -374,7 +396,8 @@ impl<'a> Reader<'a> {
             self.optional(cycle.cycle_mark_default.as_deref(), env, &mut reads)?;
             self.compared(reads.clone());
             for name in [&cycle.cycle_mark_column, &cycle.cycle_path_column] {
-                outputs.columns.push(Output { name: Some(Cow::Borrowed(name)), reads: reads.clone() });
+                let name = Some(Cow::Borrowed(name.as_str()));
+                outputs.columns.push(Output { name, reads: reads.clone(), value: Value::UNKNOWN });
             }
         }
         Ok(outputs)

@@ -8,8 +8,8 @@ use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
 use crate::domain::statement::{
-    ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, RowLimit, Run,
-    SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, Opaque, RelationName, RowLimit,
+    Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads, amounts_to};
@@ -31,10 +31,10 @@ const MAX_WORK: usize = 1_000_000;
 
 /// Longest text that is read on the caller's own stack. A level of nesting takes at least a byte of text and, while
 /// the parse tree is decoded, a few KiB of stack.
-const INLINE_BYTES: usize = 2 * 1024;
+pub(super) const INLINE_BYTES: usize = 2 * 1024;
 
 /// Stack for longer texts. libpg_query itself gives up at 10,000 levels of its tree.
-const STACK_BYTES: usize = 512 * 1024 * 1024;
+pub(super) const STACK_BYTES: usize = 512 * 1024 * 1024;
 
 /// Reads every statement of a text.
 ///
@@ -185,6 +185,10 @@ pub(super) struct Facts {
     pub(super) search_path: Option<SearchPathStep>,
     /// See [`Statement::unpins`].
     pub(super) unpins: Option<String>,
+    /// See [`Statement::continues`].
+    pub(super) continues: Continues,
+    /// See [`Statement::notifies`].
+    pub(super) notifies: BTreeSet<(String, String)>,
 }
 
 /// What becomes of a query's result columns.
@@ -265,6 +269,8 @@ impl<'a> Reader<'a> {
             let projected = facts.projected.clone();
             facts.compared.extend(projected);
         }
+        // Whatever refuses to compute with a column refuses to compare it.
+        facts.computed.retain(|number| !facts.compared.contains(number));
         if !facts.opaque.is_empty() {
             facts.effects.insert(Effect { verb: Verb::Call, relation: None });
         }
@@ -302,6 +308,8 @@ impl<'a> Reader<'a> {
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),
             replication: None,
             unpins: facts.unpins,
+            continues: facts.continues,
+            notifies: facts.notifies,
         }
     }
 

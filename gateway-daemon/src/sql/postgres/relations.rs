@@ -203,6 +203,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a relation of that name, wherever it is, shows what nobody may read.
+pub(super) fn may_be_secret(name: &str) -> bool {
+    SECRET_RELATIONS.contains(&name) || SECRET_ANYWHERE.contains(&name) || OF_THE_SESSION.contains(&name)
+}
+
 /// What a name stands for, unless nobody may read it.
 fn allowed(
     resolved: (RelationName, Option<&Relation>),

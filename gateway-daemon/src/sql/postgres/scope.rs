@@ -13,7 +13,8 @@ use crate::domain::statement::RelationName;
 use super::columns::Reads;
 use super::error::SqlError;
 use super::reader::Reader;
-use super::total::is_plain_type;
+use super::typing::id;
+use super::value::Value;
 
 /// Columns that every stored relation has and that no snapshot lists.
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
@@ -50,6 +51,8 @@ pub(super) struct Output<'a> {
     pub(super) name: Option<Cow<'a, str>>,
     /// The base columns that its value is made of.
     pub(super) reads: Reads,
+    /// What else is known of its value.
+    pub(super) value: Value,
 }
 
 /// The result columns of a query, a function or a join.
@@ -83,7 +86,11 @@ impl<'a> Outputs<'a> {
             let all = self.all();
             self.columns = names
                 .iter()
-                .map(|name| Output { name: Some(Cow::Borrowed(*name)), reads: all.clone() })
+                .map(|name| Output {
+                    name: Some(Cow::Borrowed(*name)),
+                    reads: all.clone(),
+                    value: Value::UNKNOWN,
+                })
                 .collect();
             self.open = Some(all);
             return;
@@ -352,7 +359,11 @@ impl<'a> Reader<'a> {
                 found = true;
                 if self.look_up(source, name, into)? == Found::Absent {
                     // Functional notation: `c.f` calls f on the whole row.
-                    self.whole(source, into)?;
+                    let mut row = Reads::new();
+                    self.whole(source, &mut row)?;
+                    self.called_by_field(name);
+                    self.can_fail(&row);
+                    into.append(&mut row);
                 }
             }
             if found {
@@ -396,9 +407,6 @@ impl<'a> Reader<'a> {
                 self.spend(1 + relation.columns.len() / 8)?;
                 match relation.columns.iter().find(|column| column.name == name) {
                     Some(column) => {
-                        if !is_plain_type(column.type_oid) {
-                            self.met.arrays += 1;
-                        }
                         let many = self.columns.read(relation, column, into);
                         self.spend(many)?;
                         Ok(Found::Exact)
@@ -451,7 +459,8 @@ impl<'a> Reader<'a> {
                     let mut reads = Reads::new();
                     let many = self.columns.read(relation, column, &mut reads);
                     self.spend(many)?;
-                    outputs.columns.push(Output { name: Some(Cow::Borrowed(&column.name)), reads });
+                    let value = Value::of_column(column, self.catalogue, id(source, relation.oid));
+                    outputs.columns.push(Output { name: Some(Cow::Borrowed(&column.name)), reads, value });
                 }
                 Ok(outputs)
             }
@@ -461,7 +470,11 @@ impl<'a> Reader<'a> {
             }
             Rows::Derived(outputs) => {
                 self.spend(1 + outputs.columns.len())?;
-                Ok((**outputs).clone())
+                let mut outputs = (**outputs).clone();
+                for column in &mut outputs.columns {
+                    column.value = column.value.from_within(source.name);
+                }
+                Ok(outputs)
             }
         }
     }
@@ -517,7 +530,7 @@ fn join<'a>(left: Outputs<'a>, right: Outputs<'a>, merged: &Merged<'a>) -> Outpu
     for name in names {
         let mut reads = left.reads_of(name);
         reads.extend(right.reads_of(name));
-        outputs.columns.push(Output { name: Some(name.clone()), reads });
+        outputs.columns.push(Output { name: Some(name.clone()), reads, value: Value::UNKNOWN });
     }
     for mut side in [left, right] {
         side.columns.retain(|column| column.name.as_ref().is_none_or(|name| !names.contains(name)));

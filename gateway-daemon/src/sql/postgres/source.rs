@@ -16,6 +16,7 @@ use super::names::{inner, parts, unexpected};
 use super::nodes::{clause_node, expression_node, planner_node, statement_node};
 use super::reader::Reader;
 use super::scope::{Env, Item, Level, Merged, Output, Outputs, Rows, Source};
+use super::value::Value;
 
 impl<'a> Reader<'a> {
     /// The level that a FROM list makes.
@@ -241,7 +242,11 @@ impl<'a> Reader<'a> {
             let all = self.expand_all(&level)?;
             let mut outputs = Outputs::default();
             for name in &using {
-                outputs.columns.push(Output { name: Some(Cow::Borrowed(*name)), reads: all.reads_of(name) });
+                outputs.columns.push(Output {
+                    name: Some(Cow::Borrowed(*name)),
+                    reads: all.reads_of(name),
+                    value: Value::UNKNOWN,
+                });
             }
             level
                 .sources

@@ -4,7 +4,8 @@ use pg_query::protobuf::{DiscardMode, ExplainStmt, PrepareStmt, TransactionStmt,
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::statement::{
-    ColumnAccess, ColumnUse, RelationName, Run, SearchPathStep, SessionEffect, TransactionStep, Verb,
+    ColumnAccess, ColumnUse, Continues, RelationName, Run, SearchPathStep, SessionEffect, TransactionStep,
+    Verb,
 };
 
 use super::columns::{Reads, matched, tested};
@@ -73,11 +74,17 @@ impl<'a> Reader<'a> {
                     None => Err(unexpected(node)),
                 }
             }
-            NodeEnum::FetchStmt(_)
-            | NodeEnum::ClosePortalStmt(_)
-            | NodeEnum::ListenStmt(_)
-            | NodeEnum::UnlistenStmt(_)
-            | NodeEnum::NotifyStmt(_) => {
+            NodeEnum::FetchStmt(_) => {
+                self.effect(Verb::Other, None);
+                self.facts.continues = Continues::Cursor;
+                Ok(())
+            }
+            NodeEnum::NotifyStmt(stmt) => {
+                self.effect(Verb::Other, None);
+                self.facts.notifies.insert((stmt.conditionname.clone(), stmt.payload.clone()));
+                Ok(())
+            }
+            NodeEnum::ClosePortalStmt(_) | NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) => {
                 self.effect(Verb::Other, None);
                 Ok(())
             }
@@ -88,6 +95,7 @@ impl<'a> Reader<'a> {
             NodeEnum::VariableSetStmt(stmt) => self.set(stmt),
             NodeEnum::ConstraintsSetStmt(_) => {
                 self.effect(Verb::Set, None);
+                self.facts.continues = Continues::Deferred;
                 Ok(())
             }
             NodeEnum::DiscardStmt(stmt) => {

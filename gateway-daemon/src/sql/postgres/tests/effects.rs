@@ -22,7 +22,7 @@ fn writes_name_their_targets_and_sources() {
         ),
         (
             "INSERT INTO notes (id, body) VALUES (1, 'a') ON CONFLICT (id) DO UPDATE SET body = excluded.body || notes.body WHERE notes.id > 0",
-            "insert notes, update notes | C notes.id | M notes.body | W notes.body notes.id",
+            "insert notes, update notes | C notes.id | F notes.body | M notes.body | W notes.body notes.id",
         ),
         (
             "INSERT INTO customers (email) VALUES ('a') ON CONFLICT (email) DO NOTHING",

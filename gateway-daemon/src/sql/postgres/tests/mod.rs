@@ -29,6 +29,8 @@ pub(super) fn shop() -> Catalogue {
         name: name.to_owned(),
         number,
         type_oid: 25,
+        modifier: -1,
+        collation: 100,
         origins: BTreeSet::from([ColumnName {
             relation: RelationName { schema: "public".to_owned(), name: "customers".to_owned() },
             column: origin.to_owned(),
@@ -60,7 +62,9 @@ fn table(catalogue: &mut Catalogue, oid: u32, name: &str, columns: &[&str]) {
             .map(|(number, column)| Column {
                 name: (*column).to_owned(),
                 number,
-                type_oid: 25,
+                type_oid: if column.ends_with("id") { 23 } else { 25 },
+                modifier: -1,
+                collation: 100,
                 origins: BTreeSet::new(),
                 is_computed: false,
             })
