@@ -24,6 +24,7 @@ use crate::{
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
+        statement::Verb,
     },
     policy::{Explanation, Policies, PolicyError},
     protocol::dns::RecordKind,
@@ -187,10 +188,11 @@ fn judge(
                 Ok((statement, shows)) => {
                     let masks = policies.masks_for(principal, workload, target, catalogue);
                     let statement = sql::postgres::beside_masks(statement, &masks);
+                    let is_named = statement.does(Verb::CallUnmasked);
                     let mut explanation =
                         policies.explain(principal, workload, target, Action::Sql(&[statement]));
                     let is_allowed = matches!(explanation.decision, Decision::Allow { .. });
-                    if is_allowed && shows.may_hold_masked(&masks) {
+                    if is_allowed && !is_named && shows.may_hold_masked(&masks) {
                         explanation.decision = Decision::Deny(function.unmasked());
                     }
                     explanation

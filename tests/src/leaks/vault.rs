@@ -69,6 +69,21 @@ forbid (principal, action == Action::"sql:read", resource is Column) when { reso
 /// What both servers are told, so that the order of rows depends on the rows alone.
 pub const SETTINGS: &str = "enable_hashagg = off\nenable_hashjoin = off\nenable_memoize = off\njit = off\n";
 
+/// What a superuser makes beside: a server of another name that leads back to the one at `port`, and a table there that shows
+/// nothing masked.
+pub fn loop_back(port: u16) -> String {
+    format!(
+        "CREATE EXTENSION postgres_fdw;
+         CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'shop');
+         CREATE USER MAPPING FOR app_agent SERVER loop
+         OPTIONS (user 'app_agent', password '{password}');
+         GRANT USAGE ON FOREIGN SERVER loop TO app_agent;
+         CREATE FOREIGN TABLE far (id integer, label text) SERVER loop OPTIONS (schema_name 'public', table_name 'people');
+         ALTER FOREIGN TABLE far OWNER TO app_agent;",
+        password = super::super::postgres::PASSWORD,
+    )
+}
+
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Twin {

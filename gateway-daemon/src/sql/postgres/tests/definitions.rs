@@ -377,7 +377,7 @@ fn functions_in_sql_are_judged_by_what_they_do() {
             "SELECT mail_of(name) FROM orders o, customers",
             "select customers, select orders | P customers.email customers.name staff.email staff.name | C customers.id staff.id | F customers.email customers.name staff.email staff.name",
         ),
-        ("SELECT kept('1')", "select notes | P notes.body | C notes.id | F notes.body"),
+        ("SELECT kept('1')", "select notes | P notes.body | C notes.id | F notes.body notes.id"),
         ("SELECT returned(1), public.returned(2)", "select -"),
         ("SELECT purge()", "select -, delete notes | unlimited"),
         (
@@ -388,7 +388,7 @@ fn functions_in_sql_are_judged_by_what_they_do() {
         ("CALL purge()", "delete notes | unlimited"),
         (
             "SELECT c.mail_of FROM notes c",
-            "select customers, select notes | P customers.email notes.body notes.id staff.email | C customers.id staff.id | F customers.email staff.email",
+            "select customers, select notes | P customers.email notes.body notes.id staff.email | C customers.id staff.id | F customers.email notes.body notes.id staff.email",
         ),
         ("SELECT (c).purge FROM notes c", "select notes, delete notes | P notes.body notes.id | unlimited"),
         // Along its own path the name means another table.
@@ -400,7 +400,7 @@ fn functions_in_sql_are_judged_by_what_they_do() {
         ("SELECT calls_f()", "select -, call - | Function(\"f\")"),
         (
             "SELECT (c).by_hand, c.by_hand FROM notes c",
-            "select notes, call - | P notes.body notes.id | Function(\"by_hand\")",
+            "select notes, call - | P notes.body notes.id | F notes.body notes.id | Function(\"by_hand\")",
         ),
         // Making one is doing what it does.
         ("CREATE FUNCTION g(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1'", "create -"),
