@@ -36,8 +36,8 @@ fn stage() -> Stage {
     Stage::around(postgres, |settings| {
         POLICY.clone_into(&mut settings.policy);
         let masked = [
-            "email", "short", "salary", "wage", "score", "born", "doc", "phones", "mail", "data", "raw", "home", "size",
-            "big",
+            "email", "short", "salary", "wage", "score", "born", "doc", "phones", "mail", "data", "raw",
+            "home", "size", "big",
         ];
         let tag = |column: &str, tag: &str| (format!("public.people.{column}"), vec![tag.to_owned()]);
         settings.targets[0].tags = masked.iter().map(|column| tag(column, "pii")).collect();
@@ -145,7 +145,10 @@ fn an_operation_that_fails_for_some_value_is_refused_and_not_run() {
         ("SELECT data @@ '$.k > 1' FROM people", "data"),
         ("SELECT jsonb_object_agg(email, 1) FROM people", "email"),
         ("SELECT json_build_object(email, 1) FROM people", "email"),
-        ("SELECT array_agg(phones) IS NULL FROM (SELECT phones FROM people WHERE id = 1 UNION ALL SELECT '{a}') s", "phones"),
+        (
+            "SELECT array_agg(phones) IS NULL FROM (SELECT phones FROM people WHERE id = 1 UNION ALL SELECT '{a}') s",
+            "phones",
+        ),
         ("SELECT phones || '{{a}}' FROM people", "phones"),
         ("SELECT ARRAY[phones, '{a}'] FROM people", "phones"),
         ("SELECT home = ROW('a', 1) FROM people", "home"),
@@ -175,7 +178,12 @@ fn an_operation_that_fails_for_some_value_is_refused_and_not_run() {
     }
     // A type that is made on the way.
     assert!(client.query("SELECT email::text FROM people").errors.is_empty());
-    assert!(client.query("CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (value NOT LIKE 'a%')").errors.is_empty());
+    assert!(
+        client
+            .query("CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (value NOT LIKE 'a%')")
+            .errors
+            .is_empty()
+    );
     refused(&mut client, "SELECT email::text FROM people", "email");
     assert!(client.query("SELECT email::pg_catalog.text FROM people").errors.is_empty());
 }
@@ -217,5 +225,10 @@ fn what_honest_clients_compute_is_answered_and_concealed() {
     let found = client.query("SELECT id FROM people WHERE name LIKE 'G%' AND email IS NOT NULL");
     assert_eq!(found.texts(), [["2"]]);
     // What is not masked may fail as it likes.
-    assert_eq!(client.query("SELECT upper(name) || repeat('!', 2), 10 / id FROM people WHERE name LIKE 'A%'").texts(), [["ADA!!", "10"]]);
+    assert_eq!(
+        client
+            .query("SELECT upper(name) || repeat('!', 2), 10 / id FROM people WHERE name LIKE 'A%'")
+            .texts(),
+        [["ADA!!", "10"]]
+    );
 }

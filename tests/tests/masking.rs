@@ -79,7 +79,8 @@ fn an_aggregate_that_collects_masked_values_is_refused() {
     let stage = Stage::new();
     let mut agent = stage.agent();
     let mut client = stage.client(&mut agent);
-    for aggregate in ["array_agg(email)", "string_agg(email, ',')", "json_agg(email)", "jsonb_agg(customers)"] {
+    for aggregate in ["array_agg(email)", "string_agg(email, ',')", "json_agg(email)", "jsonb_agg(customers)"]
+    {
         for format in [0, 1] {
             let reply = client.extended(&format!("SELECT {aggregate} FROM customers"), &[], format);
             assert_eq!(reply.error().code(), "42501", "{aggregate}");

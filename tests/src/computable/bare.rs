@@ -52,7 +52,8 @@ impl Bare {
         let folder = leftovers::folder(&leftovers::unique_name());
         programs::succeed(Command::new("chown").arg("postgres:").arg(&folder));
         let data = folder.join("data");
-        let words = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"];
+        let words =
+            ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"];
         programs::succeed(programs::as_postgres(&version.program("initdb")).args(words).arg(&data));
         let settings = format!(
             "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nautovacuum = off\n\

@@ -6,6 +6,26 @@ use super::{
     values::{Database, TYPES, place},
 };
 
+/// Operations on each other's results, as far as the daemon lets them grow.
+pub const COMPOSED: &[&str] = &[
+    "SELECT upper(lower(x)) FROM large",
+    "SELECT to_json(upper(x)) FROM large",
+    "SELECT to_json(to_json(x)::text) FROM large",
+    "SELECT json_build_array(json_build_array(x)) FROM large",
+    "SELECT jsonb_build_object('k', upper(x), 'l', 5) FROM large",
+    "SELECT jsonb_build_array(jsonb_build_array(x)) FROM large",
+    "SELECT row_to_json(ROW(x, x, x, x)) FROM large",
+    "SELECT upper(x || x || x) FROM large",
+    "SELECT concat(x, x, x, x) || concat(x, x, x, x) FROM large",
+    "SELECT left(upper(concat(x, x)), 1000000) || x FROM large",
+    "SELECT ROW(upper(x), lower(x), initcap(x), reverse(x)) FROM large",
+    "SELECT lag(x) OVER (), max(x) OVER (), count(x) OVER () FROM large",
+    "SELECT sum(x) FROM (SELECT 2147483647 AS x FROM generate_series(1, 300000)) s",
+    "SELECT sum(x), avg(x) FROM (SELECT 9223372036854775807 AS x FROM generate_series(1, 300000)) s",
+    "SELECT sum(x), avg(x) FROM (SELECT (repeat('9', 600) || '.5')::numeric(1000, 400) AS x FROM generate_series(1, 30000)) s",
+    "SELECT sum(n) OVER (ORDER BY n ROWS 5 PRECEDING), avg(n) OVER (ORDER BY n ROWS 5 PRECEDING) FROM generate_series(2147483000, 2147483647) n",
+];
+
 /// A line of the list.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -30,7 +50,9 @@ pub fn lines() -> Vec<Line> {
     lines
         .map(|line| {
             let cells: Vec<&str> = line.split(" : ").map(str::trim).collect();
-            let [kind, name, arguments, _, _] = *cells.as_slice() else { panic!("a line of five cells: {line}") };
+            let [kind, name, arguments, _, _] = *cells.as_slice() else {
+                panic!("a line of five cells: {line}")
+            };
             Line { kind, name, arguments }
         })
         .collect()
@@ -88,8 +110,13 @@ fn operands(word: &str, first: Option<&Operand>) -> Vec<Operand> {
         }
         "same" => match first {
             Some(Operand::Column(name)) => {
-                let groups = [of_classes(&["text"]), of_classes(&["small", "int8"]), of_classes(&["fixed", "numeric"])];
-                let alike = groups.into_iter().find(|group| group.contains(name)).unwrap_or_else(|| vec![*name]);
+                let groups = [
+                    of_classes(&["text"]),
+                    of_classes(&["small", "int8"]),
+                    of_classes(&["fixed", "numeric"]),
+                ];
+                let alike =
+                    groups.into_iter().find(|group| group.contains(name)).unwrap_or_else(|| vec![*name]);
                 let mut all: Vec<Operand> = alike.into_iter().map(Operand::Column).collect();
                 all.push(Operand::Constant("NULL".to_owned()));
                 all
@@ -132,7 +159,26 @@ impl Line {
             vec![[&once[..], &more].concat(), [&once[..], &more, &more].concat()]
         };
         let combined = lists.iter().flat_map(|words| self.combined(words));
-        combined.filter(|operands| has_one_collation(operands)).map(|operands| self.probe(&operands)).collect()
+        combined
+            .filter(|operands| has_one_collation(operands))
+            .map(|operands| self.probe(&operands))
+            .collect()
+    }
+
+    /// A statement that tries it with values of some MiB, if it takes texts.
+    pub fn large(&self) -> Option<Probe> {
+        const TAKE_TEXTS: [&str; 8] =
+            ["letters", "text", "plain", "shown", "binary", "any", "ordered", "equal"];
+        let words: Vec<&str> =
+            self.arguments.split([',', ';']).map(str::trim).filter(|word| *word != "...").collect();
+        let operand = |word: &&str| match *word {
+            "short" => Some(format!("'{}'", "k".repeat(1000))),
+            "count" | "place" => Some("1000000".to_owned()),
+            "same" => Some("s0.x".to_owned()),
+            class => TAKE_TEXTS.contains(&class).then(|| "s0.x".to_owned()),
+        };
+        let operands: Vec<String> = words.iter().map(operand).collect::<Option<_>>()?;
+        Some(Probe { sql: format!("SELECT {} FROM large s0", self.expression(&operands)) })
     }
 
     /// Every combination of up to two operands; of more, each with one combination of the others.
@@ -142,7 +188,11 @@ impl Line {
             let mut next = Vec::new();
             for (number, known) in all.iter().enumerate() {
                 let choices = operands(word, known.first());
-                let many = if at == 0 || words.len() == 2 && *word == "same" || choices.len() < 8 && at == 1 { choices.len() } else { 2 };
+                let many = if at == 0 || words.len() == 2 && *word == "same" || choices.len() < 8 && at == 1 {
+                    choices.len()
+                } else {
+                    2
+                };
                 for step in 0..many.min(choices.len()) {
                     let chosen = choices[(number * 3 + step) % choices.len()].clone();
                     next.push([&known[..], &[chosen]].concat());
@@ -183,18 +233,30 @@ impl Line {
             ("function" | "aggregate", name) => format!("{name}({all})"),
             ("window", name) => format!("{name}({all}) OVER (ORDER BY s0.n)"),
             ("operator", name) => format!("{first} {name} {second}"),
-            ("cast", "varchar(n)") => format!("({first}::varchar(1), {first}::varchar(7), {first}::varchar(10485760))"),
+            ("cast", "varchar(n)") => {
+                format!("({first}::varchar(1), {first}::varchar(7), {first}::varchar(10485760))")
+            }
             ("cast", "text") => format!("{first}::pg_catalog.text"),
             ("cast", name) => format!("{first}::pg_catalog.{name}"),
             ("form", "coalesce" | "greatest" | "least" | "nullif" | "row") => format!("{}({all})", self.name),
-            ("form", "case") => format!("CASE WHEN s0.n % 2 = 0 THEN {first} WHEN s0.n % 3 = 0 THEN {second} ELSE {} END", values.last().map_or("NULL", String::as_str)),
-            ("form", "distinct") => format!("({first} IS DISTINCT FROM {second}, {first} IS NOT DISTINCT FROM {second})"),
+            ("form", "case") => format!(
+                "CASE WHEN s0.n % 2 = 0 THEN {first} WHEN s0.n % 3 = 0 THEN {second} ELSE {} END",
+                values.last().map_or("NULL", String::as_str)
+            ),
+            ("form", "distinct") => {
+                format!("({first} IS DISTINCT FROM {second}, {first} IS NOT DISTINCT FROM {second})")
+            }
             ("form", "in") => {
                 let others = values[1..].join(", ");
-                format!("({first} IN ({others}), {first} NOT IN ({others}), {first} = ANY (ARRAY[{others}, NULL]))")
+                format!(
+                    "({first} IN ({others}), {first} NOT IN ({others}), {first} = ANY (ARRAY[{others}, NULL]))"
+                )
             }
             ("form", "between") => {
-                format!("({first} BETWEEN {second} AND {}, {first} BETWEEN SYMMETRIC {} AND {second})", values[2], values[2])
+                format!(
+                    "({first} BETWEEN {second} AND {}, {first} BETWEEN SYMMETRIC {} AND {second})",
+                    values[2], values[2]
+                )
             }
             ("form", "is_null") => format!("({first} IS NULL, {first} IS NOT NULL)"),
             ("form", "is_true") => format!("({first} IS TRUE, {first} IS NOT UNKNOWN)"),

@@ -7,6 +7,7 @@
 
 mod expressions;
 pub mod marks;
+mod operands;
 mod queries;
 pub mod random;
 mod schema;

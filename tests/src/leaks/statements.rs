@@ -1,6 +1,7 @@
 //! The hunt's steps: what an agent may send to see what it should not, as short scripts that leave the vault as it was.
 
 use super::{
+    operands,
     queries::Queries,
     random::Random,
     schema::{Kind, RELATIONS},
@@ -244,7 +245,8 @@ pub fn startup(random: &mut Random) -> &'static [(&'static str, &'static str)] {
 /// One step: statements in order, all on one connection.
 pub fn step(random: &mut Random) -> Vec<String> {
     match random.below(100) {
-        0..=52 => vec![Queries::new(random).query()],
+        0..=40 => vec![Queries::new(random).query()],
+        41..=52 => vec![operands::statement(random)],
         53..=55 => along_another_path(random),
         56..=59 => behind_another(random),
         60..=70 => {
