@@ -6,6 +6,26 @@ use super::{
     values::{Database, TYPES, place},
 };
 
+/// Operations on each other's results, as far as the daemon lets them grow.
+pub const COMPOSED: &[&str] = &[
+    "SELECT upper(lower(x)) FROM large",
+    "SELECT to_json(upper(x)) FROM large",
+    "SELECT to_json(to_json(x)::text) FROM large",
+    "SELECT json_build_array(json_build_array(x)) FROM large",
+    "SELECT jsonb_build_object('k', upper(x), 'l', 5) FROM large",
+    "SELECT jsonb_build_array(jsonb_build_array(x)) FROM large",
+    "SELECT row_to_json(ROW(x, x, x, x)) FROM large",
+    "SELECT upper(x || x || x) FROM large",
+    "SELECT concat(x, x, x, x) || concat(x, x, x, x) FROM large",
+    "SELECT left(upper(concat(x, x)), 1000000) || x FROM large",
+    "SELECT ROW(upper(x), lower(x), initcap(x), reverse(x)) FROM large",
+    "SELECT lag(x) OVER (), max(x) OVER (), count(x) OVER () FROM large",
+    "SELECT sum(x) FROM (SELECT 2147483647 AS x FROM generate_series(1, 300000)) s",
+    "SELECT sum(x), avg(x) FROM (SELECT 9223372036854775807 AS x FROM generate_series(1, 300000)) s",
+    "SELECT sum(x), avg(x) FROM (SELECT (repeat('9', 600) || '.5')::numeric(1000, 400) AS x FROM generate_series(1, 30000)) s",
+    "SELECT sum(n) OVER (ORDER BY n ROWS 5 PRECEDING), avg(n) OVER (ORDER BY n ROWS 5 PRECEDING) FROM generate_series(2147483000, 2147483647) n",
+];
+
 /// A line of the list.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -143,6 +163,22 @@ impl Line {
             .filter(|operands| has_one_collation(operands))
             .map(|operands| self.probe(&operands))
             .collect()
+    }
+
+    /// A statement that tries it with values of some MiB, if it takes texts.
+    pub fn large(&self) -> Option<Probe> {
+        const TAKE_TEXTS: [&str; 8] =
+            ["letters", "text", "plain", "shown", "binary", "any", "ordered", "equal"];
+        let words: Vec<&str> =
+            self.arguments.split([',', ';']).map(str::trim).filter(|word| *word != "...").collect();
+        let operand = |word: &&str| match *word {
+            "short" => Some(format!("'{}'", "k".repeat(1000))),
+            "count" | "place" => Some("1000000".to_owned()),
+            "same" => Some("s0.x".to_owned()),
+            class => TAKE_TEXTS.contains(&class).then(|| "s0.x".to_owned()),
+        };
+        let operands: Vec<String> = words.iter().map(operand).collect::<Option<_>>()?;
+        Some(Probe { sql: format!("SELECT {} FROM large s0", self.expression(&operands)) })
     }
 
     /// Every combination of up to two operands; of more, each with one combination of the others.

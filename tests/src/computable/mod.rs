@@ -7,8 +7,8 @@ mod expressions;
 mod values;
 
 pub use bare::{Bare, Version};
-pub use expressions::{Line, Probe, lines};
-pub use values::{Database, databases, preparation};
+pub use expressions::{COMPOSED, Line, Probe, lines};
+pub use values::{Database, databases, place, preparation};
 
 /// The list that the daemon reads.
 pub const LIST: &str = include_str!("../../../gateway-daemon/src/sql/postgres/computable.txt");

@@ -67,7 +67,8 @@ pub fn preparation(database: Database) -> String {
     // Values that are all characters of the encoding, in pieces.
     sql += match database.name {
         "utf8" => {
-            "INSERT INTO texts SELECT string_agg(chr(n), '' ORDER BY n) FROM generate_series(1, 1114111) n \
+            "INSERT INTO large (x) VALUES (repeat('ΐ', 4194300)), (repeat('𝔘', 2097150)), (repeat('ɐŉ', 2097150));
+             INSERT INTO texts SELECT string_agg(chr(n), '' ORDER BY n) FROM generate_series(1, 1114111) n \
              WHERE n NOT BETWEEN 55296 AND 57343 GROUP BY n / 4096;
              INSERT INTO texts SELECT string_agg(chr(n), '' ORDER BY n * 7919 % 65521) FROM generate_series(1, 55295) n GROUP BY n % 64;
              INSERT INTO few VALUES ('ΐﬃŉǰİıßẞÿµﬀ'), ('e\\u0301'), (U&'\\FFFF\\+10FFFF\\FEFF'), ('𝔘𝔫𝔦'), ('ΑΣ ΑΣ'), (U&'\\0301\\0301');"
@@ -131,6 +132,8 @@ CREATE TYPE plain_row AS (a pg_catalog.text, b int4, c numeric, d timestamptz, e
 CREATE TYPE json_row AS (a json, b float8, c json[], d date);
 CREATE TABLE texts (a pg_catalog.text);
 CREATE TABLE few (a pg_catalog.text);
+-- All values of a row together have less than 8 MiB.
+CREATE TABLE large (n serial, x pg_catalog.text);
 CREATE FUNCTION piece(bytes bytea) RETURNS pg_catalog.text LANGUAGE plpgsql AS $$
 BEGIN
   RETURN convert_from(bytes, getdatabaseencoding());
@@ -175,6 +178,7 @@ INSERT INTO few VALUES (''), (' '), ('a'), ('%_\'), ('it''s "x"'), (E'\t\r\n\x01
   ('("{""a"":""\\u0000""}",NaN,"{""1e1000"",null}",infinity)'), ('(,,,)'), ('("[1e9999]",Infinity,,4714-11-24 BC)'),
   ('(1,2)'), ('[1,2)'), ('empty'), ('{[1,2),(3,)}'), ('(a,1,"{b}")'), ('{"(a,1,\"{b}\")",NULL}'), ('<a>1</a>'),
   ('[' || repeat('[', 500) || repeat(']', 500) || ']'), (repeat('x', 63)), (repeat('ab', 4000));
+INSERT INTO large (x) VALUES (repeat('x', 8388600)), (repeat(E'\x01', 8388600)), (repeat('"\', 4194300));
 INSERT INTO few SELECT repeat('9', n) FROM generate_series(5, 40, 7) n;
 INSERT INTO texts SELECT string_agg(chr((ascii(md5(n::pg_catalog.text || k)) * 31 + n * k) % 126 + 1), '') FROM generate_series(1, 300) n, generate_series(1, 40) k GROUP BY n;
 INSERT INTO texts SELECT ((random() - 0.5) * 10 ^ (random() * 12))::numeric::pg_catalog.text FROM generate_series(1, 200);

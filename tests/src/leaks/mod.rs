@@ -8,6 +8,7 @@
 mod definitions;
 mod expressions;
 pub mod marks;
+mod operands;
 mod queries;
 pub mod random;
 mod schema;

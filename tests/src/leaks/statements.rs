@@ -2,6 +2,7 @@
 
 use super::{
     definitions,
+    operands,
     queries::Queries,
     random::Random,
     schema::{Kind, RELATIONS},
@@ -250,7 +251,8 @@ pub fn step(random: &mut Random) -> Vec<String> {
         return definitions::step(random);
     }
     match random.below(100) {
-        0..=52 => vec![Queries::new(random).query()],
+        0..=40 => vec![Queries::new(random).query()],
+        41..=52 => vec![operands::statement(random)],
         53..=55 => along_another_path(random),
         56..=59 => behind_another(random),
         60..=70 => {

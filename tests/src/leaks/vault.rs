@@ -43,6 +43,8 @@ pub const TAGS: &[(&str, &str)] = &[
     ("public.events.payload", "redacted"),
     ("public.letters.body", "redacted"),
     ("other.notes.body", "redacted"),
+    ("public.remarks.remark", "looked-through"),
+    ("public.remarks.papers", "looked-through"),
 ];
 
 /// The policies of the hunt: everything is permitted but to see what is tagged and to run what cannot be read.
@@ -62,6 +64,8 @@ forbid (principal, action == Action::"sql:read", resource is Column) when { reso
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("tail") };
 @id("hash") @mask("hash") @compare("equal")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("hashed") };
+@id("finds") @mask("redact") @detect("email,card")
+forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("looked-through") };
 @id("null") @mask("null")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("hidden") };
 "#;
@@ -123,6 +127,10 @@ pub fn sql(twin: Twin) -> (String, Marks) {
         let mood = ["calm", "glad", "grim"][random.below(3)];
         let flag = random.below(2) == 1;
         let uid = format!("{:016x}{:016x}", random.next(), random.next());
+        rows.push(format!(
+            "INSERT INTO remarks VALUES ({id}, 'asked {email}@{card}.com about it', \
+             '{{\"from\": \"{email}@{card}.com\", \"lines\": [\"Kind regards\", {id}]}}');"
+        ));
         rows.push(format!(
             "SELECT vault_row({id}, '{secret}', 'q{email}@{email}.io', '{card}0000', '{reference}', {pin}, {salary}.25, \
              '{year}-03-{day:02}', ARRAY['{tag}', '{other}'], '{{\"k\": \"{key}\", \"n\": {pin}}}', \

@@ -152,6 +152,7 @@ fn argument(word: &str) -> Option<Argument> {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -162,5 +163,36 @@ mod tests {
             assert!(entry(line).is_some(), "{line}");
         }
         assert!(ENTRIES.len() > 60);
+    }
+
+    #[test]
+    fn the_documentation_shows_the_list() {
+        let pages = include_str!("../../../../docs/masking.md");
+        let rows: Vec<Vec<&str>> = pages
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .map(|line| line.trim_matches(['|', ' ']).split(" | ").map(str::trim).collect())
+            .collect();
+        let lines = LIST.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let (mut shown, mut listed) = (0, 0);
+        for line in lines {
+            let cells: Vec<&str> = line.split(" : ").map(str::trim).collect();
+            let [kind, name, arguments, ..] = *cells.as_slice() else { panic!("{line}") };
+            let name = format!("`{}`", name.replace('|', "\\|"));
+            let is_shown = rows.iter().any(|row| {
+                matches!(row.as_slice(), [of, names, with] if *of == kind && *with == arguments
+                    && names.split(", ").any(|shown| shown == name))
+            });
+            assert!(is_shown, "docs/masking.md does not show: {line}");
+            listed += 1;
+        }
+        for row in rows {
+            if let [kind, names, _] = row.as_slice()
+                && ["function", "aggregate", "window", "operator", "cast", "form"].contains(kind)
+            {
+                shown += names.split(", ").count();
+            }
+        }
+        assert_eq!(shown, listed, "docs/masking.md shows what is not on the list");
     }
 }
