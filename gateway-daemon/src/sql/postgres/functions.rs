@@ -141,6 +141,10 @@ impl<'a> Reader<'a> {
             && !call.agg_distinct
             && let [argument] = call.args.as_slice()
         {
+            if self.is_whole_row(argument, env)? {
+                // A row is there or not, whatever its columns hold.
+                arguments.clear();
+            }
             arguments = marked(arguments, Some(argument), env, Needs::AnyType, tested);
         }
         if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
