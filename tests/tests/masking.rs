@@ -52,7 +52,11 @@ fn counts_nulls_and_types_stay_as_they_are() {
     assert_eq!(counted.texts(), [["285", "15"]]);
     assert_eq!(client.query("SELECT id FROM customers WHERE email IS NULL").texts().len(), 15);
     let parted = client.query("SELECT count(nullif(left(email, 1), 'g')) FROM customers");
-    assert_eq!(parted.texts(), [["0"]], "which address begins with what is a secret");
+    assert_eq!(
+        parted.texts(),
+        [["NULL"]],
+        "which address begins with what is a secret, and no number is shown for it"
+    );
     // Neither does a computed value tell by being NULL, by its length or by what it holds.
     for expression in [
         "nullif(email, 'grace.hopper1@example.com')",
@@ -118,7 +122,8 @@ fn what_a_view_or_a_generated_column_computes_is_the_same_in_every_row_and_what_
         for format in [0, 1] {
             let rows = client.extended(&format!("{sql} LIMIT 40"), &[], format).texts();
             assert!(rows.len() == 40 && rows.iter().all(|row| *row == rows[0]), "{sql}: {rows:?}");
-            assert_ne!(rows[0], ["NULL"], "{sql}");
+            // A number that is not to be seen is none.
+            assert_eq!(rows[0], [if sql.contains('z') { "NULL" } else { "[redacted]" }], "{sql}");
         }
     }
 }

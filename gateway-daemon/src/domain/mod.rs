@@ -16,6 +16,7 @@ pub mod mode;
 pub mod pod;
 pub mod principal;
 pub mod promise;
+pub mod results;
 pub mod sensitive;
 pub mod size;
 pub mod statement;

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::results::Results;
+
 /// The policy action of a statement, `sql:<verb>` in Cedar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -407,6 +409,9 @@ pub struct Statement {
     /// two compare, and the constant be one that somebody knows the column to hold.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub beside_constants: BTreeSet<ColumnName>,
+    /// The columns of the rows that it returns to the client.
+    #[serde(default, skip_serializing_if = "Results::is_default")]
+    pub results: Results,
     /// Functions called, schema-qualified as resolved (`pg_catalog.upper`), or as written when unresolved.
     pub functions: BTreeSet<String>,
     /// What cannot be read. Not empty: policies see `context.opaque`, and the effect `(Call, None)` is present.
@@ -449,6 +454,7 @@ impl Statement {
             run: Run::Now,
             columns: BTreeSet::new(),
             beside_constants: BTreeSet::new(),
+            results: Results::default(),
             functions: BTreeSet::new(),
             opaque: BTreeSet::new(),
             out_of_sight: BTreeSet::new(),

@@ -15,6 +15,7 @@ use crate::{
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
+        results::{Results, Span},
         statement::{
             ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, Run,
             SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
@@ -142,7 +143,7 @@ impl Verdict {
     }
 
     /// Whether values that are masked as a whole can be among the rows.
-    fn may_show_masked(&self) -> bool {
+    pub fn may_show_masked(&self) -> bool {
         if self.target_masks.columns.is_empty() && self.masks.columns.is_empty() {
             return false;
         }
@@ -157,6 +158,29 @@ impl Verdict {
         }
         !self.masks.scans.is_empty()
             || !self.touches_only(|origin| !self.target_masks.scans.contains_key(origin))
+    }
+
+    /// The refusal of a result of which nobody could tell the masked columns from the others.
+    fn untraceable(&self) -> Option<Denial> {
+        let is_masked = |name: &ColumnName| {
+            self.masks.columns.contains_key(name) || self.target_masks.columns.contains_key(name)
+        };
+        let (results, place) = self
+            .statements
+            .iter()
+            .find_map(|statement| Some((&statement.results, statement.results.untraceable(is_masked)?)))?;
+        let masked = results.names_of(place).find(|name| is_masked(name))?;
+        let column = place
+            .name
+            .as_ref()
+            .map_or_else(|| "a column".to_owned(), |name| format!("the column \"{name}\""));
+        Some(Denial::builtin(
+            format!(
+                "where {column} of the result is, which reads {masked}, cannot be told: beside it stand columns of unknown number"
+            ),
+            "Write out the columns in place of *, or name the columns of functions and rows.",
+            "untraceable-column",
+        ))
     }
 
     /// What is looked for in texts that can quote any value of the target.
@@ -400,6 +424,9 @@ impl Judge {
             }
         }
         verdict.statements = statements;
+        if verdict.denial.is_none() {
+            verdict.denial = verdict.untraceable().map(Arc::new);
+        }
         verdict.rows = verdict.trace_rows();
         if verdict.denial.is_none() {
             verdict.forwarding = verdict.forwarding();
@@ -487,7 +514,23 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Resu
     if executed.is_empty() {
         return Ok(Judgeable { statements, behind });
     }
-    Ok(Judgeable { statements: statements.iter().cloned().chain(executed).collect(), behind })
+    let mut own = statements.to_vec();
+    for (number, executed) in behind.iter().zip(&executed) {
+        if let Some(statement) = own.get_mut(*number) {
+            statement.results = returned(statement, executed);
+        }
+    }
+    Ok(Judgeable { statements: own.into_iter().chain(executed).collect(), behind })
+}
+
+/// What an EXECUTE returns, or the EXPLAIN ANALYZE of one.
+fn returned(statement: &Statement, executed: &Statement) -> Results {
+    let results = executed.results.clone();
+    match statement.results.plan {
+        Some(plan) => Results { plan: Some(plan), ..Results::alike(results.names, Span::One) },
+        None if statement.does(Verb::Create) || statement.does(Verb::Explain) => statement.results.clone(),
+        None => results,
+    }
 }
 
 /// A statement whose rows CREATE TABLE AS EXECUTE keeps in a table.

@@ -301,12 +301,9 @@ impl<'t> Reader<'t> {
         name: &'t str,
     ) -> Result<Option<Reads>, SqlError> {
         let parameters = written.parameters.iter();
-        let columns = parameters.map(|name| Output {
-            name: Some(Cow::Borrowed(*name)),
-            reads: Reads::new(),
-            value: Value::UNKNOWN,
-        });
-        let outputs = Outputs { columns: columns.collect(), open: None };
+        let columns =
+            parameters.map(|name| Output::one(Some(Cow::Borrowed(*name)), Reads::new(), Value::UNKNOWN));
+        let outputs = Outputs { columns: columns.collect() };
         // Columns come before parameters of the same name.
         let level = Level::of(Source { name: Some(name), rows: Rows::Derived(Rc::new(outputs)) });
         let env = Env::within(&level, &Env::EMPTY);

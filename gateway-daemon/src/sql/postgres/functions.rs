@@ -15,7 +15,7 @@ use super::expression::marked;
 use super::names::{inner, parts, setting_text};
 use super::offline;
 use super::reader::Reader;
-use super::scope::{Env, Needs};
+use super::scope::{Env, Needs, Outputs};
 use super::settings;
 use super::value::Value;
 
@@ -204,6 +204,10 @@ impl<'a> Reader<'a> {
             && !call.agg_distinct
             && let [argument] = call.args.as_slice()
         {
+            if self.is_whole_row(argument, env)? {
+                // A row is there or not, whatever its columns hold.
+                arguments.clear();
+            }
             arguments = marked(arguments, Some(argument), env, Needs::AnyType, tested);
         }
         if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
@@ -292,7 +296,7 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         match shown {
-            Some(shown) => self.shown(shown),
+            Some(shown) => self.shown(&Outputs::opaque(shown)),
             None => {
                 self.effect(Verb::Call, None);
                 self.opaque_code(&format!("CALL {written}"));

@@ -50,7 +50,7 @@ mod tests;
 
 pub use error::{SqlError, UNREADABLE};
 pub use function_call::{CalledFunction, Shows, function_call, works_on_large_objects};
-pub use lineage::{origins, unknown_relations};
+pub use lineage::{Origin, Shown, trace_columns, unknown_relations};
 pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};

@@ -7,6 +7,7 @@ use pg_query::protobuf::a_const;
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
+use crate::domain::results::Results;
 use crate::domain::statement::{
     ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, Opaque, RelationName, RowLimit,
     Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
@@ -17,7 +18,7 @@ use super::error::SqlError;
 use super::names::{inner, parts};
 use super::parser;
 use super::relations;
-use super::scope::Env;
+use super::scope::{Env, Outputs};
 use super::total::Met;
 
 /// Longest text that is read at once.
@@ -123,7 +124,7 @@ fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<View
     let query = raw.stmt.as_deref()?;
     let mut reader = Reader::new(catalogue);
     let outputs = reader.query_node(query, &Env::EMPTY).ok()?;
-    if outputs.open.is_some() {
+    if outputs.is_open() {
         return None;
     }
     let mut plain = reader.passed_on(query);
@@ -181,6 +182,8 @@ pub(super) struct Facts {
     pub(super) written: Reads,
     /// Those of expressions that hold a constant or a parameter.
     pub(super) beside_constants: Reads,
+    /// See [`Statement::results`].
+    pub(super) results: Option<Results>,
     pub(super) functions: BTreeSet<String>,
     pub(super) opaque: BTreeSet<Opaque>,
     /// See [`Statement::out_of_sight`].
@@ -312,6 +315,7 @@ impl<'a> Reader<'a> {
             uncounted: facts.uncounted,
             run: facts.run,
             columns,
+            results: facts.results.unwrap_or_default(),
             functions: facts.functions,
             opaque: facts.opaque,
             out_of_sight: facts.out_of_sight,
@@ -404,10 +408,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes where the values of the statement's own result columns go.
-    pub(super) fn shown(&mut self, reads: Reads) {
+    pub(super) fn shown(&mut self, outputs: &Outputs<'a>) {
         match self.destination {
-            Destination::Client => merge(&mut self.facts.projected, reads),
-            Destination::Elsewhere => merge(&mut self.facts.moved, reads),
+            Destination::Client => {
+                merge(&mut self.facts.projected, outputs.all());
+                self.facts.results = Some(self.columns.results(outputs));
+            }
+            Destination::Elsewhere => merge(&mut self.facts.moved, outputs.all()),
             Destination::Nowhere => {}
         }
     }

@@ -51,7 +51,7 @@ fn whole_rows_and_unknown_names_mean_every_column() {
         ("SELECT n.* FROM notes n", every),
         ("SELECT n FROM notes n", every),
         ("SELECT notes FROM notes", every),
-        ("SELECT (n).body FROM notes n", every),
+        ("SELECT (n).body FROM notes n", "select notes | P notes.body"),
         ("SELECT (n.*).body FROM notes n", every),
         ("SELECT (n).* FROM notes n", every),
         ("SELECT row_to_json(n) FROM notes n", every),

@@ -7,6 +7,7 @@ mod effects;
 mod hostile;
 mod random;
 mod refusals;
+mod results;
 mod server;
 
 use std::collections::BTreeSet;

@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 
 use super::short;
 use crate::domain::catalogue::{Catalogue, RelationKind};
-use crate::domain::statement::RelationName;
-use crate::sql::postgres::{origins, read, snapshot};
+use crate::domain::statement::{ColumnName, RelationName};
+use crate::sql::postgres::{read, snapshot};
 
 const SCHEMA: &str = "
     CREATE TABLE customers (id serial PRIMARY KEY, name text, email text, ssn text, old int);
@@ -133,8 +133,11 @@ fn shown(catalogue: &Catalogue, relation: &str, column: &str) -> String {
     let name = RelationName { schema: "public".to_owned(), name: relation.to_owned() };
     let relation = catalogue.relation(&name).unwrap();
     let column = relation.columns.iter().find(|candidate| candidate.name == column).unwrap();
-    let names: BTreeSet<String> = origins(&[], catalogue, relation.oid, column.number)
+    let own = ColumnName { relation: relation.name.clone(), column: column.name.clone() };
+    let names: BTreeSet<String> = column
+        .origins
         .iter()
+        .chain([&own])
         .map(|name| name.to_string().trim_start_matches("public.").to_owned())
         .collect();
     names.into_iter().collect::<Vec<_>>().join(" ")
