@@ -104,7 +104,8 @@ fn operands(word: &str, first: Option<&Operand>) -> Vec<Operand> {
         "count" => constants(&["0", "1", "2", "3", "999999", "1000000"]),
         "place" => constants(&["1", "2", "3", "1000000"]),
         "short" => {
-            let mut all: Vec<Operand> = constants(&["''", "' '", "'x'", "'%_\\'", "'it''s \"q\"'", "'é日'"]);
+            let mut all: Vec<Operand> =
+                constants(&["''", "' '", "'x'", "'%_\\'", "'it''s \"q\"'", "'<letters>'"]);
             all.push(Operand::Constant(format!("'{}'", "k".repeat(1000))));
             all
         }

@@ -10,16 +10,18 @@ pub struct Database {
     pub encoding: &'static str,
     /// Whether every piece of a text is a text: what the list calls `letters`.
     pub is_whole: bool,
+    /// Letters of more than one byte, where there are some.
+    pub letters: &'static str,
 }
 
 /// All of them.
 pub fn databases() -> [Database; 4] {
-    let database = |name, encoding, is_whole| Database { name, encoding, is_whole };
+    let database = |name, encoding, is_whole, letters| Database { name, encoding, is_whole, letters };
     [
-        database("utf8", "ENCODING 'UTF8' LOCALE 'C.UTF-8'", true),
-        database("latin1", "ENCODING 'LATIN1' LOCALE 'C'", true),
-        database("japanese", "ENCODING 'EUC_JP' LOCALE 'C'", false),
-        database("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'", false),
+        database("utf8", "ENCODING 'UTF8' LOCALE 'C.UTF-8'", true, "é日"),
+        database("latin1", "ENCODING 'LATIN1' LOCALE 'C'", true, "é"),
+        database("japanese", "ENCODING 'EUC_JP' LOCALE 'C'", false, "日"),
+        database("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'", false, "é"),
     ]
 }
 
