@@ -1,6 +1,8 @@
 //! Databases in several encodings, each with a table of values for every type: what is extreme, what is odd, and what
 //! was made at random.
 
+use std::fmt::Write as _;
+
 /// A database to try in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Database {
@@ -92,12 +94,14 @@ pub fn preparation(database: Database) -> String {
     sql += "INSERT INTO texts SELECT a FROM few;\n";
     for (at, name) in TYPES.iter().flat_map(|(_, types)| *types).enumerate() {
         for (table, of) in [("few", "few"), ("all", "texts")] {
-            sql += &format!(
+            write!(
+                sql,
                 "CREATE TABLE {table}_{at} (n serial, x {name});
                  INSERT INTO {table}_{at} (x) SELECT v.x FROM (SELECT value_of({plain}, '{of}') AS x) s, LATERAL (SELECT s.x::{plain_type} AS x) v;\n",
                 plain = quoted(bare(name)),
                 plain_type = bare(name),
-            );
+            )
+            .expect("a text");
         }
     }
     sql
