@@ -69,7 +69,7 @@ fn nothing_fails(version: Version) {
             .filter(|line| line.counts_in(database))
             .flat_map(Line::probes)
             .chain(lines.iter().filter(|line| line.counts_in(database)).filter_map(Line::large))
-            .map(|probe| probe.sql)
+            .map(|probe| probe.sql.replace("<letters>", database.letters))
             .chain(COMPOSED.iter().filter(|_| database.is_whole).map(|sql| (*sql).to_owned()))
             .collect();
         tried += probes.len();

@@ -104,7 +104,8 @@ fn operands(word: &str, first: Option<&Operand>) -> Vec<Operand> {
         "count" => constants(&["0", "1", "2", "3", "999999", "1000000"]),
         "place" => constants(&["1", "2", "3", "1000000"]),
         "short" => {
-            let mut all: Vec<Operand> = constants(&["''", "' '", "'x'", "'%_\\'", "'it''s \"q\"'", "'é日'"]);
+            let mut all: Vec<Operand> =
+                constants(&["''", "' '", "'x'", "'%_\\'", "'it''s \"q\"'", "'<letters>'"]);
             all.push(Operand::Constant(format!("'{}'", "k".repeat(1000))));
             all
         }
@@ -137,6 +138,28 @@ fn has_one_collation(operands: &[Operand]) -> bool {
     collations.collect::<std::collections::BTreeSet<_>>().len() < 2
 }
 
+/// Every combination of up to two operands; of more, each with one combination of the others.
+fn combined(words: &[&str]) -> Vec<Vec<Operand>> {
+    let mut all: Vec<Vec<Operand>> = vec![Vec::new()];
+    for (at, word) in words.iter().enumerate() {
+        let mut next = Vec::new();
+        for (number, known) in all.iter().enumerate() {
+            let choices = operands(word, known.first());
+            let many = if at == 0 || words.len() == 2 && *word == "same" || choices.len() < 8 && at == 1 {
+                choices.len()
+            } else {
+                2
+            };
+            for step in 0..many.min(choices.len()) {
+                let chosen = choices[(number * 3 + step) % choices.len()].clone();
+                next.push([&known[..], &[chosen]].concat());
+            }
+        }
+        all = next;
+    }
+    all
+}
+
 impl Line {
     /// Whether the line counts in such a database.
     pub fn counts_in(&self, database: Database) -> bool {
@@ -158,7 +181,7 @@ impl Line {
         } else {
             vec![[&once[..], &more].concat(), [&once[..], &more, &more].concat()]
         };
-        let combined = lists.iter().flat_map(|words| self.combined(words));
+        let combined = lists.iter().flat_map(|words| combined(words));
         combined
             .filter(|operands| has_one_collation(operands))
             .map(|operands| self.probe(&operands))
@@ -181,28 +204,6 @@ impl Line {
         Some(Probe { sql: format!("SELECT {} FROM large s0", self.expression(&operands)) })
     }
 
-    /// Every combination of up to two operands; of more, each with one combination of the others.
-    fn combined(&self, words: &[&str]) -> Vec<Vec<Operand>> {
-        let mut all: Vec<Vec<Operand>> = vec![Vec::new()];
-        for (at, word) in words.iter().enumerate() {
-            let mut next = Vec::new();
-            for (number, known) in all.iter().enumerate() {
-                let choices = operands(word, known.first());
-                let many = if at == 0 || words.len() == 2 && *word == "same" || choices.len() < 8 && at == 1 {
-                    choices.len()
-                } else {
-                    2
-                };
-                for step in 0..many.min(choices.len()) {
-                    let chosen = choices[(number * 3 + step) % choices.len()].clone();
-                    next.push([&known[..], &[chosen]].concat());
-                }
-            }
-            all = next;
-        }
-        all
-    }
-
     fn probe(&self, operands: &[Operand]) -> Probe {
         let mut sources = Vec::new();
         let columns = operands.iter().filter(|operand| matches!(operand, Operand::Column(_))).count();
@@ -220,7 +221,7 @@ impl Line {
         let mut from = sources.join(", ");
         // Beside a second table each of its values, of a third some.
         if sources.len() > 2 {
-            from += &format!(" WHERE (s0.n + s1.n) % 7 = s2.n % 7");
+            from += " WHERE (s0.n + s1.n) % 7 = s2.n % 7";
         }
         Probe { sql: format!("SELECT {} FROM {from}", self.expression(&texts)) }
     }

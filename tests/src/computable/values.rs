@@ -1,6 +1,8 @@
 //! Databases in several encodings, each with a table of values for every type: what is extreme, what is odd, and what
 //! was made at random.
 
+use std::fmt::Write as _;
+
 /// A database to try in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Database {
@@ -10,16 +12,18 @@ pub struct Database {
     pub encoding: &'static str,
     /// Whether every piece of a text is a text: what the list calls `letters`.
     pub is_whole: bool,
+    /// Letters of more than one byte, where there are some.
+    pub letters: &'static str,
 }
 
 /// All of them.
 pub fn databases() -> [Database; 4] {
-    let database = |name, encoding, is_whole| Database { name, encoding, is_whole };
+    let database = |name, encoding, is_whole, letters| Database { name, encoding, is_whole, letters };
     [
-        database("utf8", "ENCODING 'UTF8' LOCALE 'C.UTF-8'", true),
-        database("latin1", "ENCODING 'LATIN1' LOCALE 'C'", true),
-        database("japanese", "ENCODING 'EUC_JP' LOCALE 'C'", false),
-        database("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'", false),
+        database("utf8", "ENCODING 'UTF8' LOCALE 'C.UTF-8'", true, "é日"),
+        database("latin1", "ENCODING 'LATIN1' LOCALE 'C'", true, "é"),
+        database("japanese", "ENCODING 'EUC_JP' LOCALE 'C'", false, "日"),
+        database("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'", false, "é"),
     ]
 }
 
@@ -90,12 +94,14 @@ pub fn preparation(database: Database) -> String {
     sql += "INSERT INTO texts SELECT a FROM few;\n";
     for (at, name) in TYPES.iter().flat_map(|(_, types)| *types).enumerate() {
         for (table, of) in [("few", "few"), ("all", "texts")] {
-            sql += &format!(
+            write!(
+                sql,
                 "CREATE TABLE {table}_{at} (n serial, x {name});
                  INSERT INTO {table}_{at} (x) SELECT v.x FROM (SELECT value_of({plain}, '{of}') AS x) s, LATERAL (SELECT s.x::{plain_type} AS x) v;\n",
                 plain = quoted(bare(name)),
                 plain_type = bare(name),
-            );
+            )
+            .expect("a text");
         }
     }
     sql

@@ -22,10 +22,10 @@ const EXPRESSIONS: &[&str] = &[
     "repeat('x', length({t}) * 100000000)",
     "lpad('x', length({t}) * 100000000)",
     "length(replace(left({t}, 1), '{c}', repeat('x', 600000000)) || repeat('x', 600000000))",
-    "{t} || repeat('x', 1073741800)",
-    "concat({t}, repeat('x', 1073741790), {u})",
+    "({t} || repeat('x', 1073741800)) IS NULL",
+    "length(concat({t}, repeat('x', 1073741790), {u}))",
     "format('%2147483{k}00s', {t})",
-    "json_build_object('k', {t}, 'l', repeat('x', 1073741700))",
+    "json_build_object('k', {t}, 'l', repeat('x', 1073741700)) IS NULL",
     "({t})::vault_check",
     "{t}::int",
     "({t}).int4",
@@ -59,8 +59,8 @@ const EXPRESSIONS: &[&str] = &[
     "CASE WHEN pin IS NULL THEN 1 / 0 END",
     "substring({t}, 1, -1)",
     "{t} COLLATE \"C\" > '{c}'",
-    "({t} || '{c}') IN (SELECT body FROM notes)",
-    "ARRAY(SELECT q.secret FROM people q, generate_series(1, 1000000))",
+    "({t} || '{c}') IN (SELECT body FROM public.notes)",
+    "ARRAY(SELECT q.secret FROM public.people q, generate_series(1, 1000))",
     // What is computed, with operands at the bounds of what may be.
     "left({t}, 1000000) || right({u}, 0)",
     "substr({t}, 1000000, 1000000)",
@@ -101,7 +101,7 @@ const REMARKS: &[&str] = &[
     "TABLE remarks",
     "SELECT r FROM remarks AS r WHERE id = {k}",
     "SELECT row_to_json(r) FROM remarks AS r ORDER BY id",
-    "SELECT remark, p.email, p.secret FROM remarks r JOIN people p USING (id) WHERE id < {k} ORDER BY id",
+    "SELECT remark, p.email, p.secret FROM remarks r JOIN public.people p USING (id) WHERE id < {k} ORDER BY id",
     "SELECT papers FROM remarks ORDER BY id LIMIT {k}",
     "WITH r AS (SELECT id, remark AS x FROM remarks) SELECT x, id FROM r ORDER BY id",
     "COPY remarks TO STDOUT",
@@ -124,20 +124,26 @@ pub fn statement(random: &mut Random) -> String {
     let id = random.below(PEOPLE);
     match random.below(10) {
         0 | 1 => filled(random.one(REMARKS), random),
-        2 => format!("SELECT {} FROM ONLY people WHERE id >= {id}", filled(random.one(AGGREGATES), random)),
+        2 => format!(
+            "SELECT {} FROM ONLY public.people WHERE id >= {id}",
+            filled(random.one(AGGREGATES), random)
+        ),
         3 => {
             // Only whether it fails is seen.
             format!(
-                "SELECT ({}) IS NULL FROM ONLY people WHERE id = {id}",
+                "SELECT ({}) IS NULL FROM ONLY public.people WHERE id = {id}",
                 filled(random.one(EXPRESSIONS), random)
             )
         }
         4 => format!(
-            "SELECT id, x FROM (SELECT id, {} AS x FROM ONLY people) AS s WHERE id = {id}",
+            "SELECT id, x FROM (SELECT id, {} AS x FROM ONLY public.people) AS s WHERE id = {id}",
             filled(random.one(EXPRESSIONS), random)
         ),
         _ => {
-            format!("SELECT id, {} FROM ONLY people WHERE id = {id}", filled(random.one(EXPRESSIONS), random))
+            format!(
+                "SELECT id, {} FROM ONLY public.people WHERE id = {id}",
+                filled(random.one(EXPRESSIONS), random)
+            )
         }
     }
 }
