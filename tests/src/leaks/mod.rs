@@ -12,6 +12,7 @@ mod operands;
 mod queries;
 pub mod random;
 mod schema;
+mod speech;
 pub mod statements;
 pub mod vault;
 

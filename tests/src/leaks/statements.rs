@@ -5,6 +5,7 @@ use super::{
     queries::Queries,
     random::Random,
     schema::{Kind, RELATIONS},
+    speech,
     vault::PEOPLE,
 };
 
@@ -250,8 +251,9 @@ pub fn step(random: &mut Random) -> Vec<String> {
         return definitions::step(random);
     }
     match random.below(100) {
-        0..=40 => vec![Queries::new(random).query()],
-        41..=52 => vec![operands::statement(random)],
+        0..=36 => vec![Queries::new(random).query()],
+        37..=46 => vec![operands::statement(random)],
+        47..=52 => speech::step(random),
         53..=55 => along_another_path(random),
         56..=59 => behind_another(random),
         60..=70 => {

@@ -15,7 +15,7 @@ pub const PEOPLE: usize = 24;
 /// Letters of one row's secrets together.
 const PAD: usize = 380;
 
-const SCHEMA: &str = include_str!("vault.sql");
+const SCHEMA: &str = concat!(include_str!("vault.sql"), include_str!("speech.sql"));
 
 /// Tagged columns and the tag that decides how they are masked.
 pub const TAGS: &[(&str, &str)] = &[
@@ -45,6 +45,10 @@ pub const TAGS: &[(&str, &str)] = &[
     ("other.notes.body", "redacted"),
     ("public.remarks.remark", "looked-through"),
     ("public.remarks.papers", "looked-through"),
+    ("public.clients.secret", "redacted"),
+    ("public.clients.mail", "partly"),
+    ("public.clients.pad", "redacted"),
+    ("public.mails.mail", "partly"),
 ];
 
 /// The policies of the hunt: everything is permitted but to see what is tagged and to run what cannot be read.

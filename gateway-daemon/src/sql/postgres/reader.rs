@@ -106,16 +106,35 @@ pub(super) struct ViewColumn {
 
 /// What each column of a view may show, by its definition; `None` when the definition cannot be followed.
 pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
-    if definition.len() > INLINE_BYTES {
-        return thread::scope(|scope| {
-            let reader = thread::Builder::new()
-                .name("sql-reader".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || view_columns_here(definition, catalogue));
-            reader.ok()?.join().ok().flatten()
-        });
+    with_stack(definition, || view_columns_here(definition, catalogue))
+}
+
+/// Columns by whose values a statement may fail, also where it compares them; `None` when it cannot be read.
+pub(super) fn computed_columns(text: &str, catalogue: &Catalogue) -> Option<BTreeSet<ColumnName>> {
+    with_stack(text, || {
+        let parsed = parser::parse(text, MAX_TEXT_BYTES).ok()?;
+        let mut reader = Reader::new(catalogue);
+        for raw in &parsed.statements {
+            reader.statement(raw.stmt.as_deref()?).ok()?;
+        }
+        Some(
+            reader.facts.computed.iter().filter_map(|number| reader.columns.name(*number)).cloned().collect(),
+        )
+    })
+}
+
+/// Reads on a stack that is large enough for the text.
+fn with_stack<T: Send>(text: &str, read: impl FnOnce() -> Option<T> + Send) -> Option<T> {
+    if text.len() <= INLINE_BYTES {
+        return read();
     }
-    view_columns_here(definition, catalogue)
+    thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .name("sql-reader".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, read);
+        reader.ok()?.join().ok().flatten()
+    })
 }
 
 fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
