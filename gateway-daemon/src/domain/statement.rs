@@ -227,6 +227,16 @@ pub enum CopyDirection {
     ServerSide,
 }
 
+/// What an INSERT does where a row with the same key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Nothing: how many rows it has added tells whether it is there.
+    Nothing,
+    /// It changes that row.
+    Update,
+}
+
 /// What is asked of a replication connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -380,6 +390,9 @@ pub struct Statement {
     pub row_limit: RowLimit,
     /// Set for COPY.
     pub copy: Option<CopyDirection>,
+    /// Set for INSERT … ON CONFLICT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
     /// What the session must remember of it.
     pub session_effect: SessionEffect,
     /// What it does to its transaction.
@@ -407,6 +420,7 @@ impl Statement {
             opaque: BTreeSet::new(),
             row_limit: RowLimit::Limited,
             copy: None,
+            on_conflict: None,
             session_effect: SessionEffect::None,
             transaction: TransactionStep::None,
             search_path: SearchPathStep::None,

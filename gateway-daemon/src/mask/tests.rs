@@ -7,6 +7,7 @@ use super::{ColumnMask, Format, HashKey, MaskError, Masked, Masker, Shape, Treat
 use crate::domain::{catalogue::Catalogue, decision::Transform};
 
 mod finds;
+mod images;
 mod kinds;
 
 const TEXT: u32 = 25;

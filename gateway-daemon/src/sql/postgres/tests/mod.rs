@@ -7,6 +7,7 @@ mod hostile;
 mod random;
 mod refusals;
 mod server;
+mod written;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
