@@ -234,13 +234,12 @@ fn only_a_permit_that_names_writing_makes_a_column_writable_whatever_masks_show(
         }
         Decision::Deny(denial) => panic!("{denial:?}"),
     };
-    let none = (Vec::<String>::new(), false);
-    assert_eq!(writable(PERMIT_ALL), none);
+    assert_eq!(writable(PERMIT_ALL), (Vec::new(), false));
     assert_eq!(
         writable(&format!(
             "{PERMIT_ALL}@id(\"w\") permit (principal, action in [Action::\"sql:rows\", Action::\"sql:read\"], resource);"
         )),
-        none
+        (Vec::new(), true)
     );
     assert_eq!(
         writable(&format!(
