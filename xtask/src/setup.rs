@@ -89,6 +89,12 @@ const NEEDS: &[Need] = &[
         what_for: "Django, whose introspection the tests send through",
         present: || knows_python("django"),
     },
+    Need {
+        package: "ruby-activerecord",
+        what_for: "ActiveRecord, whose saves the tests send through",
+        present: || knows_ruby("active_record"),
+    },
+    Need { package: "ruby-pg", what_for: "the driver below ActiveRecord", present: || knows_ruby("pg") },
     Need { package: "nodejs", what_for: "what runs node-postgres", present: || has("node") },
     Need {
         package: "default-jdk-headless",
@@ -135,6 +141,12 @@ fn has(program: &str) -> bool {
 fn knows_python(module: &str) -> bool {
     let import = format!("import {module}");
     shell::answer(Command::new("/usr/bin/python3").args(["-c", &import])).is_some()
+}
+
+/// The same of Debian's own Ruby.
+fn knows_ruby(library: &str) -> bool {
+    let require = format!("require '{library}'");
+    shell::answer(Command::new("/usr/bin/ruby").args(["-e", &require])).is_some()
 }
 
 fn has_libclang() -> bool {

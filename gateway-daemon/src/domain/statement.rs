@@ -244,6 +244,16 @@ pub enum CopyDirection {
     ServerSide,
 }
 
+/// What an INSERT does where a row with the same key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Nothing: how many rows it has added tells whether it is there.
+    Nothing,
+    /// It changes that row.
+    Update,
+}
+
 /// What is asked of a replication connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -424,6 +434,9 @@ pub struct Statement {
     pub row_limit: RowLimit,
     /// Set for COPY.
     pub copy: Option<CopyDirection>,
+    /// Set for INSERT … ON CONFLICT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
     /// What the session must remember of it.
     pub session_effect: SessionEffect,
     /// What it does to its transaction.
@@ -460,6 +473,7 @@ impl Statement {
             out_of_sight: BTreeSet::new(),
             row_limit: RowLimit::Limited,
             copy: None,
+            on_conflict: None,
             session_effect: SessionEffect::None,
             transaction: TransactionStep::None,
             search_path: SearchPathStep::None,

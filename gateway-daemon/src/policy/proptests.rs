@@ -32,7 +32,9 @@ const PRINCIPALS: [&str; 6] = [
     "principal is Agent in Group::\"qa\"",
 ];
 
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 11] = [
+    "action == Action::\"sql:write\"",
+    "action in [Action::\"sql:read\", Action::\"sql:write\"]",
     "action",
     "action == Action::\"connect\"",
     "action == Action::\"sql:read\"",
@@ -230,9 +232,23 @@ fn reference(
                 return None;
             }
         }
-        for access in statement.columns.iter().filter(|access| access.usage != ColumnUse::Written) {
+        for access in &statement.columns {
             let tags = target.tags.get(&access.column.to_string());
             let resource = state.vocabulary.column(&target.name, &access.column, tags).unwrap();
+            if access.usage == ColumnUse::Written {
+                let context = context(statement, several, None);
+                let (_, forbids, errors) = cedar(state, groups, &state.vocabulary.write, &resource, context);
+                // A permit for every action does not mean writing; one that errs and names it counts.
+                let counts = |id: &String| {
+                    let rule = state.set.rules.iter().find(|rule| rule.id.as_str() == id).unwrap();
+                    rule.effect == Effect::Forbid
+                        || !matches!(rule.policy.action_constraint(), cedar_policy::ActionConstraint::Any)
+                };
+                if !forbids.is_empty() || errors.iter().any(counts) {
+                    return None;
+                }
+                continue;
+            }
             let (permits, forbids, errors) = cedar(
                 state,
                 groups,

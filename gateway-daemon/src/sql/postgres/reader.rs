@@ -9,8 +9,8 @@ use pg_query::{Node, NodeEnum};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::results::Results;
 use crate::domain::statement::{
-    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, Opaque, RelationName, RowLimit,
-    Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, OnConflict, Opaque, RelationName,
+    RowLimit, Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads, amounts_to};
@@ -211,6 +211,7 @@ pub(super) struct Facts {
     /// A function was called whose effect outlives the row, so that calling it or not tells something.
     pub(super) leaves_traces: bool,
     pub(super) copy: Option<CopyDirection>,
+    pub(super) on_conflict: Option<OnConflict>,
     pub(super) session_effect: Option<SessionEffect>,
     pub(super) transaction: Option<TransactionStep>,
     pub(super) search_path: Option<SearchPathStep>,
@@ -340,6 +341,7 @@ impl<'a> Reader<'a> {
             out_of_sight: facts.out_of_sight,
             row_limit: if facts.unlimited { RowLimit::Unlimited } else { RowLimit::Limited },
             copy: facts.copy,
+            on_conflict: facts.on_conflict,
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
             transaction: facts.transaction.unwrap_or(TransactionStep::None),
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),

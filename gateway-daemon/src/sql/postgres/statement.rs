@@ -316,6 +316,7 @@ impl<'a> Reader<'a> {
         self.facts.opaque.extend(statement.opaque.iter().cloned());
         self.facts.out_of_sight.extend(statement.out_of_sight.iter().cloned());
         self.facts.unpins.clone_from(&statement.unpins);
+        self.facts.on_conflict = self.facts.on_conflict.max(statement.on_conflict);
         self.facts.unlimited |= statement.row_limit == crate::domain::statement::RowLimit::Unlimited;
         for ColumnAccess { column, usage } in &statement.columns {
             let number = self.columns.number(column.clone());

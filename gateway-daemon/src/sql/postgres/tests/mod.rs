@@ -9,6 +9,7 @@ mod random;
 mod refusals;
 mod results;
 mod server;
+mod written;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
