@@ -178,10 +178,15 @@ impl Targets {
 
     /// Names of targets, and whose they are.
     pub fn names(&self) -> TargetNames {
-        let mut names = TargetNames::new();
+        let mut names = TargetNames::default();
         for config in self.configs() {
-            for name in config.host_names() {
-                names.entry(name.to_owned()).or_default().push(config.facts.clone());
+            for host in &config.hosts {
+                match host {
+                    checked::Host::Name(name) => names.add(name, &config.facts),
+                    checked::Host::Below(name) => names.add_below(name, &config.facts),
+                    checked::Host::Any => names.add_rest(&config.facts),
+                    checked::Host::Address(_) => {}
+                }
             }
         }
         names

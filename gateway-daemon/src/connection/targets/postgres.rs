@@ -27,6 +27,7 @@ pub(super) fn target(
         client_tls: towards_clients(target, postgres.tls.client),
         username: postgres.credential.username.clone(),
         password: postgres.credential.password.clone(),
+        notices: postgres.notices,
         kept_keys: KeptKeys::default(),
     })
 }

@@ -91,6 +91,14 @@ pub enum Ending {
     /// The schema could not be read.
     #[error("the target's schema cannot be read: {0}")]
     Catalogue(LoginError),
+    /// A result that is not what its statement was read as.
+    #[error(
+        "the result's column \"{column}\" cannot be traced to what it shows, and something of it may be masked"
+    )]
+    Untraced {
+        /// Its name.
+        column: String,
+    },
     /// A row could not be masked.
     #[error("a row could not be masked: {0}")]
     Mask(String),
@@ -152,6 +160,9 @@ impl Ending {
                 "58000",
                 "the target's schema cannot be read, so nothing can be judged; tell your operator".to_owned(),
             )),
+            Self::Untraced { .. } => {
+                Some(("42501", format!("{self}: the schema has changed meanwhile; connect again")))
+            }
             Self::Mask(_) => Some(("58000", "a value could not be masked; tell your operator".to_owned())),
         }
     }

@@ -12,6 +12,7 @@ mod answer;
 mod bound;
 mod cancel;
 mod catalogues;
+mod concealed;
 mod constants;
 mod copying;
 mod driver;
@@ -54,6 +55,7 @@ use self::{
     cancel::Cancellable,
     catalogues::Snapshot,
     ending::{Ending, STOPPED},
+    expected::Told,
     parameters::Parameters,
     recorded::Recording,
     relay::{Relay, Start},
@@ -64,7 +66,7 @@ use crate::{
     audit::AuditLog,
     credential::Provider,
     domain::{
-        decision::{Denial, RecordLimits},
+        decision::{Denial, Notices, RecordLimits},
         event::{EventKind, Outcome},
         flow::Workload,
         ids::PolicyId,
@@ -302,6 +304,10 @@ impl Postgres {
             asker,
             replication: wanted.replication,
             facts: &target.facts,
+            notices: match target.notices {
+                Notices::Sent => Told::NotYet,
+                Notices::Silent => Told::Already,
+            },
             place,
             path_moved: !moving.is_empty(),
             client,

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use super::{
     constants::{kept, kept_reason},
     copying::CopyIn,
     ending::Ending,
-    expected::Expected,
+    expected::{Expected, Told},
     judge::{Asker, Judge, Verdict},
     judging::Lately,
     names::{Batch, Names},
@@ -75,6 +75,8 @@ pub(super) struct Portal {
     pub(super) bound: Option<Arc<Bound>>,
     /// What its values were held against, where they go into masked columns.
     pub(super) looked_at: Option<LookedAt>,
+    /// It has been executed, maybe not to its end.
+    pub(super) executed: AtomicBool,
 }
 
 /// Where a prepared statement comes from.
@@ -118,6 +120,8 @@ pub(super) struct Relay<'a> {
     pub(super) about: About,
     pub(super) asker: Asker,
     pub(super) facts: &'a TargetFacts,
+    /// What a request begins with: whether its client wants to be told of concealed columns.
+    pub(super) notices: Told,
     pub(super) place: Place,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
@@ -190,6 +194,8 @@ pub(super) struct Start<'a> {
     pub(super) asker: Asker,
     pub(super) replication: Option<Connection>,
     pub(super) facts: &'a TargetFacts,
+    /// See [`Relay::notices`].
+    pub(super) notices: Told,
     pub(super) place: Place,
     /// See [`Relay::path_moved`].
     pub(super) path_moved: bool,
@@ -210,6 +216,7 @@ impl<'a> Relay<'a> {
             asker,
             replication,
             facts,
+            notices,
             place,
             path_moved,
             client,
@@ -224,6 +231,7 @@ impl<'a> Relay<'a> {
             about,
             asker,
             facts,
+            notices,
             place,
             client,
             upstream,
