@@ -90,9 +90,18 @@ fn child_of(parent: &[String], module: &[String]) -> Option<String> {
     }
 }
 
+/// The circle of a module, as the list would have it.
 fn circle_of(circles: &[Vec<&str>], module: &str) -> String {
-    let circle = circles.iter().find(|circle| circle.contains(&module));
-    circle.map(|circle| circle.join(", ")).unwrap_or_default()
+    let Some(circle) = circles.iter().find(|circle| circle.contains(&module)) else { return String::new() };
+    let mut room = module;
+    while let Some((outer, _)) = room.rsplit_once('/') {
+        room = outer;
+        if circle.iter().all(|other| other.starts_with(&format!("{room}/"))) {
+            break;
+        }
+    }
+    let inner = circle.iter().filter_map(|other| other.strip_prefix(room)?.strip_prefix('/'));
+    format!("| `{room}` | {} |", inner.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
