@@ -75,6 +75,16 @@ pub fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Checks that all targets still compile: they are no member of the workspace, whose rooms they are made of.
+pub fn check() -> Result<()> {
+    shell::step("fuzz targets compile");
+    let manifest = places::root()?.join("gateway-daemon").join("fuzz").join("Cargo.toml");
+    let mut check = shell::cargo()?;
+    check.args(["check", "--locked", "--manifest-path"]).arg(manifest);
+    check.arg("--target-dir").arg(places::target()?.join("fuzz")).env("RUSTFLAGS", "--cfg=fuzzing");
+    shell::run(&mut check)
+}
+
 /// The command of one target: its corpus so far, its seeds, and its dictionary if it reads a language.
 fn one(folder: &Path, target: &Path, triple: &str, name: &str, seconds: u32) -> Result<Command> {
     let made = |what: &str| -> Result<PathBuf> {

@@ -19,6 +19,13 @@ const DENY_VERSION: &str = "0.20.2";
 
 /// Runs every test, or those whose names contain `filter`. The last line printed is the sum of all runners'.
 pub fn test(filter: Option<&str>) -> Result<()> {
+    if filter.is_none() {
+        fuzz::check()?;
+    }
+    tests(filter)
+}
+
+fn tests(filter: Option<&str>) -> Result<()> {
     prepare()?;
     let mut totals = Totals::default();
     if filter.is_none() {
@@ -187,7 +194,7 @@ pub fn ci(advisories: Advisories) -> Result<()> {
     chart::check()?;
     dist::check()?;
     fuzz::run(FUZZ_SECONDS, None)?;
-    test(None)?;
+    tests(None)?;
     eprintln!("ci: {} s", started.elapsed().as_secs());
     Ok(())
 }

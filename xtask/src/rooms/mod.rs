@@ -4,11 +4,13 @@
 //! that belongs to no row, a path that leads to none, the whole crate under another name) is a finding too,
 //! so that a new room has to be written into the table before it is used.
 
+mod circles;
 mod paths;
 mod table;
 mod tokens;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -16,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{places, shell};
+use circles::Graph;
 use table::Table;
 
 /// One import that the table does not allow, or one thing that the check cannot place.
@@ -39,20 +42,66 @@ pub fn check() -> Result<()> {
     collect(&sources, &mut files)?;
     files.sort();
 
+    let modules: Vec<Vec<String>> =
+        files.iter().map(|file| paths::module_of(file.strip_prefix(&sources).unwrap_or(file))).collect();
+    let mut graph = Graph::default();
     let mut findings = Vec::new();
-    for file in &files {
+    for (file, module) in files.iter().zip(&modules) {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let inner = file.strip_prefix(&sources).unwrap_or(file);
         findings.extend(findings_of(&table, inner, &text));
+        let children: Vec<String> = modules.iter().filter_map(|other| child_of(module, other)).collect();
+        graph.add(module, &tokens::tokens(&text), &children);
     }
     for Finding { file, line, problem } in &findings {
         eprintln!("gateway-daemon/src/{}:{line}: {problem}", file.display());
     }
-    if findings.is_empty() {
-        eprintln!("  {} files keep to the table of {} rooms", files.len(), table.len());
+    let circles = graph.circles();
+    let now: BTreeSet<String> = circles.iter().flatten().map(|module| (*module).to_owned()).collect();
+    let known = circles::known(&text)?;
+    for module in now.difference(&known) {
+        let circle = circle_of(&circles, module);
+        eprintln!(
+            "gateway-daemon/src/{module}: is in a circle of imports that ARCHITECTURE.md does not list: {circle}"
+        );
+    }
+    for module in known.difference(&now) {
+        eprintln!("ARCHITECTURE.md: `{module}` is in no circle any more: take it off the list");
+    }
+    let inner = table.inner();
+    eprintln!(
+        "  {} files, {} rooms, {inner} of them inside another: {} imports that the table does not allow",
+        files.len(),
+        table.len(),
+        findings.len()
+    );
+    eprintln!("  {} circles of modules inside rooms, of {} modules", circles.len(), now.len());
+    if findings.is_empty() && now == known {
         return Ok(());
     }
-    bail!("{} imports break the table in ARCHITECTURE.md", findings.len())
+    bail!("the rooms are not as ARCHITECTURE.md has them")
+}
+
+/// The name of a module that is directly below another.
+fn child_of(parent: &[String], module: &[String]) -> Option<String> {
+    match module.strip_prefix(parent)? {
+        [child] => Some(child.clone()),
+        _ => None,
+    }
+}
+
+/// The circle of a module, as the list would have it.
+fn circle_of(circles: &[Vec<&str>], module: &str) -> String {
+    let Some(circle) = circles.iter().find(|circle| circle.contains(&module)) else { return String::new() };
+    let mut room = module;
+    while let Some((outer, _)) = room.rsplit_once('/') {
+        room = outer;
+        if circle.iter().all(|other| other.starts_with(&format!("{room}/"))) {
+            break;
+        }
+    }
+    let inner = circle.iter().filter_map(|other| other.strip_prefix(room)?.strip_prefix('/'));
+    format!("| `{room}` | {} |", inner.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -76,6 +125,9 @@ fn findings_of(table: &Table, file: &Path, text: &str) -> Vec<Finding> {
     };
     let tokens = tokens::tokens(text);
     let mut findings = Vec::new();
+    if table.lacks_a_row(&module, file.ends_with("mod.rs")) {
+        findings.push(finding(1, "is a folder in a divided room and has no row of its own".to_owned()));
+    }
     for reference in paths::references(&module, &tokens) {
         if let Some(problem) = table.objection(room, &reference.target) {
             findings.push(finding(reference.line, problem));
@@ -167,6 +219,15 @@ mod tests {
         assert_eq!(problems("protocol/postgres/auth.rs", "use super::super::wire::Reader;"), []);
         assert_eq!(lines("protocol/wire.rs", "use super::postgres::Frame;"), [1]);
         assert_eq!(lines("session/postgres.rs", "use crate::protocol::wire::Reader;"), [1]);
+    }
+
+    #[test]
+    fn a_folder_in_a_divided_room_needs_a_row() {
+        let found = problems("protocol/novel/mod.rs", "");
+        assert_eq!(found, [(1, "is a folder in a divided room and has no row of its own".to_owned())]);
+        assert_eq!(problems("protocol/postgres/mod.rs", ""), []);
+        assert_eq!(problems("protocol/postgres/auth/mod.rs", ""), []);
+        assert_eq!(problems("intercept/sys/mod.rs", ""), [], "a room without rooms inside");
     }
 
     #[test]

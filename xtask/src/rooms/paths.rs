@@ -8,6 +8,8 @@ use super::tokens::{Kind, Token};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reference {
     pub line: usize,
+    /// Which token its last name is.
+    pub at: usize,
     /// Its segments without `crate`; empty for the whole crate.
     pub target: Vec<String>,
 }
@@ -28,6 +30,11 @@ pub fn module_of(file: &Path) -> Vec<String> {
 
 /// Every path that starts at `crate`, `super`, `self` or the library's own name.
 pub fn references(file_module: &[String], tokens: &[Token<'_>]) -> Vec<Reference> {
+    references_from(file_module, tokens, &[])
+}
+
+/// The same, and every path that starts at one of the module's own `children`.
+pub fn references_from(file_module: &[String], tokens: &[Token<'_>], children: &[String]) -> Vec<Reference> {
     let root = match file_module {
         [only] if only == "lib" || only == "main" => Vec::new(),
         module => module.to_vec(),
@@ -58,7 +65,7 @@ pub fn references(file_module: &[String], tokens: &[Token<'_>]) -> Vec<Reference
                 }
                 walk.at += 1;
             }
-            Kind::Word(word) if walk.starts_path() => match start_of(word, module()) {
+            Kind::Word(word) if walk.starts_path() => match start_of(word, module(), children) {
                 Some(start) => walk.tree(start),
                 None => walk.at += 1,
             },
@@ -86,11 +93,15 @@ pub fn foreign_crates<'a>(tokens: &[Token<'a>]) -> Vec<(usize, &'a str)> {
     found
 }
 
-fn start_of(word: &str, module: Vec<String>) -> Option<Vec<String>> {
+fn start_of(word: &str, mut module: Vec<String>, children: &[String]) -> Option<Vec<String>> {
     match word {
         "crate" | "gateway_daemon" => Some(Vec::new()),
         "self" => Some(module),
         "super" => Some(parent(module)),
+        child if children.iter().any(|known| known == child) => {
+            module.push(child.to_owned());
+            Some(module)
+        }
         _ => None,
     }
 }
@@ -158,7 +169,7 @@ impl<'a> Walk<'_, 'a> {
                 }
             }
         }
-        self.found.push(Reference { line, target: path });
+        self.found.push(Reference { line, at: self.at.saturating_sub(1), target: path });
     }
 
     fn group(&mut self, path: &[String]) {

@@ -76,6 +76,18 @@ impl Table {
         self.rooms.len()
     }
 
+    /// Rooms that have rooms inside: there each folder is one, with a row of its own.
+    pub fn lacks_a_row(&self, module: &[String], is_folder: bool) -> bool {
+        let [outer, _] = module else { return false };
+        let divided = self.rooms.keys().any(|room| is_below(room, outer));
+        is_folder && divided && !self.rooms.contains_key(&module.join("/"))
+    }
+
+    /// How many of the rooms are inside another.
+    pub fn inner(&self) -> usize {
+        self.rooms.keys().filter(|room| room.contains('/')).count()
+    }
+
     /// The most specific room that a module belongs to.
     pub fn room_of(&self, module: &[String]) -> Option<&str> {
         (1..=module.len()).rev().find_map(|length| {
@@ -119,7 +131,7 @@ fn cells(line: &str) -> Vec<String> {
 }
 
 /// The names in back quotes; what stands between them is for people.
-fn names(cell: &str) -> Vec<String> {
+pub fn names(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
