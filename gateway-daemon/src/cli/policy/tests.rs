@@ -84,6 +84,30 @@ fn check_names_the_place_and_fails_and_warns_of_unknown_targets() {
 }
 
 #[test]
+fn check_warns_of_code_that_cannot_be_read_beside_masks() {
+    const ALL: &str = "@id(\"all\") permit (principal, action, resource);";
+    const CALLS: &str = "@id(\"calls\") permit (principal, action in [Action::\"sql:call\", Action::\"sql:rows\"], resource);";
+    const CLEAR: &str =
+        "@id(\"clear\") permit (principal, action == Action::\"sql:call_unmasked\", resource);";
+    const MASK: &str = "@id(\"mask\") @mask(\"null\") forbid (principal, action == Action::\"sql:read\", resource is Column);";
+    const NONE: &str = "@id(\"none\") forbid (principal, action == Action::\"sql:call\", resource);";
+    for (rules, words) in [
+        (&[ALL, MASK][..], "\"all\" permits code that cannot be read, but that stays refused where \"mask\""),
+        (&[CALLS, MASK], "\"calls\" permits code that cannot be read, but that stays refused"),
+        (&[CLEAR, MASK], "\"clear\" permits code that cannot be read to see what \"mask\""),
+        (&[ALL, MASK, NONE], ""),
+        (&[ALL, CALLS, CLEAR], ""),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.cedar"), rules.join("\n")).unwrap();
+        let (verdict, out) = command(&["check", text(dir.path())]);
+        assert_eq!(verdict, Verdict::Good);
+        assert_eq!(out.contains("warning"), !words.is_empty(), "{out}");
+        assert!(out.contains(words), "{words}: {out}");
+    }
+}
+
+#[test]
 fn test_fails_when_a_case_fails_and_says_what_was_expected() {
     let dir = tempfile::tempdir().unwrap();
     let cases = "given: '@id(\"all\") permit (principal, action, resource);'
