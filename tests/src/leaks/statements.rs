@@ -1,8 +1,7 @@
 //! The hunt's steps: what an agent may send to see what it should not, as short scripts that leave the vault as it was.
 
 use super::{
-    definitions,
-    operands,
+    definitions, operands,
     queries::Queries,
     random::Random,
     schema::{Kind, RELATIONS},
