@@ -74,6 +74,7 @@ fn nothing_fails(version: Version) {
             .collect();
         tried += probes.len();
         let found = failures(&server, database, &probes);
+        println!("{version:?}, {}: {} of {} fail", database.name, found.len(), probes.len());
         wrong.extend(found);
         let control: Vec<String> = FAILING.iter().map(|sql| placed(sql)).collect();
         let seen = failures(&server, database, &control);

@@ -7,6 +7,8 @@
 //! run that can fail. A user's function, operator, cast, domain or type is never on the list, nor is anything that bears
 //! the name of PostgreSQL's own and may be a user's.
 
+use std::collections::BTreeSet;
+
 use pg_query::protobuf::{AExpr, AExprKind, FuncCall, TypeCast, TypeName};
 use pg_query::{Node, NodeEnum};
 
@@ -103,18 +105,13 @@ impl<'a> Reader<'a> {
             _ => return self.can_fail(reads),
         };
         let is_own =
-            kind != Kind::Operator || self.is_own_among(&self.catalogue.overloaded.operators, name, &values);
+            kind != Kind::Operator || Self::is_own_among(&self.catalogue.overloaded.operators, name, &values);
         if is_own { self.operates(kind, name, &values, reads) } else { self.can_fail(reads) }
     }
 
     /// Whether what bears that name here is certainly PostgreSQL's own: another one may be there that takes such types,
     /// but none goes before the one for exactly these.
-    fn is_own_among(
-        &self,
-        overloaded: &std::collections::BTreeSet<String>,
-        name: &str,
-        values: &[Value],
-    ) -> bool {
+    fn is_own_among(overloaded: &BTreeSet<String>, name: &str, values: &[Value]) -> bool {
         let compares = matches!(name, "=" | "<>" | "<" | "<=" | ">" | ">=");
         compares
             || !overloaded.contains(name)
@@ -189,7 +186,7 @@ impl<'a> Reader<'a> {
                 if !call.func_variadic
                     && !call.agg_within_group
                     && !call.args.iter().any(is_named)
-                    && self.is_own_among(&self.catalogue.overloaded.functions, name, &values) =>
+                    && Self::is_own_among(&self.catalogue.overloaded.functions, name, &values) =>
             {
                 // An aggregate's value and a window's come from another row than the one beside it.
                 self.operates(Kind::Function, name, &values, &reads).from_within(call.location)

@@ -336,7 +336,7 @@ impl Value {
     }
 
     /// The same, of another row of its source: what a subquery or an aggregate at that place gives.
-    pub(super) fn from_within(self, place: impl Hash) -> Self {
+    pub(super) fn from_within(self, place: impl Hash + Copy) -> Self {
         let origin = match self.origin {
             Origin::One(source) => Origin::One(within(source, place)),
             origin => origin,
@@ -491,7 +491,7 @@ pub(super) fn collation(values: &[Value]) -> Option<u32> {
 }
 
 /// What tells a source within another place from the same elsewhere.
-pub(super) fn within(source: u64, place: impl Hash) -> u64 {
+pub(super) fn within(source: u64, place: impl Hash + Copy) -> u64 {
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
     place.hash(&mut hasher);
