@@ -46,6 +46,8 @@ fn catalogue() -> Catalogue {
                 name: (*name).to_owned(),
                 number,
                 type_oid: 25,
+                modifier: -1,
+                collation: 100,
                 origins: std::collections::BTreeSet::new(),
                 is_computed: false,
             })

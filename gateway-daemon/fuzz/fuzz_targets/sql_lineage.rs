@@ -44,6 +44,8 @@ fn catalogue() -> Catalogue {
             name: (*column).to_owned(),
             number,
             type_oid: 25,
+            modifier: -1,
+            collation: 100,
             origins: origin
                 .iter()
                 .map(|(relation, column)| ColumnName { relation: public(relation), column: (*column).to_owned() })

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ids::CgroupId, sensitive::Sensitive};
+use crate::domain::{flow::Workload, ids::CgroupId, sensitive::Sensitive};
 
 /// `POST /v1/identity`: who the caller's cgroup is. Answered with an [`IdentityView`](super::IdentityView).
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,8 +17,7 @@ pub struct EnrolRequest {
     pub cgroup: Option<CgroupId>,
 }
 
-/// `POST /v1/runs`: move a child of the caller into a fresh captured cgroup. Answered with a
-/// [`Workload`](crate::domain::flow::Workload).
+/// `POST /v1/runs`: move a child of the caller into a fresh captured cgroup. Answered with [`RunStarted`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
@@ -30,6 +29,16 @@ pub struct RunRequest {
     /// Its identity; without one, it enrols later or a token source speaks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+}
+
+/// A run that may begin.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// Its cgroup.
+    #[serde(flatten)]
+    pub workload: Workload,
+    /// The certificate (PEM) of the node's authority, which it is to trust.
+    pub authority: String,
 }
 
 /// `POST /v1/captures`: capture a cgroup that exists, by its path or by a process in it. Answered with a

@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, runtime, time};
 
 use super::{
-    api::{CaptureRequest, EnrolRequest, Problem, RunRequest},
+    api::{CaptureRequest, EnrolRequest, Problem, RunRequest, RunStarted},
     control::{IdentityView, Status},
 };
 use crate::domain::{flow::Workload, ids::CgroupId};
@@ -94,7 +94,7 @@ impl Client {
         &self,
         request: &RunRequest,
         interrupted: impl AsyncFnOnce(),
-    ) -> Result<Option<Workload>, ClientError> {
+    ) -> Result<Option<RunStarted>, ClientError> {
         block_on(async {
             tokio::select! {
                 answer = self.exchange(Method::POST, "/v1/runs", Some(request)) => answer.map(Some),

@@ -20,6 +20,9 @@ pub trait Control: Send + Sync + 'static {
         label: Option<String>,
     ) -> impl Future<Output = Result<Workload, ControlError>> + Send;
 
+    /// The certificate (PEM) of the node's authority.
+    fn authority(&self) -> String;
+
     /// Kills what is left in a run's cgroup and removes it; returns when it is gone.
     fn end_run(&self, cgroup: CgroupId) -> impl Future<Output = Result<(), ControlError>> + Send;
 

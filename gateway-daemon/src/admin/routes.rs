@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response, StatusCode, body::Body};
 use super::{
     access::{Caller, Endpoint, authorise, own_child},
     answer::{Refusal, empty, json, parse, read_body},
-    api::{CaptureRequest, EnrolRequest, RunRequest, Token},
+    api::{CaptureRequest, EnrolRequest, RunRequest, RunStarted, Token},
     control::{Control, IdentityView},
     peer::{Peer, Process},
 };
@@ -165,7 +165,7 @@ impl<C: Control> Routes<C> {
             }
             return Err(refusal);
         }
-        json(StatusCode::CREATED, &workload)
+        json(StatusCode::CREATED, &RunStarted { workload, authority: self.control.authority() })
     }
 
     async fn identify(&self, cgroup: CgroupId, token: Option<Token>) -> Result<(), Refusal> {

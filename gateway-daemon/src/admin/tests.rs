@@ -56,6 +56,10 @@ impl Control for Fake {
         Ok(workload(RUN))
     }
 
+    fn authority(&self) -> String {
+        "the authority".to_owned()
+    }
+
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.note(format!("end {cgroup}"));
         Ok(())

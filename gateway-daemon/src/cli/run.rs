@@ -6,6 +6,7 @@
 
 mod child;
 mod signals;
+mod trust;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -15,10 +16,11 @@ use nix::sys::signal::Signal;
 use self::{
     child::{Child, Ending},
     signals::{Pending, Signals},
+    trust::Scratch,
 };
 use super::{Connection, tokens};
 use crate::admin::{
-    api::RunRequest,
+    api::{RunRequest, RunStarted},
     client::{Client, ClientError},
 };
 
@@ -38,6 +40,10 @@ pub struct RunArgs {
     /// A signed OIDC token to enrol for it before it starts
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Leave what the command trusts as it is: it is then not given the node's authority, under whose certificates
+    /// nodegate answers where TLS is looked into
+    #[arg(long)]
+    no_trust: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -64,6 +70,8 @@ enum NotStarted {
     NotArmed(#[from] ClientError),
     #[error("cannot {0}: {1}")]
     System(&'static str, nix::Error),
+    #[error("no directory can be made for what the command is to trust: {0}; with --no-trust none is needed")]
+    Scratch(std::io::Error),
     #[error("an argument holds a NUL byte")]
     Argument,
     #[error("this process already has several threads")]
@@ -73,17 +81,19 @@ enum NotStarted {
 fn supervise(args: &RunArgs, client: &Client) -> Result<Ending, NotStarted> {
     let token = args.token_file.as_deref().map(tokens::read).transpose()?;
     let signals = Signals::block().map_err(|error| NotStarted::System("block signals", error))?;
-    let child = Child::fork(&args.command, &signals)?;
+    let scratch = if args.no_trust { None } else { Some(Scratch::make().map_err(NotStarted::Scratch)?) };
+    let child = Child::fork(&args.command, &signals, scratch.as_ref().map(Scratch::path))?;
     let request = RunRequest { pid: child.pid(), label: args.identity.clone(), token };
     let mut interrupted = None;
     let armed = client.start_run(&request, async || interrupted = signals.interrupted().await);
-    let workload = match armed {
-        Ok(Some(workload)) => workload,
+    let RunStarted { workload, authority } = match armed {
+        Ok(Some(started)) => started,
         // The child is killed when it is dropped; nothing was started.
         Ok(None) => return Ok(interrupted.map_or(Ending::Exited(NOT_STARTED), Ending::Killed)),
         Err(error) => return Err(error.into()),
     };
-    let running = child.release().map_err(|error| NotStarted::System("start the command", error))?;
+    let running =
+        child.release(&authority).map_err(|error| NotStarted::System("start the command", error))?;
     let ending = loop {
         match signals.next() {
             Ok(Pending::ChildChanged) => match running.ending() {

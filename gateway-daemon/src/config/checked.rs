@@ -2,6 +2,7 @@
 //! resolved. Only [`load`](super::load()) makes one; secrets are not part of it.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -12,6 +13,7 @@ use crate::domain::{
     action::TargetFacts,
     address::OriginalDestination,
     credential::PasswordSource,
+    decision::Notices,
     ids::TargetName,
     mode::Modes,
     promise::Promise,
@@ -163,6 +165,8 @@ pub struct Target {
 pub enum Protocol {
     /// PostgreSQL's frontend/backend protocol 3.
     Postgres(Postgres),
+    /// HTTP/1.1.
+    Http(Http),
     /// Bytes that nobody looks into: policy says who may connect, and no more.
     Tcp(Way),
     /// Datagrams that nobody looks into: policy says who may `connect`, and no more.
@@ -174,10 +178,66 @@ impl Protocol {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
+            Self::Http(_) => "http",
             Self::Tcp(_) => "tcp",
             Self::Udp => "udp",
         }
     }
+}
+
+/// What HTTP takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Between agent and daemon.
+    pub client: HttpClientTls,
+    /// Between daemon and server; `None` is plain text, stated in the configuration.
+    pub upstream: Option<HttpUpstreamTls>,
+    /// What the daemon puts into requests; without one they go on with the agent's own.
+    pub credential: Option<HttpCredential>,
+}
+
+/// Encryption between agent and daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpClientTls {
+    /// None: the agent asks for `http://`.
+    Plaintext,
+    /// TLS under a certificate of the daemon's own authority: the agent asks for `https://`.
+    Terminate,
+}
+
+/// Encryption between daemon and server, always with chain and name checked. The name is the one that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpUpstreamTls {
+    /// PEM file of the authorities to trust; the system's without one.
+    pub ca: Option<PathBuf>,
+}
+
+/// What proves to the server that a request comes from whom it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpCredential {
+    /// `Authorization: Bearer`.
+    Bearer(PasswordSource),
+    /// `Authorization: Basic`.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password.
+        password: PasswordSource,
+    },
+    /// A field of its own.
+    Header {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: PasswordSource,
+    },
+    /// A parameter of the query.
+    Query {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: PasswordSource,
+    },
 }
 
 /// What PostgreSQL takes.
@@ -189,6 +249,8 @@ pub struct Postgres {
     pub tls: TargetTls,
     /// The login that the daemon uses.
     pub credential: Credential,
+    /// Whether agents are told which columns are concealed.
+    pub notices: Notices,
 }
 
 /// A target's host.
@@ -198,6 +260,21 @@ pub enum Host {
     Name(String),
     /// A literal address, IPv4-mapped ones as IPv4.
     Address(IpAddr),
+    /// Every name below this one, but not the name itself: `*.example.com`. HTTP only.
+    Below(String),
+    /// Every name and address that no other target lists: `*`. HTTP only.
+    Any,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 /// Encryption on both sides of the daemon.
@@ -398,6 +475,13 @@ pub enum RefuseWith {
     NxDomain,
 }
 
+/// Whether `name` has labels before `above`.
+fn is_below(name: &str, above: &str) -> bool {
+    name.strip_suffix(above)
+        .and_then(|labels| labels.strip_suffix('.'))
+        .is_some_and(|labels| !labels.is_empty())
+}
+
 impl Config {
     /// The target of that name.
     pub fn target(&self, name: &TargetName) -> Option<&Target> {
@@ -418,6 +502,20 @@ impl Target {
                 || self.cidrs.iter().any(|cidr| cidr.contains(destination.ip())))
     }
 
+    /// Whether a name falls under one of the target's wildcards `*.…`; the longer of them counts before the shorter.
+    pub fn covers_below(&self, name: &str) -> Option<usize> {
+        let below = self.hosts.iter().filter_map(|host| match host {
+            Host::Below(above) => Some(above),
+            Host::Name(_) | Host::Address(_) | Host::Any => None,
+        });
+        below.filter(|above| is_below(name, above)).map(String::len).max()
+    }
+
+    /// Whether the target stands for everything that no other lists.
+    pub fn is_for_the_rest(&self) -> bool {
+        self.hosts.contains(&Host::Any)
+    }
+
     /// Whether `port` is one of the target's.
     pub fn has_port(&self, port: u16) -> bool {
         self.ports.binary_search(&port).is_ok()
@@ -427,7 +525,7 @@ impl Target {
     pub fn host_names(&self) -> impl Iterator<Item = &str> {
         self.hosts.iter().filter_map(|host| match host {
             Host::Name(name) => Some(name.as_str()),
-            Host::Address(_) => None,
+            Host::Address(_) | Host::Below(_) | Host::Any => None,
         })
     }
 }

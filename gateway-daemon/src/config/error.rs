@@ -161,7 +161,9 @@ pub(super) fn missing_hint(key: &str) -> Option<&'static str> {
             "write `credential: { username: …, password: { file: … } }`: the login that only the daemon holds"
         }
         "audience" => "name the audience that a token must be meant for, such as `nodegate`",
-        "protocol" => "write `protocol: postgres`, or `protocol: tcp` for what is not looked into",
+        "protocol" => {
+            "write `protocol: postgres` or `protocol: http`, or `protocol: tcp` for what is not looked into"
+        }
         "ports" => "list the ports that belong to the target, such as `[5432]`",
         "identity" => {
             "name at least one issuer: `identity: { issuers: [{ name: …, issuer: …, audience: … }] }`"

@@ -83,6 +83,7 @@ pub(super) struct Target {
     pub mode: Option<At<String>>,
     pub inspect: Option<At<String>>,
     pub upstream_from: Option<At<String>>,
+    pub concealed: Option<At<String>>,
     pub tls: Option<At<Tls>>,
     pub credential: Option<At<Credential>>,
     #[serde(default)]
@@ -93,7 +94,7 @@ pub(super) struct Target {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
     pub client: At<String>,
-    pub upstream: At<String>,
+    pub upstream: Option<At<String>>,
     pub ca: Option<At<String>>,
     pub server_name: Option<At<String>>,
     pub negotiation: Option<At<String>>,
@@ -103,8 +104,37 @@ pub(super) struct Tls {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credential {
+    pub username: Option<At<String>>,
+    pub password: Option<At<Password>>,
+    pub bearer: Option<At<Password>>,
+    pub basic: Option<At<Basic>>,
+    pub header: Option<At<NamedSecret>>,
+    pub query: Option<At<NamedSecret>>,
+}
+
+impl Credential {
+    /// Every secret in it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Password> {
+        let named = self.header.iter().chain(&self.query).map(|named| &named.value.value.value);
+        let basic = self.basic.iter().map(|basic| &basic.value.password.value);
+        self.password.iter().chain(&self.bearer).map(|secret| &secret.value).chain(basic).chain(named)
+    }
+}
+
+/// HTTP's user and password.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Basic {
     pub username: At<String>,
     pub password: At<Password>,
+}
+
+/// A secret in a place of its own: a field, or a parameter.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NamedSecret {
+    pub name: At<String>,
+    pub value: At<Password>,
 }
 
 #[derive(Debug)]

@@ -232,7 +232,7 @@ impl Gateway {
             self.counters.flows_total.fetch_add(count, Ordering::Relaxed);
             self.counters.direct_total.fetch_add(count, Ordering::Relaxed);
             let events = together.drain(..).map(|flow| self.direct_event(&flow)).collect();
-            if let Err(error) = self.postgres.audit.append(events).await {
+            if let Err(error) = self.ledger.log().append(events).await {
                 tracing::error!(%error, "direct connections could not be recorded: no more of them");
                 self.ahead.unrecorded.store(true, Ordering::Release);
                 self.settle_ahead();

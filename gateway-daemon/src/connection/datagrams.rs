@@ -105,7 +105,7 @@ impl Gateway {
                 }
                 let literal = target.config.hosts.iter().filter_map(|host| match host {
                     Host::Address(address) => Some(*address),
-                    Host::Name(_) => None,
+                    Host::Name(_) | Host::Below(_) | Host::Any => None,
                 });
                 let asked = target
                     .config
@@ -185,7 +185,7 @@ impl Gateway {
             ..AuditEvent::new(EventKind::Connect, outcome)
         };
         drop(targets);
-        if let Err(error) = self.postgres.audit.append(vec![event]).await {
+        if let Err(error) = self.ledger.write(event).await {
             tracing::error!(%error, "datagrams could not be recorded: their destinations are closed");
             self.opened.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow.captured_cgroup);
             if let Err(error) = self.intercept.set_passages(flow.captured_cgroup, &[]) {

@@ -2,22 +2,25 @@
 //! credential and under its own TLS. Beside them it is judged as far as it can be, and what enforcing would have
 //! refused is recorded. Nothing here makes the bytes wait.
 
-use std::sync::Arc;
-
 use tokio::net::TcpStream;
 
-use super::{Gateway, no_identity, no_target, targets::Target};
+use super::{Gateway, refusals::no_target, targets::Target};
 use crate::{
     domain::{
         action::Action,
         decision::{Decision, Denial},
-        event::{AuditEvent, EventKind, Outcome},
+        event::{EventKind, Outcome},
         flow::Workload,
         mode::{Cause, Mode},
     },
     session::{
-        postgres::{About, Asker, Route, Watched},
-        tcp::{Tap, Tapped, Taps, relay, reset},
+        about::About,
+        caller::unidentified,
+        dial,
+        driver::Followed,
+        ending::reset,
+        passing::{Tap, Tapped, Taps, relay},
+        route::Route,
     },
 };
 
@@ -31,27 +34,29 @@ impl Gateway {
         mode: Mode,
         stream: TcpStream,
     ) {
-        let route = Route { netns: about.flow.netns, address: about.flow.original_destination.socket_addr() };
+        let route = Route::of(&about.flow);
         let (tap, tapped) = Tap::new();
         // What the target says is looked at where rows are counted, and nowhere else.
         let (of_target, replies) = self.policies.limit_rows().then(Tap::new).unzip();
-        let judged = self.judge_beside(about.clone(), workload, target, mode, route, (tapped, replies));
+        let judged = self.judge_beside(about.clone(), workload, target, mode, (tapped, replies));
         let taps = Taps { client: Some(tap), target: of_target };
         let (reason, about) = tokio::join!(self.pass_on(route, stream, taps), judged);
-        self.close(&about, mode, reason);
+        self.ledger.closed(&about, Some(mode), reason, None);
     }
 
     /// Passes a flow on that cannot be judged, for a reason that enforcing would have refused it for.
     pub(super) async fn pass_on_unjudged(&self, about: About, denial: Denial, mode: Mode, stream: TcpStream) {
-        let route = Route { netns: about.flow.netns, address: about.flow.original_destination.socket_addr() };
+        let route = Route::of(&about.flow);
         self.would_refuse(&about, mode, Cause::Refusal, &denial);
         let reason = self.pass_on(route, stream, Taps::default()).await;
-        self.close(&about, mode, reason);
+        self.ledger.closed(&about, Some(mode), reason, None);
     }
 
     async fn pass_on(&self, route: Route, stream: TcpStream, taps: Taps) -> String {
-        match self.tcp.connect(route).await {
-            Ok(upstream) => relay(stream, upstream, None, taps).await.to_string(),
+        // Nothing is enforced: all that it can be told is that the daemon stops.
+        let stop = self.register.enter();
+        match dial::as_the_agent(&self.intercept, self.limits, route).await {
+            Ok(upstream) => relay(stream, upstream, None, taps, &stop).await.to_string(),
             Err(error) => {
                 reset(&stream);
                 format!("the target cannot be reached: {error}")
@@ -66,7 +71,6 @@ impl Gateway {
         workload: Workload,
         target: Option<Target>,
         mode: Mode,
-        route: Route,
         (tapped, replies): (Tapped, Option<Tapped>),
     ) -> About {
         about.target = target.as_ref().map(|target| target.facts().id());
@@ -79,7 +83,7 @@ impl Gateway {
         let principal = match principal {
             Ok(principal) => principal,
             Err(error) => {
-                self.would_refuse(&about, mode, Cause::Unclear, &no_identity(&error));
+                self.would_refuse(&about, mode, Cause::Unclear, &unidentified(&error));
                 return about;
             }
         };
@@ -89,13 +93,10 @@ impl Gateway {
                 let mut event = about.event(EventKind::Connect, Outcome::Allowed);
                 event.mode = Some(mode);
                 event.policies = policies;
-                self.note(event);
-                if let Target::Postgres(target) = target {
-                    let asker = Asker::new(principal, workload);
-                    let watched =
-                        Watched { about: about.clone(), mode, asker, target: Arc::clone(&target), route };
-                    self.postgres.watch(watched, tapped, replies).await;
-                }
+                self.ledger.note(event);
+                let about = about.clone();
+                let session = Followed { about, mode, principal, workload, tapped, replies };
+                self.drivers.follow(session, target).await;
             }
         }
         about
@@ -106,20 +107,6 @@ impl Gateway {
         event.mode = Some(mode);
         event.policies.clone_from(&denial.policies);
         event.reason.clone_from(&denial.reason);
-        self.note(event);
-    }
-
-    fn close(&self, about: &About, mode: Mode, reason: String) {
-        let mut event = about.event(EventKind::Close, Outcome::Noted);
-        event.mode = Some(mode);
-        event.reason = reason;
-        self.note(event);
-    }
-
-    /// Records what nobody waits for: in these modes a full log does not stop what goes on.
-    fn note(&self, event: AuditEvent) {
-        if let Err(error) = self.postgres.audit.note(event) {
-            tracing::error!(%error, "what was observed could not be recorded");
-        }
+        self.ledger.note(event);
     }
 }

@@ -1,6 +1,9 @@
 //! First bytes → protocol. Only what is certain counts: what is unknown is refused, never guessed.
 
-use crate::protocol::postgres::{self, Sniff};
+use crate::protocol::{
+    http,
+    postgres::{self, Sniff},
+};
 
 /// A TLS record that begins a handshake, of any version from SSL 3.0 to TLS 1.3 (RFC 8446 §5.1).
 const TLS_HANDSHAKE: [u8; 2] = [22, 3];
@@ -13,6 +16,8 @@ pub const ENOUGH_BYTES: usize = 8;
 pub enum Detected {
     /// PostgreSQL's protocol, version 3.
     Postgres,
+    /// HTTP/1.1, or what is written like it.
+    Http,
     /// TLS at once, whatever is in it.
     Tls,
     /// Too few to tell.
@@ -28,10 +33,11 @@ pub fn detect(first_bytes: &[u8]) -> Detected {
         [first, second, ..] if [*first, *second] == TLS_HANDSHAKE => return Detected::Tls,
         _ => {}
     }
-    match postgres::sniff(first_bytes) {
-        Sniff::Postgres => Detected::Postgres,
-        Sniff::Incomplete => Detected::Incomplete,
-        Sniff::Unknown => Detected::Unknown,
+    match (postgres::sniff(first_bytes), http::sniff(first_bytes)) {
+        (Sniff::Postgres, _) => Detected::Postgres,
+        (_, http::Sniff::Http) => Detected::Http,
+        (Sniff::Incomplete, _) | (_, http::Sniff::Incomplete) => Detected::Incomplete,
+        (Sniff::Unknown, http::Sniff::Unknown) => Detected::Unknown,
     }
 }
 
@@ -40,10 +46,12 @@ mod tests {
     use super::{Detected, detect};
 
     #[test]
-    fn a_startup_message_is_postgres_and_a_get_is_not() {
+    fn each_protocol_is_told_by_its_first_bytes() {
         assert_eq!(detect(&[0, 0, 0, 8, 4, 210, 22, 47]), Detected::Postgres);
         assert_eq!(detect(&[0, 0, 0]), Detected::Incomplete);
-        assert_eq!(detect(b"GET / HT"), Detected::Unknown);
+        assert_eq!(detect(b"GET / HT"), Detected::Http);
+        assert_eq!(detect(b"GET"), Detected::Incomplete);
+        assert_eq!(detect(b"SSH-2.0-"), Detected::Unknown);
         assert_eq!(detect(b"\x16"), Detected::Incomplete);
         assert_eq!(detect(b"\x16\x03\x01\x02"), Detected::Tls);
         assert_eq!(detect(b"\x16\x02"), Detected::Unknown);

@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::statement::{ColumnName, RelationName};
+use super::{
+    code::Code,
+    definitions::Definitions,
+    statement::{ColumnName, RelationName},
+};
 
 /// What kind of relation a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,10 @@ pub struct Column {
     pub number: i16,
     /// `atttypid`.
     pub type_oid: u32,
+    /// `atttypmod`: a length or a precision, as the type counts it; -1 without one.
+    pub modifier: i32,
+    /// `attcollation`; 0 where the type has none.
+    pub collation: u32,
     /// Base columns that it may show: itself for tables; for views everything that the definition depends on,
     /// through any number of views; for generated columns and partitions their sources and parents as well.
     pub origins: BTreeSet<ColumnName>,
@@ -73,6 +81,27 @@ pub enum TypeKind {
     Base(String),
 }
 
+/// How the database writes characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// So that every piece of a text is a text that can be sent in UTF8: UTF8 itself, and LATIN1.
+    #[default]
+    Whole,
+    /// In any other way: a byte may be none of a character, or a character none of UTF8.
+    Other,
+}
+
+/// Names of PostgreSQL's own that something else of the database bears as well, compiled code of extensions included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overloaded {
+    /// Of functions.
+    pub functions: BTreeSet<String>,
+    /// Of operators.
+    pub operators: BTreeSet<String>,
+    /// Of types, the row types of tables among them, with the schemas that hold one of that name.
+    pub types: BTreeMap<String, BTreeSet<String>>,
+}
+
 /// A snapshot of one database. What is large is shared: a copy along another path costs little.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
@@ -97,10 +126,18 @@ pub struct Catalogue {
     pub reaches_outside: bool,
     /// Operators outside `pg_catalog`, by name.
     pub user_operators: BTreeSet<String>,
+    /// What bears the name of PostgreSQL's own.
+    pub overloaded: Arc<Overloaded>,
+    /// The database's encoding.
+    pub encoding: Encoding,
     /// Casts, types with casts, domains with constraints whose code is not PostgreSQL's own: type names.
     pub opaque_types: BTreeSet<String>,
     /// Views whose definition calls functions of unknown body: what they show cannot be traced.
     pub opaque_relations: BTreeSet<RelationName>,
+    /// What the server runs by itself.
+    pub code: Arc<Code>,
+    /// What definitions are made of, beside relations.
+    pub definitions: Arc<Definitions>,
 }
 
 impl Catalogue {

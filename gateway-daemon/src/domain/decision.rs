@@ -9,6 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{detector::Detector, ids::PolicyId, statement::ColumnName};
 
+/// Whether an agent is told which columns of a result are concealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Notices {
+    /// By a NOTICE, once for each statement.
+    #[default]
+    Sent,
+    /// It is not.
+    Silent,
+}
+
 /// How a masked value is transformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +70,13 @@ impl MaskPlan {
     /// Whether anything at all is masked or looked through.
     pub fn is_of_anything(&self) -> bool {
         !self.columns.is_empty() || !self.scans.is_empty()
+    }
+
+    /// Everything that is looked for in any of its columns.
+    pub fn content_mask(&self) -> Option<ContentMask> {
+        let mut all = ContentMask::default();
+        self.scans.values().for_each(|scan| all.extend(scan));
+        (!all.transforms.is_empty()).then_some(all)
     }
 }
 

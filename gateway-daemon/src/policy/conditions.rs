@@ -47,6 +47,43 @@ pub(super) fn look_through(conditions: &Value, seen: &mut BTreeSet<Look>) {
     }
 }
 
+/// The names of tags that conditions look for, of whatever entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TagNames {
+    /// No others.
+    These(BTreeSet<String>),
+    /// Some name is worked out while the condition is evaluated.
+    Any,
+}
+
+impl Default for TagNames {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl TagNames {
+    /// Adds what `conditions` look for.
+    pub(super) fn look_through(&mut self, conditions: &Value) {
+        match conditions {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    if matches!(key.as_str(), "hasTag" | "getTag") {
+                        match (value.get("right").and_then(|name| name.get("Value")), &mut *self) {
+                            (Some(Value::String(name)), Self::These(names)) => names.extend([name.clone()]),
+                            (Some(Value::String(_)), Self::Any) => {}
+                            _ => *self = Self::Any,
+                        }
+                    }
+                    self.look_through(value);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.look_through(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
 /// `left.attr` or `left has attr`; `attr` may be a path.
 fn attribute(access: &Value, seen: &mut BTreeSet<Look>) {
     let (Some(left), Some(attribute)) = (access.get("left"), access.get("attr")) else {
@@ -74,7 +111,7 @@ mod tests {
 
     use cedar_policy::Policy;
 
-    use super::{Look, look_through};
+    use super::{Look, TagNames, look_through};
 
     fn looks(condition: &str) -> Vec<Look> {
         let policy =
@@ -82,6 +119,25 @@ mod tests {
         let mut seen = BTreeSet::new();
         look_through(&policy.to_json().unwrap()["conditions"], &mut seen);
         seen.into_iter().collect()
+    }
+
+    #[test]
+    fn the_tags_that_are_looked_for_are_known_or_may_be_any() {
+        let tags = |condition: &str| {
+            let policy =
+                Policy::parse(None, format!("permit (principal, action, resource) {condition};")).unwrap();
+            let mut names = TagNames::default();
+            names.look_through(&policy.to_json().unwrap()["conditions"]);
+            names
+        };
+        let these = |names: &[&str]| TagNames::These(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(tags("when { context.secure }"), these(&[]));
+        let both =
+            "when { context.query.hasTag(\"page\") && context.query.getTag(\"size\").contains(\"1\") }";
+        assert_eq!(tags(both), these(&["page", "size"]));
+        assert_eq!(tags("unless { [{a: context.query.hasTag(\"x\")}].isEmpty() }"), these(&["x"]));
+        assert_eq!(tags("when { context.query.hasTag(resource.path) }"), TagNames::Any);
+        assert_eq!(tags("when { context.query.hasTag(if true then \"a\" else \"b\") }"), TagNames::Any);
     }
 
     #[test]

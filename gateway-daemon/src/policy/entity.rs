@@ -16,9 +16,14 @@ use super::error::PolicyError;
 use crate::domain::{
     action::Lookup,
     flow::Workload,
+    http::{Method, NamedValues},
     principal::Principal,
     statement::{ColumnName, RelationName, Verb},
 };
+
+/// The ids of what `context.query` and `context.headers` refer to.
+pub(super) const HTTP_QUERY: &str = "query";
+pub(super) const HTTP_HEADERS: &str = "headers";
 
 /// Writes `name` so that it can stand between the separators of an id: `%`, `/`, `.`, quotes, backslashes and
 /// control characters become `%XX` of their UTF-8 bytes.
@@ -88,6 +93,10 @@ pub(super) fn malformed_id(entity_type: &str, id: &str) -> Option<&'static str> 
         "Column" if !parts(3) => Some(
             "a Column's id is \"<target>/<schema>.<table>.<column>\": Column::\"orders-db/public.orders.note\"",
         ),
+        "HttpPath" if !is_http_path(id) => Some(
+            "an HttpPath's id is a host in lower case without port, and a path: HttpPath::\"api.github.com/repos/acme\", \
+             or a host alone: HttpPath::\"api.github.com\"; there are no wildcards: `in` means everything below it",
+        ),
         "DnsName" if !is_dns_name(id) => Some(
             "a DnsName's id is a name in lower case without a dot at its end, and there are no wildcards: \
              `resource in DnsName::\"github.com\"` is github.com and every name below it",
@@ -106,6 +115,30 @@ fn super_domains(name: &str) -> impl Iterator<Item = &str> {
         name.split_once('.').map(|(_, above)| above)
     })
     .filter(|name| !name.is_empty())
+}
+
+/// What lies above `host/a/b`: `host`, `host/`, `host/a` and `host/a/`. Both forms of a folder mean what is below it, so
+/// that nobody has to know which one is right; `host/a` alone means the resource of that name as well.
+fn paths_above(id: &str) -> impl Iterator<Item = &str> {
+    let slashes = id.char_indices().filter(|(_, character)| *character == '/').map(|(at, _)| at);
+    slashes
+        .flat_map(|at| [id.get(..at), id.get(..=at)])
+        .flatten()
+        .filter(move |above| *above != id && !above.is_empty())
+}
+
+/// Whether a text is a host as policies write it, alone or with a path behind it.
+fn is_http_path(id: &str) -> bool {
+    let host = match id.strip_prefix('[') {
+        Some(rest) => {
+            return rest.split_once(']').is_some_and(|(address, path)| {
+                address.parse::<std::net::Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address)
+                    && (path.is_empty() || path.starts_with('/'))
+            });
+        }
+        None => id.split('/').next().unwrap_or_default(),
+    };
+    is_dns_name(host) && host != "."
 }
 
 /// Whether a text is written as names of the DNS are in policies.
@@ -150,6 +183,9 @@ pub(super) struct Vocabulary {
     table: EntityTypeName,
     column: EntityTypeName,
     dns_name: EntityTypeName,
+    http_path: EntityTypeName,
+    http_values: EntityTypeName,
+    methods: HashMap<Method, EntityUid>,
     pub(super) connect: EntityUid,
     pub(super) read: EntityUid,
     pub(super) write: EntityUid,
@@ -183,7 +219,14 @@ impl Vocabulary {
         for verb in Verb::ALL {
             verbs.insert(verb, action(&format!("sql:{}", verb.as_str()))?);
         }
+        let mut methods = HashMap::new();
+        for method in Method::ALL {
+            methods.insert(method, action(&format!("http:{method}"))?);
+        }
         Ok(Self {
+            methods,
+            http_path: entity_type("HttpPath")?,
+            http_values: entity_type("HttpValues")?,
             agent: entity_type("Agent")?,
             group: entity_type("Group")?,
             role: entity_type("Role")?,
@@ -204,6 +247,11 @@ impl Vocabulary {
     /// The action of `verb`; `None` cannot be, since `new` looked up every verb.
     pub(super) fn verb(&self, verb: Verb) -> Option<&EntityUid> {
         self.verbs.get(&verb)
+    }
+
+    /// The action of `method`; `None` cannot be, since `new` looked up every one.
+    pub(super) fn method(&self, method: Method) -> Option<&EntityUid> {
+        self.methods.get(&method)
     }
 
     fn uid(entity_type: &EntityTypeName, id: impl AsRef<str>) -> EntityUid {
@@ -331,6 +379,33 @@ impl Vocabulary {
             vec![("name", text(lookup.name))],
             Vec::new(),
         )
+    }
+
+    /// One reading of a path, in the paths above it, its host and its target.
+    pub(super) fn http_path(&self, target: &str, host: &str, path: &str) -> Result<Node, Refusal> {
+        let id = format!("{host}{path}");
+        let above = paths_above(&id).map(|above| Self::uid(&self.http_path, above));
+        Node::new(
+            Self::uid(&self.http_path, &id),
+            above.chain([self.target_uid(target)]).collect(),
+            vec![("host", text(host)), ("path", text(path))],
+            Vec::new(),
+        )
+    }
+
+    /// Names with their values, as the context refers to them.
+    pub(super) fn http_values(&self, name: &str, values: &NamedValues) -> Result<Entity, Refusal> {
+        let tags = values
+            .iter()
+            .map(|(name, values)| {
+                (name.clone(), RestrictedExpression::new_set(values.iter().map(|value| text(value))))
+            })
+            .collect();
+        Node::new(self.http_values_uid(name), Vec::new(), Vec::new(), tags).map(|node| node.entity)
+    }
+
+    pub(super) fn http_values_uid(&self, name: &str) -> EntityUid {
+        Self::uid(&self.http_values, name)
     }
 
     pub(super) fn dns_name_uid(&self, name: &str) -> EntityUid {

@@ -146,7 +146,7 @@ impl<'a> Judge<'a, '_> {
                 if usage == ColumnUse::Written {
                     self.verdict.written(self.target, column, &known.finding);
                 } else {
-                    self.verdict.column(self.target, column, usage, statement.copy, &known.finding);
+                    self.verdict.column(self.target, column, usage, statement, &known.finding);
                 }
             }
         }

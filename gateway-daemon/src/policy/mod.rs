@@ -13,6 +13,7 @@ mod conditions;
 mod entity;
 mod error;
 mod explain;
+mod http;
 mod judge;
 mod plan;
 mod question;
@@ -20,6 +21,7 @@ mod rules;
 mod slice;
 mod source;
 mod state;
+mod unread;
 mod verdict;
 
 #[cfg(test)]
@@ -49,6 +51,7 @@ use crate::domain::{
     catalogue::Catalogue,
     decision::{Decision, MaskPlan},
     flow::Workload,
+    http::HttpRequest,
     principal::Principal,
     statement::{ColumnName, ColumnUse, SessionEffect, Statement},
 };
@@ -219,6 +222,29 @@ impl Policies {
         let mut answers = Vec::new();
         let decision =
             judge::judge_lookup(&state, asker.as_ref().map_err(Clone::clone), lookup, Some(&mut answers));
+        Explanation { decision, answers }
+    }
+
+    /// May `principal`, working as `workload`, put this request to `target`?
+    pub fn decide_request(
+        &self,
+        principal: &Principal,
+        workload: &Workload,
+        target: &TargetFacts,
+        request: &HttpRequest<'_>,
+    ) -> Decision {
+        http::decide(&self.state.load(), principal, workload, target, request)
+    }
+
+    /// The same decision, with every question that led to it.
+    pub fn explain_request(
+        &self,
+        principal: &Principal,
+        workload: &Workload,
+        target: &TargetFacts,
+        request: &HttpRequest<'_>,
+    ) -> Explanation {
+        let (decision, answers) = http::explain(&self.state.load(), principal, workload, target, request);
         Explanation { decision, answers }
     }
 

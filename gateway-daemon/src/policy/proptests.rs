@@ -127,7 +127,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         select(["email", "ssn", "name", "a", "b"].as_slice()),
         prop_oneof![
             3 => Just(ColumnUse::Projected),
-            1 => select([ColumnUse::Tested, ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
+            1 => select([ColumnUse::Tested, ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written, ColumnUse::Defined].as_slice()),
         ],
     )
         .prop_map(|(relation, name, usage)| ColumnAccess {
@@ -191,6 +191,7 @@ fn context(statement: &Statement, several: bool, usage: Option<ColumnUse>) -> Co
         ColumnUse::Tested | ColumnUse::Matched | ColumnUse::Compared => "compared",
         ColumnUse::Computed => "computed",
         ColumnUse::Moved | ColumnUse::Written => "moved",
+        ColumnUse::Defined => "defined",
     });
     let mut pairs = vec![
         ("has_where".to_owned(), RestrictedExpression::new_bool(statement.row_limit == RowLimit::Limited)),
@@ -257,7 +258,11 @@ fn reference(
             );
             let rules: Vec<_> =
                 state.set.rules.iter().filter(|rule| forbids.contains(rule.id.as_str())).collect();
-            if permits.is_empty() || !errors.is_empty() || rules.iter().any(|rule| rule.mask.is_none()) {
+            let needs_permit = access.usage != ColumnUse::Defined;
+            if needs_permit && permits.is_empty()
+                || !errors.is_empty()
+                || rules.iter().any(|rule| rule.mask.is_none())
+            {
                 return None;
             }
             if let Some(mask) = rules.iter().filter_map(|rule| rule.mask).reduce(Transform::stronger) {

@@ -207,6 +207,7 @@ impl<'a> Facts<'a> {
                 ColumnUse::Moved => "moved",
                 // A question of its own, which has no usage.
                 ColumnUse::Written => "written",
+                ColumnUse::Defined => "defined",
             };
             pairs.push(("usage".to_owned(), text(usage)));
         }

@@ -9,14 +9,16 @@ use std::{
 use super::{
     SCHEMA,
     annotations::read_annotations,
-    conditions::{Look, look_through},
+    conditions::{Look, TagNames, look_through},
     entity::escape_target,
     error::{Place, PolicyError, Problem},
     source::Source,
+    unread,
 };
 use crate::domain::{
     decision::{RecordLimits, Transform},
     detector::Detector,
+    http::NamedValues,
     ids::PolicyId,
 };
 use cedar_policy::{
@@ -86,6 +88,8 @@ pub(super) struct RuleSet {
     pub(super) named_columns: HashSet<String>,
     /// What the conditions look at, together.
     looks: BTreeSet<Look>,
+    /// The names of tags that the conditions look for.
+    tags: TagNames,
     /// Doubtful, but not refused.
     pub(super) warnings: Vec<Problem>,
     /// Of all the text, to see whether a reload changed anything.
@@ -121,6 +125,7 @@ pub(super) fn check(sources: &[Source]) -> Result<RuleSet, PolicyError> {
             help: Some("copy a pack, for example policies/read-only-analyst, into the directory".to_owned()),
         });
     }
+    warnings.extend(unread::beside_masks(&rules));
     validate(&schema, &rules, sources, &mut problems, &mut warnings)?;
     if !problems.is_empty() {
         problems.sort();
@@ -133,6 +138,7 @@ pub(super) fn check(sources: &[Source]) -> Result<RuleSet, PolicyError> {
         named_tables: HashSet::new(),
         named_columns: HashSet::new(),
         looks: BTreeSet::new(),
+        tags: TagNames::default(),
         rules,
         warnings,
         fingerprint: fingerprint(sources),
@@ -176,6 +182,19 @@ impl RuleSet {
         self.looks.contains(&look)
     }
 
+    /// Of `values`, those whose names some condition looks for.
+    pub(super) fn mentioned(&self, values: impl FnOnce() -> NamedValues) -> NamedValues {
+        match &self.tags {
+            TagNames::Any => values(),
+            TagNames::These(names) if names.is_empty() => NamedValues::new(),
+            TagNames::These(names) => {
+                let mut values = values();
+                values.retain(|name, _| names.contains(name));
+                values
+            }
+        }
+    }
+
     /// Notes what the conditions look at.
     fn look_through(&mut self) -> Result<(), PolicyError> {
         for rule in &mut self.rules {
@@ -191,6 +210,7 @@ impl RuleSet {
             let mut seen = BTreeSet::new();
             if let Some(conditions) = json.get("conditions") {
                 look_through(conditions, &mut seen);
+                self.tags.look_through(conditions);
             }
             rule.reads_context = seen.contains(&Look::Context);
             self.looks.extend(seen);

@@ -20,7 +20,7 @@ use super::{
     error::PolicyError,
     rules::{Rule, RuleSet},
 };
-use crate::domain::statement::Verb;
+use crate::domain::{http::Method, statement::Verb};
 
 /// More slices than agents × targets × verbs that anybody runs; past it the map starts afresh.
 const MAX_SLICES: usize = 4096;
@@ -76,9 +76,11 @@ impl Index {
             actions.keys().map(|action| (action.clone(), Bucket::default())).collect();
         let mut scopes = Vec::with_capacity(set.rules.len());
         let by_name_only = Verb::ALL.into_iter().filter(|verb| verb.must_be_named());
+        let tunnels = [Method::Connect, Method::Trace].map(|method| format!("http:{method}"));
         let by_name_only: HashSet<String> = by_name_only
             .map(|verb| format!("sql:{}", verb.as_str()))
             .chain(std::iter::once(SQL_WRITE.to_owned()))
+            .chain(tunnels)
             .collect();
         for (index, rule) in set.rules.iter().enumerate() {
             let principal = rule.policy.principal_constraint();

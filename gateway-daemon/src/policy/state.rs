@@ -9,13 +9,14 @@ use std::{
     },
 };
 
-use cedar_policy::{Authorizer, Context, Entities, EntityUid, PolicySet, Request};
+use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicySet, Request};
 
 use super::{
     cache::Cache,
     conditions::Look,
     entity::{Node, Refusal, Vocabulary},
     error::PolicyError,
+    http::KnownRequest,
     question::Question,
     rules::{Rule, RuleSet},
     slice::{Asker, Index},
@@ -41,11 +42,12 @@ pub(super) struct State {
     authorizer: Authorizer,
     /// The issuer whose groups have plain names as well, if it is the only one.
     sole_issuer: Option<String>,
-    hashing: RandomState,
+    pub(super) hashing: RandomState,
     askers: Cache<KnownAsker>,
     pub(super) decisions: Cache<KnownDecision>,
     pub(super) answers: Cache<KnownAnswer>,
     pub(super) plans: Cache<KnownPlan>,
+    pub(super) requests: Cache<KnownRequest>,
 }
 
 /// What of a principal and its workload policies can see.
@@ -117,6 +119,16 @@ pub(super) struct Finding {
     pub(super) errors: Vec<(usize, String)>,
 }
 
+impl Finding {
+    /// Whether nothing permits and nothing refuses.
+    pub(super) fn is_left_open(&self, rules: &[Rule]) -> bool {
+        let mut forbids = self.forbids.iter();
+        self.permits.is_empty()
+            && self.errors.is_empty()
+            && !forbids.any(|rule| rules.get(*rule).is_none_or(Rule::refuses))
+    }
+}
+
 /// Whether permits are evaluated when a forbid already decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
@@ -145,6 +157,7 @@ impl State {
             decisions: Cache::default(),
             answers: Cache::default(),
             plans: Cache::default(),
+            requests: Cache::default(),
         })
     }
 
@@ -195,7 +208,13 @@ impl State {
 
     /// The entities of a request. Actions that are not asked for are there only if some policy speaks of actions
     /// outside its scope.
-    fn entities(&self, asker: &Asker, action: &EntityUid, resource: &Node) -> Result<Entities, Refusal> {
+    fn entities(
+        &self,
+        asker: &Asker,
+        action: &EntityUid,
+        resource: &Node,
+        others: Vec<Entity>,
+    ) -> Result<Entities, Refusal> {
         let names_actions = self.set.looks_at(Look::Actions);
         let actions = self
             .vocabulary
@@ -203,8 +222,9 @@ impl State {
             .iter()
             .filter(|(uid, _)| names_actions || *uid == action)
             .map(|(_, entity)| entity.clone());
-        let others = [asker.node.entity.clone(), resource.entity.clone()];
-        Entities::from_entities(actions.chain(others), None).map_err(|error| Refusal(error.to_string()))
+        let both = [asker.node.entity.clone(), resource.entity.clone()];
+        Entities::from_entities(actions.chain(both).chain(others), None)
+            .map_err(|error| Refusal(error.to_string()))
     }
 
     /// Puts one question to the rules that can have a say in it.
@@ -216,6 +236,19 @@ impl State {
         context: Context,
         depth: Depth,
     ) -> Result<Finding, Refusal> {
+        self.ask_among(asker, action, resource, context, depth, Vec::new())
+    }
+
+    /// The same with further entities, which the context refers to.
+    pub(super) fn ask_among(
+        &self,
+        asker: &Asker,
+        action: &EntityUid,
+        resource: &Node,
+        context: Context,
+        depth: Depth,
+        others: Vec<Entity>,
+    ) -> Result<Finding, Refusal> {
         let candidates = self.index.candidates(asker, action, resource);
         if candidates.is_empty() {
             return Ok(Finding::default());
@@ -224,7 +257,7 @@ impl State {
         let request =
             Request::new(asker.node.uid.clone(), action.clone(), resource.uid.clone(), context, None)
                 .map_err(|error| Refusal(error.to_string()))?;
-        let entities = &self.entities(asker, action, resource)?;
+        let entities = &self.entities(asker, action, resource, others)?;
         let mut finding = Finding::default();
         finding.forbids = self.satisfied(&request, &slice.forbids, entities, &mut finding.errors)?;
         let decided = !finding.errors.is_empty()

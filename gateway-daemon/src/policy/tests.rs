@@ -547,6 +547,8 @@ fn masks_for_covers_the_catalogue_tags_and_forbidden_columns() {
             name: "amount".to_owned(),
             number: 1,
             type_oid: 23,
+            modifier: -1,
+            collation: 100,
             origins: BTreeSet::new(),
             is_computed: false,
         }],
@@ -861,6 +863,8 @@ fn what_is_looked_for_is_said_by_name_and_the_stronger_transform_wins() {
         name: name.to_owned(),
         number,
         type_oid: 25,
+        modifier: -1,
+        collation: 100,
         origins: BTreeSet::new(),
         is_computed: false,
     });

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use cedar_policy::EntityUid;
+
 use super::{
     entity::{Refusal, SQL_WRITE, table_id},
     explain::{Answer, Outcome, RuleError, RuleRef},
@@ -12,6 +14,7 @@ use super::{
 use crate::domain::{
     action::{Lookup, TargetFacts},
     decision::{ContentMask, Decision, Denial, Mask, MaskPlan, MaxRows, RecordLimits, Transform},
+    http::Method,
     ids::PolicyId,
     statement::{ColumnName, ColumnUse, CopyDirection, Opaque, Run, Statement, Verb},
 };
@@ -54,6 +57,17 @@ fn unreadable(statement: Option<&Statement>) -> String {
         String::new()
     } else {
         format!(" (code that cannot be read: {})", names.join(", "))
+    }
+}
+
+/// What nobody can follow to the columns that it may show.
+fn unfollowed(statement: Option<&Statement>) -> String {
+    let all = statement.into_iter().flat_map(|statement| &statement.out_of_sight);
+    let names: Vec<&str> = all.map(String::as_str).take(3).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (it could show what is masked, and cannot be read: {})", names.join(", "))
     }
 }
 
@@ -106,6 +120,52 @@ fn least_rows(rules: &[Rule], finding: &Finding) -> Option<MaxRows> {
 fn may_be_matched(rules: &[Rule], finding: &Finding) -> bool {
     let masks = finding.forbids.iter().filter_map(|rule| rules.get(*rule));
     masks.filter(|rule| rule.detect.is_none()).all(|rule| rule.comparable == Comparable::Equal)
+}
+
+/// What a statement would do with a masked column, and what it may do instead.
+fn in_words(usage: ColumnUse, statement: &Statement) -> (&'static str, &'static str) {
+    let defines = statement.does(Verb::Create) || statement.does(Verb::Alter);
+    match usage {
+        ColumnUse::Tested => {
+            ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
+        }
+        ColumnUse::Defined => (
+            "moved, copied, checked, sorted or derived anew by a definition, where its tag does not follow or the outcome \
+             would tell",
+            "Leave the column out of the definition, or have it made by somebody for whom it is not masked.",
+        ),
+        // A definition has no query in which something else could be selected.
+        ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed
+            if defines && !statement.does(Verb::Select) =>
+        {
+            (
+                "used by a definition (a generated column, an index, a constraint, statistics, a row policy), which \
+                 keeps or tells something of every value",
+                "Define it without the column, or have somebody define it who may see the column.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared
+            if statement.does(Verb::Insert) && !statement.does(Verb::Select) =>
+        {
+            (
+                "compared with what is there (ON CONFLICT, or its WHERE)",
+                "Name a conflict of columns that are not masked, or insert without ON CONFLICT.",
+            )
+        }
+        ColumnUse::Matched | ColumnUse::Compared => (
+            "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
+            "Select the column itself, without filtering, joining, sorting or grouping by it.",
+        ),
+        ColumnUse::Computed => (
+            "computed with in a way that is not known to succeed for every value, or decide what else is \
+             computed: an error would tell",
+            "Select the column itself, and compute outside of the database.",
+        ),
+        ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
+            "moved to where it cannot be masked",
+            "Select the column itself, without storing, copying or exporting it.",
+        ),
+    }
 }
 
 /// The answers so far.
@@ -170,6 +230,9 @@ impl<'a> Verdict<'a> {
                 Subject::Table(_, relation) => format!("{action} on {}", table_id(&target.name, relation)),
                 Subject::Target(Verb::Call) => {
                     format!("{action} on {}{}", target.name, unreadable(statement))
+                }
+                Subject::Target(Verb::CallUnmasked) => {
+                    format!("{action} on {}{}", target.name, unfollowed(statement))
                 }
                 Subject::Target(verb) if verb.must_be_named() => {
                     format!("{action} on {} ({})", target.name, past_sql(statement))
@@ -273,20 +336,34 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// One reading of a request.
+    pub(super) fn request(&mut self, method: Method, resource: &EntityUid, finding: &Finding) {
+        let outcome = self.settle(|| format!("http:{method} on {}", resource.id().unescaped()), finding);
+        if self.answers.is_some() {
+            self.note(&format!("http:{method}"), resource.to_string(), None, outcome, finding);
+        }
+    }
+
     /// A column that is read.
     pub(super) fn column(
         &mut self,
         target: &TargetFacts,
         column: &ColumnName,
         usage: ColumnUse,
-        copy: Option<CopyDirection>,
+        statement: &Statement,
         finding: &Finding,
     ) {
-        let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
+        // A definition reads nothing for whoever makes it: what it does to the column is a forbid's to stop.
+        let is_left_open = usage == ColumnUse::Defined && finding.is_left_open(&self.state.set.rules);
+        let mut outcome = if is_left_open {
+            Outcome::Permitted
+        } else {
+            self.settle(|| format!("reading {column} of {}", target.name), finding)
+        };
         if outcome == Outcome::Permitted
             && let Some(scan) = content_mask(&self.state.set.rules, finding)
         {
-            outcome = self.scanned(column, usage, copy, scan);
+            outcome = self.scanned(column, usage, statement.copy, scan);
         }
         if outcome == Outcome::Permitted
             && let Some(mask) = strongest_mask(&self.state.set.rules, finding)
@@ -296,24 +373,7 @@ impl<'a> Verdict<'a> {
                 self.masks.columns.insert(column.clone(), mask);
             } else if !self.leaves(&mask, usage, finding) {
                 outcome = Outcome::MaskedUse;
-                let (used, instead) = match usage {
-                    ColumnUse::Tested => {
-                        ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
-                    }
-                    ColumnUse::Matched | ColumnUse::Compared => (
-                        "compared (WHERE, JOIN, ORDER BY, GROUP BY)",
-                        "Select the column itself, without filtering, joining, sorting or grouping by it.",
-                    ),
-                    ColumnUse::Computed => (
-                        "computed with in a way that fails for some values (a cast, arithmetic, a function, a CASE over \
-                         one): the error would tell",
-                        "Select the column itself, and compute outside of the database.",
-                    ),
-                    ColumnUse::Moved | ColumnUse::Projected | ColumnUse::Written => (
-                        "moved to where it cannot be masked",
-                        "Select the column itself, without storing, copying or exporting it.",
-                    ),
-                };
+                let (used, instead) = in_words(usage, statement);
                 self.deny(Denied {
                     rank: Rank::MaskedUse,
                     reason: format!(
@@ -377,6 +437,7 @@ impl<'a> Verdict<'a> {
                 | ColumnUse::Matched
                 | ColumnUse::Compared
                 | ColumnUse::Computed
+                | ColumnUse::Defined
                 | ColumnUse::Written,
                 _,
             ) => Outcome::Permitted,

@@ -1,30 +1,23 @@
 //! One session with a target that nobody looks into: policy has said who may connect, and the bytes pass as they come.
 //! TLS is the two ends' own, and so are credentials.
 
-mod relay;
-
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
-use tokio::{net::TcpStream, time::timeout};
-
-pub use relay::{Ended, Tap, Tapped, Taps, relay};
+use std::sync::Arc;
 
 use crate::{
-    audit::AuditLog,
+    detect::Detected,
     domain::{
         action::TargetFacts,
+        decision::Denial,
         event::{EventKind, Outcome},
-        ids::PolicyId,
-        principal::Principal,
         way::{UpstreamFrom, Way},
     },
-    identity::Identity,
-    intercept::Intercept,
-    session::postgres::{About, Limits, Route},
+    session::{
+        dial,
+        driver::{Client, Driver, Followed, Opening, Permit, Shared},
+        ending::reset,
+        passing::{Taps, relay},
+        route::Route,
+    },
 };
 
 /// A target that nobody looks into.
@@ -40,85 +33,63 @@ pub struct TcpTarget {
 
 /// What all such sessions share.
 pub struct Tcp {
-    /// For connections from the agent's own network namespace.
-    pub intercept: Intercept,
-    /// Renews identities.
-    pub identity: Arc<Identity>,
-    /// The durable record.
-    pub audit: AuditLog,
-    /// How long a session may take.
-    pub limits: Limits,
+    shared: Shared,
 }
 
 impl Tcp {
-    /// Serves one connection that policy has permitted, to its end. What cannot be recorded is not connected. An
-    /// identity that expires and cannot be renewed ends the session. Cancel-safe: dropping the future closes both sides.
-    pub async fn serve(
-        &self,
-        about: &About,
-        principal: &Principal,
-        route: Route,
-        policies: Vec<PolicyId>,
-        client: TcpStream,
-    ) {
-        let mut event = about.event(EventKind::Connect, Outcome::Allowed);
-        event.policies = policies;
-        "passed on without being looked into".clone_into(&mut event.reason);
-        if let Err(error) = self.audit.append(vec![event]).await {
-            tracing::error!(%error, session = %about.session, "a connection could not be recorded, so it is reset");
-            return reset(&client);
-        }
-        let reason = match self.connect(route).await {
-            Ok(upstream) => tokio::select! {
-                ended = relay(client, upstream, self.limits.idle, Taps::default()) => ended.to_string(),
-                reason = self.expiry(about, principal) => reason,
-            },
-            Err(error) => {
-                reset(&client);
-                format!("the target cannot be reached: {error}")
-            }
-        };
-        let mut event = about.event(EventKind::Close, Outcome::Noted);
-        event.reason = reason;
-        if let Err(error) = self.audit.note(event) {
-            tracing::error!(%error, session = %about.session, "the end of a session could not be recorded");
-        }
-    }
-
-    /// Connects as the agent would have.
-    ///
-    /// # Errors
-    /// Those of connect(2), and a target that does not answer in the time that a login may take.
-    pub async fn connect(&self, route: Route) -> io::Result<TcpStream> {
-        timeout(self.limits.startup, self.intercept.connect_upstream(route.netns, route.address))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Waits until the identity has expired and could not be renewed, and says so.
-    async fn expiry(&self, about: &About, principal: &Principal) -> String {
-        let mut expires_at = principal.expires_at;
-        loop {
-            let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-            // Clocks are set and machines sleep: none of these waits is believed for long.
-            tokio::time::sleep(left.clamp(Duration::from_millis(100), Duration::from_mins(1))).await;
-            if expires_at > SystemTime::now() {
-                continue;
-            }
-            match self.identity.renew(&about.flow).await {
-                Ok(renewed) if renewed.id() == principal.id() => expires_at = renewed.expires_at,
-                Ok(renewed) => {
-                    return format!("the token of {principal} has expired; the workload is now {renewed}");
-                }
-                Err(error) => return error.to_string(),
-            }
-        }
+    /// The driver, over what all drivers share.
+    pub const fn new(shared: Shared) -> Self {
+        Self { shared }
     }
 }
 
-/// Closes with a reset, so that the client fails at once instead of reading an end of file as an answer.
-pub fn reset(stream: &TcpStream) {
-    if let Err(error) = stream.set_zero_linger() {
-        tracing::debug!(%error, "a connection is closed without a reset");
+impl Driver for Tcp {
+    type Target = TcpTarget;
+
+    fn opening(&self) -> Opening {
+        Opening::Server
     }
+
+    fn takes(&self, _: &TcpTarget, _: Detected) -> Result<(), Denial> {
+        Ok(())
+    }
+
+    /// What cannot be recorded is not connected.
+    async fn serve(&self, client: Client, target: Arc<TcpTarget>, permit: Permit) {
+        let Shared { intercept, ledger, limits, .. } = &self.shared;
+        let Route { netns, address } = client.route();
+        let route = Route { netns: intercept.dialled_from(target.from, netns), address };
+        let Client { about, stream, stop, .. } = client;
+        let mut event = about.event(EventKind::Connect, Outcome::Allowed);
+        event.policies = permit.policies;
+        "passed on without being looked into".clone_into(&mut event.reason);
+        if let Err(error) = ledger.write(event).await {
+            tracing::error!(%error, session = %about.session, "a connection could not be recorded, so it is reset");
+            return reset(&stream);
+        }
+        let upstream = match stop.cuts(dial::as_the_agent(intercept, *limits, route)).await {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => {
+                reset(&stream);
+                return ledger.closed(&about, None, format!("the target cannot be reached: {error}"), None);
+            }
+            Err(reason) => {
+                reset(&stream);
+                return ledger.closed(&about, None, reason.to_string(), Some(&reason));
+            }
+        };
+        let ended = relay(stream, upstream, limits.idle, Taps::default(), &stop).await;
+        ledger.closed(&about, None, ended.to_string(), ended.told());
+    }
+
+    /// A reset: the protocol, if it has one, is not known here.
+    async fn refuse(&self, client: Client, _: Option<Arc<TcpTarget>>, denial: Denial) {
+        if let Err(error) = self.shared.ledger.refused(&client.about, &denial).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+        reset(&client.stream);
+    }
+
+    /// Nothing in it is judged.
+    async fn follow(&self, _: Followed, _: Arc<TcpTarget>) {}
 }

@@ -63,6 +63,8 @@ pub enum AuthorityError {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// The published certificate.
+    pem: String,
     /// One key for all leaves of this daemon's life: it never leaves its memory.
     leaf_key: KeyPair,
 }
@@ -94,10 +96,17 @@ impl Authority {
             let certificate = params.self_signed(&key).map_err(making("the authority's certificate"))?;
             write(&certificate_path, certificate.pem().as_bytes(), 0o644)?;
         }
+        let pem = fs::read_to_string(&certificate_path)
+            .map_err(|source| AuthorityError::File { path: certificate_path, source })?;
         // What is served beside leaves need not be the published one byte by byte: name and key are the same.
         let certificate = params.self_signed(&key).map_err(making("the authority's certificate"))?;
         let leaf_key = KeyPair::generate().map_err(making("a key for certificates"))?;
-        Ok(Self { certificate: certificate.der().clone(), issuer: Issuer::new(params, key), leaf_key })
+        Ok(Self { certificate: certificate.der().clone(), pem, issuer: Issuer::new(params, key), leaf_key })
+    }
+
+    /// The published certificate, for those who are to trust it.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// A fresh certificate for these names, its chain and its key.

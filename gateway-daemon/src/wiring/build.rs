@@ -17,7 +17,7 @@ use super::{AUTHORITY_DIR, Error, recordings};
 use crate::{
     audit::{self, AuditLog},
     config::checked::{self, Config},
-    connection::{Ahead, Counters, Gateway, datagrams::Opened, targets::Targets},
+    connection::{Ahead, Counters, Drivers, Gateway, datagrams::Opened, targets::Targets},
     credential::{Provider, VaultLogin, VaultSettings},
     identity::{Identity, IssuerSettings, KeySource, SourceSettings},
     intercept::{
@@ -26,10 +26,15 @@ use crate::{
     },
     mask::{HashKey, Masker},
     policy::Policies,
-    protocol::postgres::ALPN,
+    protocol::{http, postgres::ALPN},
     session::{
         dns::{self, Dns, Trust},
-        postgres::{CancelKeys, Catalogues, Judge, Limits, Postgres},
+        driver::Shared,
+        http::Http,
+        ledger::Ledger,
+        limits::Limits,
+        postgres::{Judge, Postgres},
+        stop::Register,
         tcp::Tcp,
     },
     tls::{authority::Authority, terminate::Terminator},
@@ -103,35 +108,38 @@ pub(super) async fn build(
     );
     dns.targets.store(Arc::new(targets.names()));
     dns.modes.store(Arc::new(config.modes.clone()));
-    let gateway = Gateway {
-        dns: Arc::new(dns),
+    let http_terminator = Arc::new(Terminator::new(Arc::clone(&authority), http::ALPN));
+    let terminator = Arc::new(Terminator::new(Arc::clone(&authority), ALPN));
+    let credentials = Arc::new(Provider::new(config.vault.as_ref().map(vault_settings)));
+    let ledger = Ledger::new(audit.clone());
+    let shared = Shared {
         intercept: intercept.clone(),
-        modes: ArcSwap::from_pointee(config.modes.clone()),
-        tcp: Tcp {
-            intercept: intercept.clone(),
-            identity: Arc::clone(&identity),
-            audit: audit.clone(),
-            limits,
-        },
         identity: Arc::clone(&identity),
+        ledger: ledger.clone(),
+        recorder: recorder.clone(),
+        limits,
+    };
+    let judge = Judge::new(Arc::clone(&policies));
+    let gateway = Gateway {
+        intercept,
+        identity,
         policies: Arc::clone(&policies),
         targets: ArcSwap::from_pointee(targets),
-        postgres: Postgres {
-            intercept,
-            credentials: Arc::new(Provider::new(config.vault.as_ref().map(vault_settings))),
-            identity,
-            judge: Judge::new(policies),
-            audit: audit.clone(),
-            masker,
-            recorder,
-            cancel_keys: CancelKeys::default(),
-            catalogues: Catalogues::default(),
-            limits,
+        modes: ArcSwap::from_pointee(config.modes.clone()),
+        ledger,
+        recorder,
+        limits,
+        drivers: Drivers {
+            http: Http::new(&shared, Arc::clone(&policies), Arc::clone(&credentials), http_terminator),
+            postgres: Postgres::new(&shared, judge, credentials, masker, terminator),
+            tcp: Tcp::new(shared),
         },
-        terminator: Arc::new(Terminator::new(authority, ALPN)),
+        dns: Arc::new(dns),
         opened: Opened::default(),
-        ahead: Ahead::default(),
         own_door: config.admin.listen,
+        authority,
+        ahead: Ahead::default(),
+        register: Register::default(),
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))

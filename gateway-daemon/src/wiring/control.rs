@@ -10,7 +10,7 @@ use std::{
 use super::{remember, unix_seconds};
 use crate::{
     admin::{Control, ControlError, IdentityView, Status, TargetStatus, WorkloadStatus},
-    config::checked::{Config, Host},
+    config::checked::Config,
     connection::Gateway,
     domain::{
         event::{AuditEvent, EventKind, Outcome},
@@ -35,10 +35,7 @@ impl DaemonControl {
             .targets
             .iter()
             .map(|target| {
-                let hosts = target.hosts.iter().map(|host| match host {
-                    Host::Name(name) => name.clone(),
-                    Host::Address(address) => address.to_string(),
-                });
+                let hosts = target.hosts.iter().map(ToString::to_string);
                 let places: Vec<String> = hosts.chain(target.cidrs.iter().map(ToString::to_string)).collect();
                 let ports: Vec<String> = target.ports.iter().map(ToString::to_string).collect();
                 let addresses = places.iter().map(|place| format!("{place}:{}", ports.join(","))).collect();
@@ -76,10 +73,13 @@ impl Control for DaemonControl {
         Ok(workload)
     }
 
+    fn authority(&self) -> String {
+        self.gateway.authority.pem().to_owned()
+    }
+
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.end_run(cgroup).await.map_err(|error| failed(&error))?;
-        self.gateway.identity.forget(cgroup);
-        self.gateway.dns.forget(cgroup);
+        self.gateway.forget(cgroup);
         self.gateway.settle_ahead();
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "run ended".to_owned());
         Ok(())
@@ -95,8 +95,7 @@ impl Control for DaemonControl {
 
     async fn release(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.release(cgroup).await.map_err(|error| failed(&error))?;
-        self.gateway.identity.forget(cgroup);
-        self.gateway.dns.forget(cgroup);
+        self.gateway.forget(cgroup);
         self.gateway.settle_ahead();
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "released".to_owned());
         Ok(())
@@ -184,7 +183,7 @@ impl DaemonControl {
             ("kernel_refusals_total", counters.kernel_refusals_total.load(Ordering::Relaxed)),
             ("sessions", counters.sessions.count()),
             ("flow_records", records),
-            ("audit_records_total", self.gateway.postgres.audit.durable_seq()),
+            ("audit_records_total", self.gateway.ledger.log().durable_seq()),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count))

@@ -40,7 +40,7 @@ pub(super) fn start(
 
 /// Writes what sessions have left. Those that are still open end there.
 pub(super) fn close(gateway: &Gateway) {
-    if let Some(recorder) = &gateway.postgres.recorder {
+    if let Some(recorder) = &gateway.recorder {
         tokio::task::block_in_place(|| recorder.close());
     }
 }

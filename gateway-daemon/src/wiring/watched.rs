@@ -32,7 +32,7 @@ impl WatchedDaemon {
     fn gather(&self, page: &mut Page) {
         let gateway = &self.gateway;
         let counters = &gateway.counters;
-        let tally = gateway.postgres.audit.tally();
+        let tally = gateway.ledger.log().tally();
         let flows = tally.flows().into_iter().map(|((target, outcome), count)| {
             (vec![("target", target), ("outcome", outcome.to_owned())], count)
         });
@@ -68,7 +68,7 @@ impl WatchedDaemon {
         page.counter(
             "audit_records",
             "Records in the audit log that are on disk",
-            [(vec![], gateway.postgres.audit.durable_seq())],
+            [(vec![], gateway.ledger.log().durable_seq())],
         );
         self.gather_states(page);
     }
@@ -95,10 +95,10 @@ impl WatchedDaemon {
         let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count));
         page.gauge("identities", "Captured cgroups by the state of their identity", states);
 
-        let (queued, capacity) = gateway.postgres.audit.queue();
+        let (queued, capacity) = gateway.ledger.log().queue();
         page.gauge("audit_queue_events", "Events that wait for the disk", [(vec![], queued)]);
         page.gauge("audit_queue_capacity_events", "Events that may wait for the disk", [(vec![], capacity)]);
-        if let Some(recorder) = &gateway.postgres.recorder {
+        if let Some(recorder) = &gateway.recorder {
             let tally = recorder.tally();
             for (name, help, count) in [
                 ("recording_entries", "Entries of recordings that were taken", tally.entries),
@@ -156,7 +156,7 @@ impl Watched for WatchedDaemon {
     }
 
     fn sickness(&self) -> Option<String> {
-        self.gateway.postgres.audit.failure().map(|error| format!("the audit log: {error}"))
+        self.gateway.ledger.log().failure().map(|error| format!("the audit log: {error}"))
     }
 
     fn unreadiness(&self) -> Option<String> {

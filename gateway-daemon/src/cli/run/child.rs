@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    path::Path,
 };
 
 use nix::{
@@ -14,13 +15,17 @@ use nix::{
         signal::{self, Signal},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, execvp, fork, pipe2},
+    unistd::{ForkResult, Pid, execvp, execvpe, fork, pipe2},
 };
 
-use super::{NOT_STARTED, NotStarted, signals::Signals};
+use super::{NOT_STARTED, NotStarted, signals::Signals, trust};
 
 /// Not found, as shells say it.
 const NOT_FOUND: u8 = 127;
+
+/// What the child waits for: the authority's certificate between these. Without the end, the wrapper has died over it.
+const GO: &[u8] = b"!";
+const END: &[u8] = b"\0";
 
 /// A child that has not been let go: it is killed when this is dropped.
 pub(super) struct Child {
@@ -43,7 +48,11 @@ pub(super) enum Ending {
 
 impl Child {
     /// Forks. The child does nothing before [`release`](Self::release).
-    pub(super) fn fork(command: &[OsString], signals: &Signals) -> Result<Self, NotStarted> {
+    pub(super) fn fork(
+        command: &[OsString],
+        signals: &Signals,
+        scratch: Option<&Path>,
+    ) -> Result<Self, NotStarted> {
         let arguments: Vec<CString> = command
             .iter()
             .map(|argument| CString::new(argument.clone().into_vec()).map_err(|_| NotStarted::Argument))
@@ -62,7 +71,7 @@ impl Child {
             }
             ForkResult::Child => {
                 drop(gate);
-                wait_then_exec(opened, &arguments, signals)
+                wait_then_exec(opened, &arguments, signals, scratch)
             }
         }
     }
@@ -71,11 +80,10 @@ impl Child {
         self.running.map_or(0, |running| running.pid.as_raw().unsigned_abs())
     }
 
-    /// Lets the child become the command.
-    pub(super) fn release(mut self) -> Result<Running, Errno> {
-        self.gate
-            .write_all(b"!")
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    /// Lets the child become the command, which is to trust `authority` (PEM).
+    pub(super) fn release(mut self, authority: &str) -> Result<Running, Errno> {
+        let go = [GO, authority.as_bytes(), END].concat();
+        self.gate.write_all(&go).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
         self.running.take().ok_or(Errno::ECHILD)
     }
 }
@@ -145,14 +153,19 @@ fn ending(status: WaitStatus) -> Option<Ending> {
 }
 
 /// In the child: nothing but waiting until the pipe says go, or closes because the wrapper is gone.
-fn wait_then_exec(opened: OwnedFd, arguments: &[CString], signals: &Signals) -> ! {
-    let mut go = [0];
-    if File::from(opened).read_exact(&mut go).is_err() {
+fn wait_then_exec(opened: OwnedFd, arguments: &[CString], signals: &Signals, scratch: Option<&Path>) -> ! {
+    let mut go = Vec::new();
+    if File::from(opened).read_to_end(&mut go).is_err() {
         exit(NOT_STARTED);
     }
+    let Some(authority) = go.strip_prefix(GO).and_then(|go| go.strip_suffix(END)) else { exit(NOT_STARTED) };
+    let environment = scratch.map(|scratch| trust::environment(&String::from_utf8_lossy(authority), scratch));
     signals.restore();
     let Some(program) = arguments.first() else { exit(NOT_STARTED) };
-    let Err(error) = execvp(program, arguments);
+    let Err(error) = match &environment {
+        Some(environment) => execvpe(program, arguments, environment),
+        None => execvp(program, arguments),
+    };
     let status = if error == Errno::ENOENT { NOT_FOUND } else { NOT_STARTED };
     eprintln!("nodegate run: {}: {}", program.to_string_lossy(), error.desc());
     exit(status)

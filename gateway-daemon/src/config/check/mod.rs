@@ -2,6 +2,7 @@
 //! run names them all.
 
 mod dns;
+mod http;
 mod identity;
 mod recording;
 mod targets;

@@ -16,6 +16,7 @@ use crate::{
     domain::{
         action::TargetFacts,
         credential::PasswordSource,
+        decision::Notices,
         way::{UpstreamFrom, Way},
     },
 };
@@ -61,10 +62,11 @@ impl Checker {
         let protocol = self.word(
             &raw.protocol,
             "protocol",
-            &["postgres", "tcp", "udp"],
-            &["mysql", "http", "kubernetes"],
+            &["postgres", "http", "tcp", "udp"],
+            &["mysql", "kubernetes"],
         );
-        let hosts: Vec<Option<Host>> = raw.hosts.iter().map(|host| self.host(host)).collect();
+        let wildcards = raw.protocol.value == "http";
+        let hosts: Vec<Option<Host>> = raw.hosts.iter().map(|host| self.host(host, wildcards)).collect();
         let cidrs: Vec<Option<Cidr>> = raw.cidrs.iter().map(|cidr| self.cidr(cidr)).collect();
         if raw.hosts.is_empty() && raw.cidrs.is_empty() {
             self.note(entry, "the target has no address".to_owned(), Some("list `hosts`, `cidrs` or both"));
@@ -76,6 +78,7 @@ impl Checker {
         let protocol = match protocol? {
             "tcp" => self.tcp(raw).map(checked::Protocol::Tcp),
             "udp" => self.udp(raw),
+            "http" => self.http(entry).map(checked::Protocol::Http),
             _ => self.postgres(entry).map(checked::Protocol::Postgres),
         };
         Some(checked::Target {
@@ -104,8 +107,15 @@ impl Checker {
         let tls = self.there(entry, raw.tls.as_ref(), "tls").and_then(|tls| self.tls(tls));
         let credential = self
             .there(entry, raw.credential.as_ref(), "credential")
-            .and_then(|credential| self.credential(&credential.value));
-        Some(checked::Postgres { database: database?, tls: tls?, credential: credential? })
+            .and_then(|credential| self.credential(credential));
+        let notices = match &raw.concealed {
+            None => Some(Notices::default()),
+            Some(word) => self.word(word, "concealed", &["notice", "silent"], &[]).map(|word| match word {
+                "silent" => Notices::Silent,
+                _ => Notices::Sent,
+            }),
+        };
+        Some(checked::Postgres { database: database?, tls: tls?, credential: credential?, notices: notices? })
     }
 
     /// A target whose bytes nobody looks into: what would look into them has no meaning.
@@ -143,7 +153,16 @@ impl Checker {
         self.unused(raw.database.as_ref(), "database", protocol);
         self.unused(raw.tls.as_ref(), "tls", protocol);
         self.unused(raw.credential.as_ref(), "credential", protocol);
+        self.unused(raw.concealed.as_ref(), "concealed", protocol);
         self.unused(raw.tags.values().next(), "tags", protocol);
+    }
+
+    /// A key that belongs to another protocol.
+    pub(super) fn meaningless<T>(&mut self, at: Option<&At<T>>, key: &str, protocol: &str) {
+        if let Some(at) = at {
+            let what = format!("`{key}` has no meaning with `protocol: {protocol}`");
+            self.note(at, what, Some("leave it out"));
+        }
     }
 
     fn unused<T>(&mut self, at: Option<&At<T>>, key: &str, protocol: &str) {
@@ -155,15 +174,32 @@ impl Checker {
     }
 
     /// A key that this protocol cannot do without.
-    fn there<'a, T>(&mut self, entry: &At<raw::Target>, value: Option<&'a T>, key: &str) -> Option<&'a T> {
+    pub(super) fn there<'a, P, T>(
+        &mut self,
+        entry: &At<P>,
+        value: Option<&'a T>,
+        key: &str,
+    ) -> Option<&'a T> {
         if value.is_none() {
             self.note(entry, format!("the key `{key}` is missing"), missing_hint(key));
         }
         value
     }
 
-    fn host(&mut self, at: &At<String>) -> Option<Host> {
+    fn host(&mut self, at: &At<String>, wildcards: bool) -> Option<Host> {
         let text = self.text(at, "the host")?;
+        if text == "*" || text.starts_with("*.") {
+            if !wildcards {
+                let what = format!("`{}` stands for several hosts", text.escape_debug());
+                self.note(at, what, Some("only targets with `protocol: http` may have wildcards"));
+                return None;
+            }
+            let Some(above) = text.strip_prefix("*.") else { return Some(Host::Any) };
+            let above = above.strip_suffix('.').unwrap_or(above).to_ascii_lowercase();
+            if is_host_name(&above) {
+                return Some(Host::Below(above));
+            }
+        }
         if let Ok(address) = text.parse::<IpAddr>() {
             if address.is_unspecified() || address.is_multicast() {
                 self.note(at, format!("{address} is no server's address"), None);
@@ -219,8 +255,9 @@ impl Checker {
 
     fn tls(&mut self, at: &At<raw::Tls>) -> Option<checked::TargetTls> {
         let raw = &at.value;
-        let client = self.word(&raw.client, "client", &["plaintext", "terminate"], &[]);
-        let upstream = self.upstream(raw);
+        let client = self.word(&raw.client, "client", &["plaintext", "terminate"], &["passthrough"]);
+        let upstream =
+            self.there(at, raw.upstream.as_ref(), "upstream").and_then(|word| self.upstream(raw, word));
         let client = match client? {
             "terminate" => checked::ClientTls::Terminate,
             _ => checked::ClientTls::Plaintext,
@@ -228,14 +265,14 @@ impl Checker {
         Some(checked::TargetTls { client, upstream: upstream? })
     }
 
-    fn upstream(&mut self, raw: &raw::Tls) -> Option<checked::UpstreamTls> {
-        if matches!(raw.upstream.value.as_str(), "allow" | "prefer" | "require" | "verify-ca") {
-            let what = format!("`{}` would give the credential to whoever answers", raw.upstream.value);
+    fn upstream(&mut self, raw: &raw::Tls, word: &At<String>) -> Option<checked::UpstreamTls> {
+        if matches!(word.value.as_str(), "allow" | "prefer" | "require" | "verify-ca") {
+            let what = format!("`{}` would give the credential to whoever answers", word.value);
             let hint = "write `verify-full` with `ca`, or `disable` where plain text is meant";
-            self.note(&raw.upstream, what, Some(hint));
+            self.note(word, what, Some(hint));
             return None;
         }
-        match (self.word(&raw.upstream, "upstream", &["verify-full", "disable"], &[])?, &raw.ca) {
+        match (self.word(word, "upstream", &["verify-full", "disable"], &[])?, &raw.ca) {
             ("verify-full", Some(ca)) => {
                 let ca = self.existing(ca, Kind::File);
                 let server_name = self.optional_text(raw.server_name.as_ref(), "the server's name");
@@ -262,7 +299,7 @@ impl Checker {
             }
             ("verify-full", None) => {
                 let hint = "name the PEM file of the authority that signed the server's certificate";
-                self.note(&raw.upstream, "`verify-full` needs `ca`".to_owned(), Some(hint));
+                self.note(word, "`verify-full` needs `ca`".to_owned(), Some(hint));
                 None
             }
             _ => {
@@ -278,10 +315,24 @@ impl Checker {
         }
     }
 
-    fn credential(&mut self, raw: &raw::Credential) -> Option<checked::Credential> {
-        let username = self.text(&raw.username, "the user's name");
-        let source = &raw.password.value;
-        let password = match (&source.file, &source.environment, &source.kubernetes, &source.vault) {
+    fn credential(&mut self, at: &At<raw::Credential>) -> Option<checked::Credential> {
+        let raw = &at.value;
+        self.meaningless(raw.bearer.as_ref(), "bearer", "postgres");
+        self.meaningless(raw.basic.as_ref(), "basic", "postgres");
+        self.meaningless(raw.header.as_ref(), "header", "postgres");
+        self.meaningless(raw.query.as_ref(), "query", "postgres");
+        let username = self
+            .there(at, raw.username.as_ref(), "username")
+            .and_then(|username| self.text(username, "the user's name"));
+        let password =
+            self.there(at, raw.password.as_ref(), "password").and_then(|password| self.secret(password));
+        Some(checked::Credential { username: username?, password: password? })
+    }
+
+    /// Where a secret is found.
+    pub(super) fn secret(&mut self, at: &At<raw::Password>) -> Option<PasswordSource> {
+        let source = &at.value;
+        match (&source.file, &source.environment, &source.kubernetes, &source.vault) {
             (Some(file), None, None, None) => self.existing(file, Kind::File).map(PasswordSource::File),
             (None, None, Some(secret), None) => self.kubernetes_secret(secret),
             (None, None, None, Some(secret)) => self.vault_secret(secret),
@@ -297,11 +348,10 @@ impl Checker {
             }
             _ => {
                 let hint = "write `{ file: … }`, `{ environment: … }`, `{ kubernetes: … }` or `{ vault: … }`";
-                self.note(&raw.password, "a password has one source".to_owned(), Some(hint));
+                self.note(at, "a password has one source".to_owned(), Some(hint));
                 None
             }
-        };
-        Some(checked::Credential { username: username?, password: password? })
+        }
     }
 
     fn tags(
@@ -349,6 +399,10 @@ fn shared_address(left: &checked::Target, right: &checked::Target) -> Option<Str
     if let Some(name) = left.host_names().find(|name| right.host_names().any(|other| other == *name)) {
         return Some(format!("{name} port {port}"));
     }
+    let is_wildcard = |host: &&Host| matches!(host, Host::Below(_) | Host::Any);
+    if let Some(host) = left.hosts.iter().filter(is_wildcard).find(|host| right.hosts.contains(host)) {
+        return Some(format!("{host} port {port}"));
+    }
     let right = networks(right);
     networks(left)
         .into_iter()
@@ -363,7 +417,7 @@ fn shared_address(left: &checked::Target, right: &checked::Target) -> Option<Str
 fn networks(target: &checked::Target) -> Vec<Cidr> {
     let single = target.hosts.iter().filter_map(|host| match host {
         Host::Address(address) => Some(Cidr::single(*address)),
-        Host::Name(_) => None,
+        Host::Name(_) | Host::Below(_) | Host::Any => None,
     });
     single.chain(target.cidrs.iter().copied()).collect()
 }

@@ -56,8 +56,9 @@ impl Checker {
             return;
         }
         for target in &raw.targets.value {
-            let credential = target.value.credential.as_ref();
-            if let Some(secret) = credential.and_then(|at| at.value.password.value.vault.as_ref()) {
+            let credentials = target.value.credential.iter();
+            let mut secrets = credentials.flat_map(|credential| credential.value.secrets());
+            if let Some(secret) = secrets.find_map(|secret| secret.vault.as_ref()) {
                 let hint = "add `vault: { address: https://…, token: { file: … } }`";
                 self.note(secret, "no Vault is configured".to_owned(), Some(hint));
             }

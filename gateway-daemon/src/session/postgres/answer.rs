@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 
-use super::judge::Verdict;
+use super::texts::{self, Circumstances, Scrubbed};
 use crate::{
     domain::{
         decision::{ContentMask, Denial},
@@ -69,25 +69,16 @@ fn said<T>(severity: &str, sqlstate: &str, denial: &Denial, take: impl FnOnce(&F
 }
 
 /// The server's error or notice, without what could show a masked value.
-pub fn scrub<'a>(fields: Fields<'a>, verdict: Option<&Verdict>, masker: &Masker) -> Fields<'a> {
-    let fields = match verdict.and_then(Verdict::content_mask) {
+pub(super) fn scrub<'a>(fields: Fields<'a>, about: Circumstances<'_>, masker: &Masker) -> Scrubbed<'a> {
+    let wanted = match about.verdict {
+        Some(verdict) => verdict.content_mask(),
+        None => about.masks.content_mask(),
+    };
+    let fields = match wanted {
         Some(wanted) => without_finds(fields, wanted, masker),
         None => fields,
     };
-    let Some(verdict) = verdict.filter(|verdict| !verdict.target_masks.columns.is_empty()) else {
-        return fields;
-    };
-    if !verdict.texts_may_leak() {
-        return fields.strip(&[Fields::INTERNAL_QUERY, Fields::CONTEXT]);
-    }
-    let fields = fields.strip(&[Fields::DETAIL, Fields::INTERNAL_QUERY, Fields::CONTEXT]);
-    if message_names_objects_only(&fields) {
-        return fields;
-    }
-    fields.keep(&[Fields::SEVERITY, Fields::SEVERITY_ENGLISH, Fields::SQLSTATE]).replace(
-        Fields::MESSAGE,
-        b"nodegate: the database's message is withheld, since the statement reads masked columns",
-    )
+    texts::scrub(&fields, about)
 }
 
 /// Without the texts in which something is found that policy masks: they may quote a value.
@@ -110,15 +101,7 @@ fn without_finds<'a>(fields: Fields<'a>, wanted: ContentMask, masker: &Masker) -
     fields
 }
 
-/// Whether a message of this SQLSTATE quotes names at most, never a value that the statement computed.
-///
-/// Class 42 is raised by parse analysis, with a position in the client's text, but also at run time by casts to
-/// `regclass` and its kin, which quote the value and have no position. Class 23 quotes values in its detail only.
-fn message_names_objects_only(fields: &Fields<'_>) -> bool {
-    let sqlstate = fields.field(Fields::SQLSTATE).unwrap_or_default();
-    match sqlstate.get(..2) {
-        Some(b"42") => sqlstate == REFUSED.as_bytes() || fields.field(Fields::POSITION).is_some(),
-        Some(b"08" | b"23" | b"25" | b"40" | b"53" | b"55" | b"57") => true,
-        _ => false,
-    }
+/// Whether something is found in a text that policy masks, or it cannot be looked through.
+pub(super) fn has_finds(text: &[u8], wanted: ContentMask, masker: &Masker) -> bool {
+    masker.scan(wanted.transforms, []).ok().is_none_or(|scan| scan.finds_in(text))
 }

@@ -10,14 +10,12 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::{
-    target::{CancelKey, PostgresTarget, Route},
-    transport::Side,
-};
+use super::target::{CancelKey, PostgresTarget};
 use crate::{
     domain::ids::{CgroupId, SessionId},
     intercept::Intercept,
     protocol::postgres::frontend,
+    session::{route::Route, transport::Side},
 };
 
 /// A cancel request is a connect and 16 bytes.
@@ -126,7 +124,14 @@ pub async fn forward(intercept: &Intercept, what: &Cancellable) -> Result<(), St
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::domain::{action::TargetFacts, ids::NetnsCookie};
+    use crate::{
+        domain::{action::TargetFacts, ids::NetnsCookie, way::UpstreamFrom},
+        session::{
+            client_tls::ClientTls,
+            dial::{Dial, UpstreamTls},
+            postgres::target::{ChannelBinding, KeptKeys, Negotiation},
+        },
+    };
 
     fn cancellable(owner: u64) -> Cancellable {
         Cancellable {
@@ -134,13 +139,15 @@ mod tests {
             owner: CgroupId(owner),
             target: Arc::new(PostgresTarget {
                 facts: TargetFacts::default(),
-                from: crate::domain::way::UpstreamFrom::default(),
+                dial: Dial { from: UpstreamFrom::default(), tls: UpstreamTls::Disable },
+                negotiation: Negotiation::Request,
+                binding: ChannelBinding::Prefer,
                 database: None,
-                client_tls: super::super::target::ClientTls::Plaintext,
-                tls: super::super::target::UpstreamTls::Disable,
+                client_tls: ClientTls::Plaintext,
                 username: "u".to_owned(),
                 password: crate::domain::credential::PasswordSource::Environment("NONE".to_owned()),
-                kept_keys: super::super::target::KeptKeys::default(),
+                notices: crate::domain::decision::Notices::default(),
+                kept_keys: KeptKeys::default(),
             }),
             route: Route { netns: NetnsCookie(1), address: "127.0.0.1:1".parse().unwrap() },
             key: CancelKey { process_id: 1, secret: Bytes::from_static(&[0; 4]) },

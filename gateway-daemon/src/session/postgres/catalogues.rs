@@ -12,12 +12,12 @@ use std::{
 use super::{
     advice,
     target::{LoginError, query_rows},
-    transport::{Side, Transport},
     unhurried::query_unhurried,
 };
 use crate::{
     domain::{action::TargetFacts, catalogue::Catalogue, ids::TargetName, statement::ColumnName},
     protocol::postgres::backend::TransactionStatus,
+    session::transport::{Side, Transport},
     sql::postgres::snapshot,
 };
 
@@ -294,6 +294,8 @@ mod tests {
                 name: column.to_owned(),
                 number: 2,
                 type_oid: 25,
+                modifier: -1,
+                collation: 100,
                 origins: BTreeSet::from([name]),
                 is_computed: false,
             }],

@@ -11,11 +11,11 @@ use super::{
     relay::Relay,
     requests::{Batched, Taken},
     target::{LoginError, query_rows},
-    transport::{Side, Transport},
 };
 use crate::{
     domain::decision::Denial,
     protocol::postgres::{Frame, backend::TransactionStatus},
+    session::transport::{Side, Transport},
     sql::postgres::CalledFunction,
 };
 

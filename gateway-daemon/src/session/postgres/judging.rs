@@ -15,7 +15,6 @@ use super::{
     relay::{KnownStatements, Origin, Prepared, Relay},
     requests::Batched,
     target::LoginError,
-    transport::End,
 };
 use crate::{
     domain::{
@@ -24,6 +23,7 @@ use crate::{
         statement::{SearchPathStep, SessionEffect, Statement, Verb},
     },
     protocol::postgres::backend::TransactionStatus,
+    session::transport::End,
     sql::postgres::unknown_relations,
 };
 

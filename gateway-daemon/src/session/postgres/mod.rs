@@ -7,20 +7,22 @@
 //! `ending` are the daemon's own words. What comes past SQL, by `function_call` and `replication`, is judged by
 //! `past_sql`.
 
-mod about;
 mod advice;
 mod answer;
 mod bound;
 mod cancel;
 mod catalogues;
+mod concealed;
 mod constants;
 mod copying;
+mod driver;
 mod ending;
 mod expected;
 mod function_call;
 mod judge;
 mod judging;
 mod names;
+mod notifications;
 mod parameters;
 mod past_sql;
 mod readings;
@@ -33,7 +35,7 @@ mod row_limit;
 mod shown;
 mod startup;
 mod target;
-mod transport;
+mod texts;
 mod unhurried;
 mod watch;
 mod watched_rows;
@@ -42,49 +44,57 @@ mod written;
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
-pub use about::About;
 pub use cancel::CancelKeys;
 pub use catalogues::Catalogues;
 pub use judge::{Asker, Judge};
-pub use startup::Encryption;
-pub use target::{
-    ChannelBinding, ClientTls, KeptKeys, LoginError, Negotiation, PostgresTarget, Route, UpstreamTls,
-};
-pub use watch::Watched;
+pub use target::{ChannelBinding, KeptKeys, LoginError, Negotiation, PostgresTarget};
 
 use self::{
     cancel::Cancellable,
     catalogues::Snapshot,
-    ending::Ending,
+    ending::{Ending, STOPPED},
+    expected::Told,
     parameters::Parameters,
     recorded::Recording,
     relay::{Relay, Start},
     startup::{Asked, Wanted},
     target::Upstream,
-    transport::{Side, Transport},
 };
 use crate::{
     audit::AuditLog,
     credential::Provider,
     domain::{
-        decision::{Denial, RecordLimits},
+        decision::{Denial, Notices, RecordLimits},
         event::{EventKind, Outcome},
         flow::Workload,
         ids::PolicyId,
-        principal::Principal,
     },
     identity::Identity,
     intercept::Intercept,
     mask::Masker,
     protocol::postgres::backend::{Authentication, Message, TransactionStatus},
     recording::Recorder,
+    session::{
+        about::About,
+        client_tls::Encryption,
+        dial::{DialError, in_doubt},
+        driver::{Client, Permit},
+        ledger::Ledger,
+        limits::Limits,
+        route::Route,
+        stop::{Reason, Stop},
+        transport::{Side, Transport},
+    },
     sql::postgres::Connection,
+    tls::terminate::Terminator,
 };
 
 /// How long the last word to a client may take to leave.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// And to one whose session was told to end, which is over within a second.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What all PostgreSQL sessions share.
 pub struct Postgres {
@@ -98,6 +108,8 @@ pub struct Postgres {
     pub judge: Judge,
     /// The durable record.
     pub audit: AuditLog,
+    /// What all sessions record.
+    pub ledger: Ledger,
     /// Transforms values.
     pub masker: Masker,
     /// Keys given to clients.
@@ -108,65 +120,39 @@ pub struct Postgres {
     pub recorder: Option<Recorder>,
     /// How long a session may take.
     pub limits: Limits,
-}
-
-/// How long a session may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For the client's startup message, and for the login upstream.
-    pub startup: Duration,
-    /// Between requests; `None` is forever.
-    pub idle: Option<Duration>,
+    /// Makes certificates for clients.
+    pub terminator: Arc<Terminator>,
 }
 
 /// A flow that was attributed and judged.
-#[derive(Debug)]
-pub enum Admission {
-    /// It may talk to this target.
-    Admitted {
-        /// Who calls.
-        principal: Arc<Principal>,
-        /// The target.
-        target: Arc<PostgresTarget>,
-        /// The way there.
-        route: Route,
-        /// The policies that permitted.
-        policies: Vec<PolicyId>,
-        /// What they say of recording.
-        record: RecordLimits,
-    },
+enum Admission {
+    /// It may talk to this target, on this way.
+    Admitted(Arc<PostgresTarget>, Route, Permit),
     /// It may not: the client is told why, in its own protocol, before any byte reaches a target.
     Refused(Denial),
 }
 
 impl Postgres {
     /// Serves one connection to its end. Every end is recorded. Cancel-safe: dropping the future closes both sides.
-    pub async fn serve(
-        &self,
-        about: About,
-        workload: Workload,
-        admission: Admission,
-        encryption: Encryption,
-        stream: TcpStream,
-    ) {
+    async fn attend(&self, client: Client, admission: Admission, encryption: Encryption) {
+        let Client { about, workload, stream, stop, .. } = client;
         let mut client = Side::new(Transport::Plain(stream), BytesMut::new());
-        let ending = match startup::receive(&mut client, &encryption, self.limits.startup).await {
+        let asked = stop.cuts(startup::receive(&mut client, &encryption, self.limits.startup)).await;
+        let ending = match asked.unwrap_or_else(|reason| Err(Ending::Stopped(reason))) {
             Ok(Asked::Cancel(key)) => {
                 self.cancel(&about, &key).await;
                 part(&mut client).await;
                 return;
             }
-            Ok(Asked::Session(wanted)) => self.open(&about, workload, admission, wanted, &mut client).await,
+            Ok(Asked::Session(wanted)) => {
+                self.open(&about, workload, admission, wanted, &mut client, &stop).await
+            }
             Err(ending) => ending,
         };
         self.say_farewell(&ending, &mut client).await;
         part(&mut client).await;
-        let mut event = about.event(EventKind::Close, Outcome::Noted);
-        event.reason = ending.to_string();
         tracing::debug!(session = %about.session, %ending, "session ended");
-        if let Err(error) = self.audit.note(event) {
-            tracing::error!(%error, session = %about.session, "the end of a session could not be recorded");
-        }
+        self.ledger.closed(&about, None, ending.to_string(), ending.told());
     }
 
     /// From the startup message to the session's end.
@@ -177,19 +163,18 @@ impl Postgres {
         admission: Admission,
         wanted: Wanted,
         client: &mut Side<Transport>,
+        stop: &Stop,
     ) -> Ending {
-        let (principal, target, route, policies, record) = match admission {
-            Admission::Admitted { principal, target, route, policies, record } => {
-                (principal, target, route, policies, record)
-            }
-            Admission::Refused(denial) => return self.refuse(about, denial).await,
+        let (target, route, Permit { principal, policies, record }) = match admission {
+            Admission::Admitted(target, route, permit) => (target, route, permit),
+            Admission::Refused(denial) => return self.turn_away(about, denial).await,
         };
-        if let Some(denial) = target.doubt(&self.intercept, route) {
-            return self.refuse(about, denial).await;
+        if let Some(doubt) = target.dial.doubt(&self.intercept, route) {
+            return self.turn_away(about, in_doubt(&target.facts.name, doubt)).await;
         }
         let parameters = match admit(&wanted, &target) {
             Ok(parameters) => parameters,
-            Err(denial) => return self.refuse(about, denial).await,
+            Err(denial) => return self.turn_away(about, denial).await,
         };
         let asker = Asker::new(principal, workload);
         let mut event = about.event(EventKind::Connect, Outcome::Allowed);
@@ -204,14 +189,14 @@ impl Postgres {
         let unknown = Arc::default();
         if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &unknown, &parameters) {
             if let Some(denial) = verdict.denial {
-                return self.refuse(about, denial.as_ref().clone()).await;
+                return self.turn_away(about, denial.as_ref().clone()).await;
             }
             event.policies.extend(verdict.policies);
         }
         if let Some(connection) = wanted.replication {
             let verdict = self.judge.decide_connection(&asker, &target.facts, &unknown, connection);
             if let Some(denial) = verdict.denial {
-                return self.refuse(about, denial.as_ref().clone()).await;
+                return self.turn_away(about, denial.as_ref().clone()).await;
             }
             event.policies.extend(verdict.policies);
         }
@@ -219,11 +204,14 @@ impl Postgres {
             return Ending::Audit(error);
         }
         let login = target.login(&self.intercept, &self.credentials, route, &parameters.passed);
-        let login = timeout(self.limits.startup, login).await.unwrap_or(Err(LoginError::Timeout));
+        let login = match stop.cuts(timeout(self.limits.startup, login)).await {
+            Ok(login) => login.unwrap_or(Err(LoginError::Timeout)),
+            Err(reason) => return Ending::Stopped(reason),
+        };
         let upstream = match login {
             Ok(upstream) => upstream,
-            Err(LoginError::Doubtful { doubt, .. }) => {
-                return self.refuse(about, target.denial(&doubt)).await;
+            Err(LoginError::Dial(DialError::Doubtful { doubt, .. })) => {
+                return self.turn_away(about, in_doubt(&target.facts.name, doubt)).await;
             }
             Err(error) => {
                 if let LoginError::Refused { sqlstate, message } = &error
@@ -235,18 +223,18 @@ impl Postgres {
                 return Ending::Login(error);
             }
         };
-        match self.begin(about, asker, &target, route, wanted, &parameters, upstream, record, client).await {
+        match self
+            .begin(about, asker, &target, route, wanted, &parameters, upstream, record, client, stop)
+            .await
+        {
             Ok(ending) | Err(ending) => ending,
         }
     }
 
     /// Records the refusal of a connection, before the client is told.
-    async fn refuse(&self, about: &About, denial: Denial) -> Ending {
-        let mut event = about.event(EventKind::Connect, Outcome::Denied);
-        event.policies.clone_from(&denial.policies);
-        event.reason.clone_from(&denial.reason);
-        match self.audit.append(vec![event]).await {
-            Ok(_) => Ending::Refused(denial),
+    async fn turn_away(&self, about: &About, denial: Denial) -> Ending {
+        match self.ledger.refused(about, &denial).await {
+            Ok(()) => Ending::Refused(denial),
             Err(error) => Ending::Audit(error),
         }
     }
@@ -263,6 +251,7 @@ impl Postgres {
         upstream: Upstream,
         record: RecordLimits,
         client: &mut Side<Transport>,
+        stop: &Stop,
     ) -> Result<Ending, Ending> {
         let Upstream { mut side, parameters, cancel_key } = upstream;
         advice::warn_of_login(&target.facts, &target.username, &parameters);
@@ -270,22 +259,22 @@ impl Postgres {
         let moving = sent.moving();
         let snapshot = match wanted.replication {
             Some(Connection::Physical) => Snapshot::of_nothing(),
-            None | Some(Connection::Database) => self
-                .catalogues
-                .of(&target.facts, &place, &moving, &mut side)
+            None | Some(Connection::Database) => stop
+                .cuts(self.catalogues.of(&target.facts, &place, &moving, &mut side))
                 .await
+                .map_err(Ending::Stopped)?
                 .map_err(Ending::Catalogue)?,
         };
         if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &snapshot.catalogue, sent)
             && let Some(denial) = verdict.denial
         {
-            return Ok(self.refuse(about, denial.as_ref().clone()).await);
+            return Ok(self.turn_away(about, denial.as_ref().clone()).await);
         }
         if let Some(connection) = wanted.replication {
             let catalogue = &snapshot.catalogue;
             let verdict = self.judge.decide_connection(&asker, &target.facts, catalogue, connection);
             if let Some(denial) = verdict.denial {
-                return Ok(self.refuse(about, denial.as_ref().clone()).await);
+                return Ok(self.turn_away(about, denial.as_ref().clone()).await);
             }
         }
         let recording = match &self.recorder {
@@ -297,19 +286,16 @@ impl Postgres {
                 Some(Recording::new(session, recorder, record))
             }
         };
-        let registration = match cancel_key {
-            Some(key) => {
-                let what = Cancellable {
-                    session: about.session.clone(),
-                    owner: about.flow.captured_cgroup,
-                    target: Arc::clone(target),
-                    route,
-                    key,
-                };
-                self.cancel_keys.register(what, wanted.key_length())
-            }
-            None => None,
-        };
+        let server_process = cancel_key.as_ref().map(|key| key.process_id);
+        let running = cancel_key.map(|key| Cancellable {
+            session: about.session.clone(),
+            owner: about.flow.captured_cgroup,
+            target: Arc::clone(target),
+            route,
+            key,
+        });
+        let registration =
+            running.clone().and_then(|what| self.cancel_keys.register(what, wanted.key_length()));
         wanted.negotiate(&mut client.output)?;
         greet(client, &parameters, registration.as_ref().map(|registration| &registration.key))?;
         let mut relay = Relay::new(Start {
@@ -318,16 +304,35 @@ impl Postgres {
             asker,
             replication: wanted.replication,
             facts: &target.facts,
+            notices: match target.notices {
+                Notices::Sent => Told::NotYet,
+                Notices::Silent => Told::Already,
+            },
             place,
             path_moved: !moving.is_empty(),
             client,
             upstream: side,
+            server_process,
             snapshot,
             recording,
+            stop,
         });
-        let ending = relay.serve().await;
+        let ending = stop.warns(relay.serve()).await.unwrap_or_else(|reason| {
+            relay.give_up();
+            Ending::Stopped(reason)
+        });
         if let Some(recording) = relay.recording.take() {
             recording.end(&ending);
+        }
+        if ending.told().is_some() {
+            // The client first: it is to hear of it at once, whatever the target does.
+            self.say_farewell(&ending, relay.client).await;
+            relay.client.fall_silent();
+            if let Some(running) = running.filter(|_| relay.is_owed())
+                && let Err(error) = cancel::forward(&self.intercept, &running).await
+            {
+                tracing::warn!(%error, session = %about.session, "what runs for a session that is over goes on");
+            }
         }
         relay.part().await;
         Ok(ending)
@@ -359,16 +364,21 @@ impl Postgres {
         if client.is_cut_off() {
             return;
         }
+        let out = &mut client.output;
         let said = match ending {
-            Ending::Refused(denial) => answer::fatal_refusal("28000", denial, &mut client.output),
+            Ending::Refused(denial) => answer::fatal_refusal("28000", denial, out),
+            Ending::Stopped(Reason::Identity(denial) | Reason::Revoked(denial)) => {
+                answer::fatal_refusal(STOPPED, denial, out)
+            }
             _ => match ending.farewell() {
-                Some((sqlstate, message)) => answer::fatal(sqlstate, &message, &mut client.output),
+                Some((sqlstate, message)) => answer::fatal(sqlstate, &message, out),
                 None => Ok(()),
             },
         };
         if said.is_ok() {
             // A client that does not read its last message misses it.
-            let _ = timeout(FAREWELL_TIMEOUT, client.drain()).await;
+            let patience = if ending.told().is_some() { LAST_WORD_TIMEOUT } else { FAREWELL_TIMEOUT };
+            let _ = timeout(patience, client.drain()).await;
         }
     }
 }

@@ -3,28 +3,27 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Postgres,
-    about::About,
     bound::Bound,
     catalogues::{Place, Reach, Snapshot, Stale},
     constants::{kept, kept_reason},
     copying::CopyIn,
     ending::Ending,
-    expected::Expected,
+    expected::{Expected, Told},
     judge::{Asker, Judge, Verdict},
     judging::Lately,
     names::{Batch, Names},
+    notifications::Notifying,
     recorded::{Description, Recorded, Recording},
     replication::Stream,
     shown::RowHandling,
-    transport::{End, Reading, Side, Stop, Transport, turn},
     written::LookedAt,
 };
 use crate::{
@@ -34,10 +33,15 @@ use crate::{
         catalogue::Catalogue,
         decision::Denial,
         event::{AuditEvent, EventKind, Outcome},
-        ids::PolicyId,
         statement::{SessionEffect, Statement},
     },
     protocol::postgres::{Frame, backend::TransactionStatus, frontend::Message},
+    session::{
+        about::About,
+        caller::renewed,
+        stop::Stop,
+        transport::{End, Halt, Reading, Side, Transport, turn},
+    },
     sql::postgres::{CalledFunction, Connection},
 };
 
@@ -71,6 +75,8 @@ pub(super) struct Portal {
     pub(super) bound: Option<Arc<Bound>>,
     /// What its values were held against, where they go into masked columns.
     pub(super) looked_at: Option<LookedAt>,
+    /// It has been executed, maybe not to its end.
+    pub(super) executed: AtomicBool,
 }
 
 /// Where a prepared statement comes from.
@@ -114,6 +120,8 @@ pub(super) struct Relay<'a> {
     pub(super) about: About,
     pub(super) asker: Asker,
     pub(super) facts: &'a TargetFacts,
+    /// What a request begins with: whether its client wants to be told of concealed columns.
+    pub(super) notices: Told,
     pub(super) place: Place,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
@@ -162,12 +170,17 @@ pub(super) struct Relay<'a> {
     /// What becomes of rows.
     pub(super) reply_fate: Fate,
     pub(super) rows: RowHandling,
+    /// A notice of the request that is answered now has been withheld.
+    pub(super) has_withheld: bool,
+    pub(super) notifying: Notifying,
     /// For the newest record that was still on its way to the disk when its request left: until it is there, nothing
     /// more is said to the client.
     pub(super) unwritten: Option<Receipt>,
     pub(super) submitter: Submitter,
     /// What the client asks and sees, where that is recorded.
     pub(super) recording: Option<Recording>,
+    /// Says when the session must end.
+    pub(super) stop: &'a Stop,
     /// Since when the client has owed the rest of a message.
     pub(super) half_sent_since: Option<Instant>,
     /// Since when the target has owed the rest of a message, and how far it had come: bytes held, bytes to pass on.
@@ -181,13 +194,18 @@ pub(super) struct Start<'a> {
     pub(super) asker: Asker,
     pub(super) replication: Option<Connection>,
     pub(super) facts: &'a TargetFacts,
+    /// See [`Relay::notices`].
+    pub(super) notices: Told,
     pub(super) place: Place,
     /// See [`Relay::path_moved`].
     pub(super) path_moved: bool,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
+    /// The process that serves the session at the target, if it has said so.
+    pub(super) server_process: Option<u32>,
     pub(super) snapshot: Snapshot,
     pub(super) recording: Option<Recording>,
+    pub(super) stop: &'a Stop,
 }
 
 impl<'a> Relay<'a> {
@@ -198,18 +216,22 @@ impl<'a> Relay<'a> {
             asker,
             replication,
             facts,
+            notices,
             place,
             path_moved,
             client,
             upstream,
+            server_process,
             snapshot,
             recording,
+            stop,
         } = start;
         Self {
             room,
             about,
             asker,
             facts,
+            notices,
             place,
             client,
             upstream,
@@ -240,9 +262,12 @@ impl<'a> Relay<'a> {
             reply_bytes_left: 0,
             reply_fate: Fate::Forwarded,
             rows: RowHandling::Undescribed,
+            has_withheld: false,
+            notifying: Notifying::new(server_process),
             unwritten: None,
             submitter: room.audit.submitter(),
             recording,
+            stop,
             half_sent_since: None,
             half_received: None,
         }
@@ -259,6 +284,16 @@ impl<'a> Relay<'a> {
                 Err(failure) => failure,
             };
         }
+    }
+
+    /// The session was given up wherever it was: what it had not said by then it does not say.
+    pub(super) fn give_up(&mut self) {
+        self.client.fall_silent();
+    }
+
+    /// Whether the target works on something that was asked of it.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Waits until every record is on disk; should they never be, the replies to their requests are thrown away.
@@ -313,14 +348,21 @@ impl<'a> Relay<'a> {
         }
         let reading = if self.waits() { Reading::Off } else { Reading::On };
         let deadline = self.deadline(reading);
-        let progress = turn(self.client, &mut self.upstream, reading, &mut self.unwritten);
+        let progress = turn(self.client, &mut self.upstream, reading, &mut self.unwritten, self.stop);
         let moved = match deadline {
             Some((deadline, ending)) => timeout_at(deadline, progress).await.map_err(|_| ending)?,
             None => progress.await,
         };
-        moved.map_err(|stop| match stop {
-            Stop::Io(end, source) => Ending::Io { end, source },
-            Stop::Audit(error) => {
+        moved.map_err(|halt| match halt {
+            Halt::Io(end, source) => Ending::Io { end, source },
+            Halt::Told(reason) => {
+                if self.reply_bytes_left > 0 {
+                    // In the middle of a message that has begun nothing else can be said.
+                    self.client.fall_silent();
+                }
+                Ending::Stopped(reason)
+            }
+            Halt::Audit(error) => {
                 self.client.discard();
                 Ending::Audit(error)
             }
@@ -380,27 +422,11 @@ impl<'a> Relay<'a> {
 
     /// The session's identity must be valid now; an expired one is renewed from its source, or ends the session.
     pub(super) async fn check_identity(&mut self) -> Result<(), Ending> {
-        if self.asker.principal.expires_at > SystemTime::now() {
-            return Ok(());
+        let renewed = renewed(&self.room.identity, &self.about.flow, &self.asker.principal).await;
+        if let Some(principal) = renewed.map_err(Ending::Refused)? {
+            self.asker.renew(principal);
         }
-        let refuse = |reason: String| {
-            Ending::Refused(Denial {
-                reason,
-                hint: Some("Get a fresh token and connect again.".to_owned()),
-                policies: vec![PolicyId::from("builtin/identity")],
-            })
-        };
-        match self.room.identity.renew(&self.about.flow).await {
-            Ok(principal) if principal.id() == self.asker.principal.id() => {
-                self.asker.renew(principal);
-                Ok(())
-            }
-            Ok(principal) => Err(refuse(format!(
-                "this session belongs to {}, whose token has expired; the workload is now {principal}",
-                self.asker.principal
-            ))),
-            Err(error) => Err(refuse(error.to_string())),
-        }
+        Ok(())
     }
 
     /// Records a request that is now refused or forwarded.

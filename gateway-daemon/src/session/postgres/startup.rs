@@ -1,23 +1,19 @@
 //! The client's side of a session's beginning: what it asks for, in plain text or under TLS. `parameters` says what of it is
 //! passed on.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use rustls::server::Acceptor;
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
 
-use super::{
-    cancel::KeyLength,
-    ending::Ending,
-    target::CancelKey,
-    transport::{End, Side, Transport},
-};
+use super::{cancel::KeyLength, ending::Ending, target::CancelKey};
 use crate::{
     protocol::postgres::{ALPN, StartupPacket, backend::Message, split_startup},
+    session::{
+        client_tls::Encryption,
+        transport::{End, Side, Transport},
+    },
     sql::postgres::Connection,
-    tls::terminate::Terminator,
 };
 
 /// The first byte of a TLS handshake, which no startup packet begins with.
@@ -50,22 +46,6 @@ pub struct Wanted {
 
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
-
-/// What a client that asks for TLS is answered.
-#[derive(Debug, Clone)]
-pub enum Encryption {
-    /// That there is none.
-    Refused,
-    /// A certificate for the names of the target and the address that was dialled.
-    Offered {
-        /// Who makes certificates.
-        terminator: Arc<Terminator>,
-        /// The names.
-        names: Vec<Arc<str>>,
-        /// The address.
-        address: IpAddr,
-    },
-}
 
 /// Reads up to the startup message, answering requests for encryption.
 ///
@@ -137,17 +117,13 @@ async fn begin_tls(
     beginning: Beginning,
 ) -> Result<(), Ending> {
     let failed = |error: &dyn std::fmt::Display| Ending::ClientTls(error.to_string());
-    let Encryption::Offered { terminator, names, address } = encryption else {
+    if matches!(encryption, Encryption::Refused) {
         return Err(Ending::ClientProtocol("TLS, which this target takes from no client".to_owned()));
-    };
+    }
     let Some(stream) = client.take_plain() else {
         return Err(Ending::ClientProtocol("TLS under TLS".to_owned()));
     };
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| failed(&error))?;
-    let config = terminator
-        .config(names, *address, hello.client_hello().server_name())
-        .map_err(|error| failed(&error))?;
-    let stream = hello.into_stream(config).await.map_err(|error| failed(&error))?;
+    let stream = encryption.shake_hands(stream).await.map_err(|error| failed(&error))?;
     if beginning == Beginning::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(failed(&"TLS without SSLRequest takes ALPN `postgresql`"));
     }

@@ -2,26 +2,20 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::{Bytes, BytesMut};
-use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
 
-use super::transport::{Side, Transport};
 use crate::{
     credential::{CredentialError, Provider},
-    domain::{
-        action::TargetFacts, credential::PasswordSource, decision::Denial, ids::NetnsCookie,
-        sensitive::Sensitive, way::UpstreamFrom,
-    },
-    intercept::{Doubt, Intercept, NoUpstream},
+    domain::{action::TargetFacts, credential::PasswordSource, decision::Notices, sensitive::Sensitive},
+    intercept::Intercept,
     protocol::{
         postgres::{
             ALPN, Frame, auth,
@@ -30,29 +24,17 @@ use crate::{
         },
         wire::WireError,
     },
+    session::{
+        client_tls::ClientTls,
+        dial::{Dial, DialError, UpstreamTls},
+        route::Route,
+        transport::{Side, Transport},
+    },
     tls::end_point,
 };
 
 /// No message of a login is larger.
 const LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
-
-/// How the connection to a target is protected.
-#[derive(Debug, Clone)]
-pub enum UpstreamTls {
-    /// Plain text, by an explicit word of the configuration.
-    Disable,
-    /// TLS with the certificate and its name verified.
-    VerifyFull {
-        /// Roots and versions.
-        config: Arc<ClientConfig>,
-        /// The name in the certificate; the address that is dialled when there is none.
-        server_name: Option<ServerName<'static>>,
-        /// How it begins.
-        negotiation: Negotiation,
-        /// Whether a login must be bound to it.
-        binding: ChannelBinding,
-    },
-}
 
 /// How TLS begins with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,32 +54,27 @@ pub enum ChannelBinding {
     Require,
 }
 
-/// How clients of a target are protected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientTls {
-    /// Not at all.
-    Plaintext,
-    /// By TLS where they ask for it, with a certificate that bears these names.
-    Terminate(Vec<Arc<str>>),
-}
-
 /// One PostgreSQL target.
 #[derive(Debug)]
 pub struct PostgresTarget {
     /// Name and tags, as policies see them.
     pub facts: TargetFacts,
-    /// Where connections to it are made.
-    pub from: UpstreamFrom,
+    /// How connections to it are made.
+    pub dial: Dial,
+    /// How TLS begins on them.
+    pub negotiation: Negotiation,
+    /// Whether a login must be bound to it.
+    pub binding: ChannelBinding,
     /// The only database that sessions may open, when the configuration names one.
     pub database: Option<String>,
     /// Towards clients.
     pub client_tls: ClientTls,
-    /// Towards the target.
-    pub tls: UpstreamTls,
     /// The daemon's own user there.
     pub username: String,
     /// Its password.
     pub password: PasswordSource,
+    /// Whether agents are told which columns are concealed.
+    pub notices: Notices,
     /// What the last SCRAM login derived: most of a login's cost.
     pub kept_keys: KeptKeys,
 }
@@ -120,22 +97,9 @@ impl KeptKeys {
 /// Why no session with the target could be opened. `Display` is for the operator: the agent is told less.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// TCP or TLS failed.
-    #[error("cannot connect to {address}: {source}")]
-    Connect {
-        /// Where to.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Whoever answers could be the workload itself.
-    #[error("{address} proves nothing of itself, and {doubt}")]
-    Doubtful {
-        /// Where to.
-        address: SocketAddr,
-        /// Why.
-        doubt: Doubt,
-    },
+    /// There is no connection, or none that can be believed.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// The server does not speak TLS, and the configuration asks for it.
     #[error("{0} refuses TLS, and the target asks for verify-full")]
     TlsRefused(SocketAddr),
@@ -201,15 +165,6 @@ pub struct CancelKey {
     pub secret: Bytes,
 }
 
-/// Where to connect from and to.
-#[derive(Debug, Clone, Copy)]
-pub struct Route {
-    /// The agent's own network namespace.
-    pub netns: NetnsCookie,
-    /// The target's address.
-    pub address: SocketAddr,
-}
-
 impl PostgresTarget {
     /// Connects and logs in with the daemon's credential. `parameters` are sent beside `user`.
     ///
@@ -243,33 +198,11 @@ impl PostgresTarget {
         Ok(upstream)
     }
 
-    /// Why this target cannot be reached from where the agent is: its server proves nothing of itself, and the agent
-    /// could have put one of its own in its place.
-    pub fn doubt(&self, intercept: &Intercept, route: Route) -> Option<Denial> {
-        if matches!(self.tls, UpstreamTls::VerifyFull { .. }) {
-            return None;
-        }
-        let doubt = intercept.doubt(intercept.dialled_from(self.from, route.netns))?;
-        Some(self.denial(&doubt))
-    }
-
-    /// What is said where the workload itself could be at the other end.
-    pub fn denial(&self, doubt: &Doubt) -> Denial {
-        Denial::builtin(
-            format!("target {} is reached without TLS, and {doubt}", self.facts.name),
-            "Connect from a network namespace of the node's own; or ask the operator for `tls.upstream: \
-             verify-full` or `upstream_from: node`.",
-            "upstream-in-doubt",
-        )
-    }
-
     /// What a login may say of the channel that it runs in.
     fn channel(&self, stream: &Transport) -> Result<auth::Channel, LoginError> {
-        let (Transport::Tls(stream), UpstreamTls::VerifyFull { binding, .. }) = (stream, &self.tls) else {
-            return Ok(auth::Channel::Plain);
-        };
+        let Transport::Tls(stream) = stream else { return Ok(auth::Channel::Plain) };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        Ok(auth::Channel::Tls(match (shown.and_then(end_point::of), binding) {
+        Ok(auth::Channel::Tls(match (shown.and_then(end_point::of), self.binding) {
             (Some(hash), ChannelBinding::Prefer) => auth::Binding::Possible(hash),
             (Some(hash), ChannelBinding::Require) => auth::Binding::Required(hash),
             (None, ChannelBinding::Prefer) => auth::Binding::Impossible,
@@ -280,30 +213,26 @@ impl PostgresTarget {
     /// Opens a connection, with TLS where the target asks for it.
     pub(super) async fn connect(&self, intercept: &Intercept, route: Route) -> Result<Transport, LoginError> {
         let address = route.address;
-        let netns = intercept.dialled_from(self.from, route.netns);
-        let failed = |source| LoginError::Connect { address, source };
-        let UpstreamTls::VerifyFull { config, server_name, negotiation, .. } = &self.tls else {
-            let stream = intercept.connect_unproven(netns, address).await.map_err(|error| match error {
-                NoUpstream::Io(source) => failed(source),
-                NoUpstream::Doubt(doubt) => LoginError::Doubtful { address, doubt },
-            })?;
-            return Ok(Transport::Plain(stream));
-        };
-        let mut stream = intercept.connect_upstream(netns, address).await.map_err(failed)?;
-        if *negotiation == Negotiation::Request {
+        let is_secured = matches!(self.dial.tls, UpstreamTls::VerifyFull { .. });
+        let mut stream = self.dial.connect(intercept, route).await?;
+        if is_secured && self.negotiation == Negotiation::Request {
             request_tls(&mut stream, address).await?;
         }
-        let name = server_name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(failed)?;
-        if *negotiation == Negotiation::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-            return Err(LoginError::NoAlpn(address));
+        let transport = self.dial.secure(stream, address).await?;
+        match &transport {
+            Transport::Tls(stream)
+                if self.negotiation == Negotiation::Direct
+                    && stream.get_ref().1.alpn_protocol() != Some(ALPN) =>
+            {
+                Err(LoginError::NoAlpn(address))
+            }
+            _ => Ok(transport),
         }
-        Ok(Transport::Tls(Box::new(stream.into())))
     }
 }
 
 async fn request_tls(stream: &mut TcpStream, address: SocketAddr) -> Result<(), LoginError> {
-    let failed = |source| LoginError::Connect { address, source };
+    let failed = |source| LoginError::Dial(DialError::Connect { address, source });
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
     stream.write_all(&request).await.map_err(failed)?;

@@ -2,11 +2,11 @@
 //! time-outs are that the client has set for its statements. Afterwards these are as they were, and a cancel request ends
 //! them as before.
 
-use super::{
-    target::{LoginError, query_rows},
-    transport::{Side, Transport},
+use super::target::{LoginError, query_rows};
+use crate::{
+    protocol::postgres::backend::TransactionStatus,
+    session::transport::{Side, Transport},
 };
-use crate::protocol::postgres::backend::TransactionStatus;
 
 /// What holds for them instead. SET needs no function, which a role may have lost the right to call.
 macro_rules! patience {

@@ -1,17 +1,13 @@
 //! A session that is passed on untouched, followed from the client's side alone: what it would have been told if
 //! nodegate enforced. The schema is read over a connection of the daemon's own; nothing here touches the session.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use tokio::{task::block_in_place, time::timeout};
 
 use super::{
-    About, Asker, LoginError, Postgres, PostgresTarget, Route,
+    Asker, LoginError, Postgres, PostgresTarget,
     catalogues::{Place, Snapshot},
     constants::{kept, kept_reason},
     function_call::{self, look_up},
@@ -39,7 +35,7 @@ use crate::{
         frontend::{self, Kind, Message},
         peek_header, sniff, split_frame, split_startup,
     },
-    session::tcp::Tapped,
+    session::{about::About, caller::renewed, driver::Followed, passing::Tapped, route::Route},
     sql::postgres::{CalledFunction, Connection, replication_command},
 };
 
@@ -52,17 +48,14 @@ const QUICK_TEXT_BYTES: usize = 4 * 1024;
 
 /// A session to follow.
 #[derive(Debug)]
-pub struct Watched {
-    /// The session's constants.
-    pub about: About,
+struct Watched {
+    about: About,
     /// What its refusals amount to.
-    pub mode: Mode,
-    /// Who asks.
-    pub asker: Asker,
-    /// Of what.
-    pub target: Arc<PostgresTarget>,
+    mode: Mode,
+    asker: Asker,
+    target: Arc<PostgresTarget>,
     /// The way there.
-    pub route: Route,
+    route: Route,
 }
 
 /// Why a session is not followed any further.
@@ -78,7 +71,10 @@ enum Lost {
 impl Postgres {
     /// Follows a session to its end, or to where it cannot be followed; where there are `replies`, its rows are counted.
     /// Its bytes do not wait.
-    pub async fn watch(&self, watched: Watched, tapped: Tapped, replies: Option<Tapped>) {
+    pub(super) async fn watch(&self, session: Followed, target: Arc<PostgresTarget>) {
+        let Followed { about, mode, principal, workload, tapped, replies } = session;
+        let route = Route::of(&about.flow);
+        let watched = Watched { about, mode, asker: Asker::new(principal, workload), target, route };
         let mut follower = Follower {
             room: self,
             watched,
@@ -415,19 +411,12 @@ impl Follower<'_> {
 
     /// Enforcing ends a session whose identity has expired and cannot be renewed.
     async fn check_identity(&mut self) -> Result<(), Lost> {
-        let asker = &mut self.watched.asker;
-        if asker.principal.expires_at > SystemTime::now() {
-            return Ok(());
+        let Watched { about, asker, .. } = &mut self.watched;
+        let renewed = renewed(&self.room.identity, &about.flow, &asker.principal).await;
+        if let Some(principal) = renewed.map_err(Lost::Unclear)? {
+            asker.principal = principal;
         }
-        let lost = |reason: String| Lost::Unclear(Denial::builtin(reason, "Get a fresh token.", "identity"));
-        match self.room.identity.renew(&self.watched.about.flow).await {
-            Ok(principal) if principal.id() == asker.principal.id() => {
-                asker.principal = principal;
-                Ok(())
-            }
-            Ok(principal) => Err(lost(format!("the workload is now {principal}"))),
-            Err(error) => Err(lost(error.to_string())),
-        }
+        Ok(())
     }
 
     /// Reads the schema with the daemon's own credential, as enforcing would.

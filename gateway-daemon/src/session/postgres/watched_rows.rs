@@ -9,7 +9,7 @@ use super::row_limit::{Excess, excess};
 use crate::{
     domain::decision::MaxRows,
     protocol::postgres::{HEADER_BYTES, peek_header},
-    session::tcp::Tapped,
+    session::passing::Tapped,
 };
 
 /// So much of what the server has said waits for the client's side to be judged.
@@ -203,7 +203,7 @@ impl WatchedRows {
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::{domain::ids::PolicyId, session::tcp::Tap};
+    use crate::{domain::ids::PolicyId, session::passing::Tap};
 
     fn rows() -> WatchedRows {
         let (_, replies) = Tap::new();

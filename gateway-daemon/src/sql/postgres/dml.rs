@@ -160,7 +160,10 @@ impl<'a> Reader<'a> {
             self.expressions(&when.values, &inside, &mut values)?;
             self.moved(values);
         }
-        let outputs = self.returning(stmt.returning_clause.as_ref(), &level, env)?;
+        // `*` shows the source's columns before the target's.
+        let mut shown = level;
+        shown.items.rotate_left(1);
+        let outputs = self.returning(stmt.returning_clause.as_ref(), &shown, env)?;
         self.leave();
         Ok(outputs)
     }

@@ -1,18 +1,20 @@
 //! Expressions: which base columns flow into a value, and which functions and operators make it.
 
 use pg_query::protobuf::{
-    AExpr, AExprKind, CaseExpr, ColumnRef, JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonOutput,
-    JsonValueExpr, SubLink, SubLinkType, WindowDef,
+    AExpr, AExprKind, AIndirection, CaseExpr, ColumnRef, JsonAggConstructor, JsonBehavior, JsonFuncExpr,
+    JsonOutput, JsonValueExpr, SubLink, SubLinkType, WindowDef, a_const,
 };
 use pg_query::{Node, NodeEnum};
 
 use super::columns::{Reads, matched, tested};
+use super::computable::Kind;
 use super::error::SqlError;
 use super::functions::Whose;
 use super::names::{inner, text, unexpected};
 use super::nodes::{clause_node, planner_node, source_node, statement_node};
 use super::reader::Reader;
 use super::scope::{Env, Needs};
+use super::value::Value;
 
 impl<'a> Reader<'a> {
     /// Adds what flows into the expression's value.
@@ -22,6 +24,16 @@ impl<'a> Reader<'a> {
         env: &Env<'_, 'a>,
         into: &mut Reads,
     ) -> Result<(), SqlError> {
+        self.value(node, env, into).map(|_| ())
+    }
+
+    /// The same, and what is known of the value.
+    pub(super) fn value(
+        &mut self,
+        node: &'a Node,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<Value, SqlError> {
         self.enter()?;
         let result = if self.nesting == 0 {
             self.whole_expression(node, env, into)
@@ -38,7 +50,7 @@ impl<'a> Reader<'a> {
         node: &'a Node,
         env: &Env<'_, 'a>,
         into: &mut Reads,
-    ) -> Result<(), SqlError> {
+    ) -> Result<Value, SqlError> {
         let before = self.constants;
         let mut reads = Reads::new();
         let result = self.nested(node, env, &mut reads);
@@ -49,7 +61,7 @@ impl<'a> Reader<'a> {
         result
     }
 
-    fn nested(&mut self, node: &'a Node, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+    fn nested(&mut self, node: &'a Node, env: &Env<'_, 'a>, into: &mut Reads) -> Result<Value, SqlError> {
         self.nesting += 1;
         let result = self.any_expression(node, env, into);
         self.nesting -= 1;
@@ -66,6 +78,16 @@ impl<'a> Reader<'a> {
         nodes.iter().try_for_each(|node| self.expression(node, env, into))
     }
 
+    /// The value of each of a list.
+    pub(super) fn values_of(
+        &mut self,
+        nodes: &'a [Node],
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<Vec<Value>, SqlError> {
+        nodes.iter().map(|node| self.value(node, env, into)).collect()
+    }
+
     /// The same for an expression that may be absent.
     pub(super) fn optional(
         &mut self,
@@ -74,6 +96,16 @@ impl<'a> Reader<'a> {
         into: &mut Reads,
     ) -> Result<(), SqlError> {
         node.map_or(Ok(()), |node| self.expression(node, env, into))
+    }
+
+    /// The value of one that may be absent, which is NULL.
+    pub(super) fn optional_value(
+        &mut self,
+        node: Option<&'a Node>,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<Value, SqlError> {
+        node.map_or(Ok(Value::NULL), |node| self.value(node, env, into))
     }
 
     /// An expression that decides which rows appear, or in which order.
@@ -89,129 +121,173 @@ impl<'a> Reader<'a> {
         node: &'a Node,
         env: &Env<'_, 'a>,
         into: &mut Reads,
-    ) -> Result<(), SqlError> {
-        let Some(kind) = inner(node) else { return Ok(()) };
-        match kind {
-            NodeEnum::ColumnRef(column) => self.column_ref(column, env, into),
-            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) => {
-                self.constants += 1;
-                Ok(())
+    ) -> Result<Value, SqlError> {
+        let Some(kind) = inner(node) else { return Ok(Value::NULL) };
+        let mut reads = Reads::new();
+        let before = self.met;
+        let value = match kind {
+            NodeEnum::ColumnRef(column) => {
+                self.column_ref(column, env, &mut reads)?;
+                env.value(column, self.catalogue)
             }
-            NodeEnum::SetToDefault(_) | NodeEnum::SqlvalueFunction(_) => Ok(()),
+            NodeEnum::AConst(constant) => {
+                self.constants += 1;
+                match &constant.val {
+                    _ if constant.isnull => Value::NULL,
+                    Some(a_const::Val::Sval(text)) => Value::literal(&text.sval),
+                    Some(a_const::Val::Ival(number)) => Value::number(number.ival.into()),
+                    Some(a_const::Val::Fval(number)) => Value::decimal(&number.fval),
+                    Some(a_const::Val::Boolval(_)) => Value::BOOL,
+                    Some(a_const::Val::Bsval(_)) => Value::UNKNOWN,
+                    // An integer zero has no bytes in protobuf.
+                    None => Value::number(0),
+                }
+            }
+            NodeEnum::ParamRef(_) => {
+                self.constants += 1;
+                Value::PARAMETER
+            }
+            NodeEnum::SetToDefault(_) | NodeEnum::SqlvalueFunction(_) => Value::UNKNOWN,
             NodeEnum::CurrentOfExpr(_) => {
                 self.references += 1;
-                Ok(())
+                Value::BOOL
             }
             NodeEnum::MergeSupportFunc(_) => {
                 self.syntax_function("merge_action");
-                Ok(())
+                Value::UNKNOWN
             }
-            NodeEnum::AExpr(expression) => self.operation(expression, env, into),
+            NodeEnum::AExpr(expression) => self.operation(expression, env, &mut reads)?,
             NodeEnum::BoolExpr(expression) => {
-                let before = self.met;
-                let mut reads = Reads::new();
                 self.expressions(&expression.args, env, &mut reads)?;
                 self.guards(&reads, before);
-                into.append(&mut reads);
-                Ok(())
+                Value::BOOL
             }
             NodeEnum::TypeCast(cast) => {
                 if let Some(name) = &cast.type_name {
                     self.type_name(name, env)?;
                 }
-                let mut reads = Reads::new();
-                self.optional(cast.arg.as_deref(), env, &mut reads)?;
-                self.cast(cast, &reads);
-                into.append(&mut reads);
-                Ok(())
+                let value = self.optional_value(cast.arg.as_deref(), env, &mut reads)?;
+                self.cast(cast, value, &reads)
             }
-            NodeEnum::CollateClause(collate) => self.optional(collate.arg.as_deref(), env, into),
-            NodeEnum::FuncCall(call) => self.call(call, env, into),
-            NodeEnum::NamedArgExpr(argument) => self.optional(argument.arg.as_deref(), env, into),
-            NodeEnum::AIndirection(indirection) => {
-                self.optional(indirection.arg.as_deref(), env, into)?;
-                for step in &indirection.indirection {
-                    self.indirection_step(step, env, into)?;
-                }
-                Ok(())
+            NodeEnum::CollateClause(collate) => {
+                self.optional(collate.arg.as_deref(), env, &mut reads)?;
+                self.can_fail(&reads)
             }
+            NodeEnum::FuncCall(call) => self.call(call, env, &mut reads)?,
+            NodeEnum::NamedArgExpr(argument) => {
+                self.optional(argument.arg.as_deref(), env, &mut reads)?;
+                Value::UNKNOWN
+            }
+            NodeEnum::AIndirection(indirection) => self.indirection(indirection, env, &mut reads)?,
             NodeEnum::AIndices(indices) => {
-                self.optional(indices.lidx.as_deref(), env, into)?;
-                self.optional(indices.uidx.as_deref(), env, into)
+                self.optional(indices.lidx.as_deref(), env, &mut reads)?;
+                self.optional(indices.uidx.as_deref(), env, &mut reads)?;
+                Value::UNKNOWN
             }
             NodeEnum::AArrayExpr(array) => {
-                let before = self.met;
-                let mut reads = Reads::new();
-                self.expressions(&array.elements, env, &mut reads)?;
-                self.must_fit(&reads, before);
-                self.met.arrays += 1;
-                into.append(&mut reads);
-                Ok(())
+                let values = self.values_of(&array.elements, env, &mut reads)?;
+                self.operates(Kind::Form, "array", &values, &reads)
             }
-            NodeEnum::RowExpr(row) => self.expressions(&row.args, env, into),
-            NodeEnum::List(list) => self.expressions(&list.items, env, into),
-            NodeEnum::SubLink(link) => self.sub_link(link, env, into),
-            NodeEnum::CaseExpr(case) => self.case(case, env, into),
+            NodeEnum::RowExpr(row) => {
+                let values = self.values_of(&row.args, env, &mut reads)?;
+                Value::row(&values)
+            }
+            NodeEnum::List(list) => {
+                self.expressions(&list.items, env, &mut reads)?;
+                Value::UNKNOWN
+            }
+            NodeEnum::SubLink(link) => self.sub_link(link, env, &mut reads)?,
+            NodeEnum::CaseExpr(case) => self.case(case, env, &mut reads)?,
             NodeEnum::CaseWhen(when) => {
-                self.optional(when.expr.as_deref(), env, into)?;
-                self.optional(when.result.as_deref(), env, into)
+                self.optional(when.expr.as_deref(), env, &mut reads)?;
+                self.optional_value(when.result.as_deref(), env, &mut reads)?
             }
             NodeEnum::CoalesceExpr(expression) => {
-                let before = self.met;
-                let mut reads = Reads::new();
-                self.expressions(&expression.args, env, &mut reads)?;
-                self.guards(&reads, before);
-                into.append(&mut reads);
-                Ok(())
+                let mut values = Vec::with_capacity(expression.args.len());
+                let mut tests = Reads::new();
+                for argument in &expression.args {
+                    let mut own = Reads::new();
+                    values.push(self.value(argument, env, &mut own)?);
+                    tests.extend(marked(own.clone(), Some(argument), env, Needs::AnyType, tested));
+                    reads.append(&mut own);
+                }
+                self.guards(&tests, before);
+                self.either("coalesce", &values, &reads)
             }
-            NodeEnum::MinMaxExpr(expression) => self.expressions(&expression.args, env, into),
+            NodeEnum::MinMaxExpr(expression) => {
+                let values = self.values_of(&expression.args, env, &mut reads)?;
+                self.either("greatest", &values, &reads)
+            }
             NodeEnum::NullTest(test) => {
-                let mut reads = Reads::new();
                 self.optional(test.arg.as_deref(), env, &mut reads)?;
-                into.extend(marked(reads, test.arg.as_deref(), env, Needs::AnyType, tested));
-                Ok(())
+                reads = marked(reads, test.arg.as_deref(), env, Needs::AnyType, tested);
+                Value::BOOL
             }
-            NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), env, into),
-            NodeEnum::GroupingFunc(grouping) => self.expressions(&grouping.args, env, into),
-            NodeEnum::GroupingSet(set) => self.expressions(&set.content, env, into),
+            NodeEnum::BooleanTest(test) => {
+                self.optional(test.arg.as_deref(), env, &mut reads)?;
+                Value::BOOL
+            }
+            NodeEnum::GroupingFunc(grouping) => {
+                self.expressions(&grouping.args, env, &mut reads)?;
+                Value::UNKNOWN
+            }
+            NodeEnum::GroupingSet(set) => {
+                self.expressions(&set.content, env, &mut reads)?;
+                Value::UNKNOWN
+            }
             NodeEnum::SortBy(sort) => {
                 self.operator(&sort.use_op)?;
-                self.optional(sort.node.as_deref(), env, into)
+                self.optional_value(sort.node.as_deref(), env, &mut reads)?
             }
             NodeEnum::ResTarget(target) => {
                 for step in &target.indirection {
-                    self.indirection_step(step, env, into)?;
+                    // A field that is assigned calls nothing.
+                    if !matches!(inner(step), Some(NodeEnum::String(_))) {
+                        self.indirection_step(step, env, &mut reads)?;
+                    }
                 }
-                self.optional(target.val.as_deref(), env, into)
+                self.optional_value(target.val.as_deref(), env, &mut reads)?
             }
-            NodeEnum::MultiAssignRef(assign) => self.optional(assign.source.as_deref(), env, into),
+            NodeEnum::MultiAssignRef(assign) => {
+                self.optional(assign.source.as_deref(), env, &mut reads)?;
+                Value::UNKNOWN
+            }
             NodeEnum::XmlExpr(xml) => {
-                let mut reads = Reads::new();
                 self.expressions(&xml.named_args, env, &mut reads)?;
                 self.expressions(&xml.args, env, &mut reads)?;
-                self.can_fail(&reads);
-                into.append(&mut reads);
-                Ok(())
+                self.can_fail(&reads)
             }
             NodeEnum::XmlSerialize(xml) => {
                 if let Some(name) = &xml.type_name {
                     self.type_name(name, env)?;
                 }
-                self.optional(xml.expr.as_deref(), env, into)
+                self.optional(xml.expr.as_deref(), env, &mut reads)?;
+                self.can_fail(&reads)
             }
-            NodeEnum::JsonValueExpr(value) => self.json_value(value, env, into),
-            NodeEnum::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), env, into),
-            NodeEnum::JsonBehavior(behavior) => self.json_behavior(behavior, env, into),
-            NodeEnum::JsonArgument(argument) => match argument.val.as_deref() {
-                Some(value) => self.json_value(value, env, into),
-                None => Ok(()),
-            },
-            NodeEnum::JsonKeyValue(pair) => {
-                self.optional(pair.key.as_deref(), env, into)?;
-                match pair.value.as_deref() {
-                    Some(value) => self.json_value(value, env, into),
-                    None => Ok(()),
+            NodeEnum::JsonValueExpr(value) => {
+                self.json_value(value, env, &mut reads)?;
+                Value::UNKNOWN
+            }
+            NodeEnum::JsonIsPredicate(test) => {
+                self.optional(test.expr.as_deref(), env, &mut reads)?;
+                self.can_fail(&reads)
+            }
+            NodeEnum::JsonBehavior(behavior) => {
+                self.json_behavior(behavior, env, &mut reads)?;
+                Value::UNKNOWN
+            }
+            NodeEnum::JsonArgument(argument) => {
+                if let Some(value) = argument.val.as_deref() {
+                    self.json_value(value, env, &mut reads)?;
                 }
+                Value::UNKNOWN
+            }
+            NodeEnum::JsonKeyValue(pair) => {
+                self.optional(pair.key.as_deref(), env, &mut reads)?;
+                if let Some(value) = pair.value.as_deref() {
+                    self.json_value(value, env, &mut reads)?;
+                }
+                Value::UNKNOWN
             }
             NodeEnum::JsonFuncExpr(_)
             | NodeEnum::JsonParseExpr(_)
@@ -222,15 +298,19 @@ impl<'a> Reader<'a> {
             | NodeEnum::JsonArrayQueryConstructor(_)
             | NodeEnum::JsonObjectAgg(_)
             | NodeEnum::JsonArrayAgg(_) => {
-                let mut reads = Reads::new();
                 self.sql_json(kind, env, &mut reads)?;
-                self.can_fail(&reads);
-                into.append(&mut reads);
-                Ok(())
+                self.can_fail(&reads)
             }
-            NodeEnum::AStar(_) => self.everything(env, into),
-            planner_node!() | source_node!() | statement_node!() | clause_node!() => Err(unexpected(node)),
-        }
+            NodeEnum::AStar(_) => {
+                self.everything(env, &mut reads)?;
+                Value::UNKNOWN
+            }
+            planner_node!() | source_node!() | statement_node!() | clause_node!() => {
+                return Err(unexpected(node));
+            }
+        };
+        into.append(&mut reads);
+        Ok(value)
     }
 
     /// The standard's own constructors and functions of JSON, most of which can be told to fail.
@@ -302,6 +382,65 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A value with fields, subscripts or `.*` behind it.
+    fn indirection(
+        &mut self,
+        indirection: &'a AIndirection,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<Value, SqlError> {
+        let mut steps = indirection.indirection.as_slice();
+        let mut value = match self.field_of_row(indirection, env)? {
+            Some((row, field)) => {
+                steps = steps.get(1..).unwrap_or_default();
+                let whole = self.optional_value(indirection.arg.as_deref(), env, &mut Reads::new())?;
+                self.resolve_qualified(row, field, env, into)?;
+                self.field(field, whole, into)
+            }
+            None => self.optional_value(indirection.arg.as_deref(), env, into)?,
+        };
+        for step in steps {
+            let mut subscripts = Reads::new();
+            self.indirection_step(step, env, &mut subscripts)?;
+            value = match inner(step) {
+                Some(NodeEnum::String(field)) => self.field(&field.sval, value, into),
+                Some(NodeEnum::AStar(_)) if value.has_fields() => value.untyped(),
+                Some(NodeEnum::AIndices(_)) => self.element(value, &subscripts, into),
+                _ => self.can_fail(into),
+            };
+            into.append(&mut subscripts);
+        }
+        Ok(value)
+    }
+
+    /// Whether the value is certainly a whole row of FROM.
+    pub(super) fn is_whole_row(&mut self, value: &'a Node, env: &Env<'_, 'a>) -> Result<bool, SqlError> {
+        let Some(NodeEnum::ColumnRef(column)) = inner(value) else { return Ok(false) };
+        match column.fields.as_slice() {
+            [name] => text(name).map_or(Ok(false), |name| self.is_row(name, env)),
+            [_, star] => Ok(matches!(inner(star), Some(NodeEnum::AStar(_)))),
+            _ => Ok(false),
+        }
+    }
+
+    /// The source and the column of it that `(source).column` means.
+    fn field_of_row(
+        &mut self,
+        indirection: &'a AIndirection,
+        env: &Env<'_, 'a>,
+    ) -> Result<Option<(&'a str, &'a str)>, SqlError> {
+        let Some(NodeEnum::ColumnRef(column)) = indirection.arg.as_deref().and_then(inner) else {
+            return Ok(None);
+        };
+        match (column.fields.as_slice(), indirection.indirection.first().and_then(text)) {
+            ([row], Some(field)) => match text(row) {
+                Some(row) if self.is_row(row, env)? => Ok(Some((row, field))),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
     /// One step behind a value: a field, a subscript or `.*`.
     fn indirection_step(
         &mut self,
@@ -310,7 +449,9 @@ impl<'a> Reader<'a> {
         into: &mut Reads,
     ) -> Result<(), SqlError> {
         match inner(step) {
-            Some(NodeEnum::String(_) | NodeEnum::AStar(_)) => Ok(()),
+            // A field, or a function that is called on the row.
+            Some(NodeEnum::String(field)) => self.called_as_column(&field.sval, into),
+            Some(NodeEnum::AStar(_)) => Ok(()),
             _ => self.expression(step, env, into),
         }
     }
@@ -354,7 +495,7 @@ impl<'a> Reader<'a> {
         expression: &'a AExpr,
         env: &Env<'_, 'a>,
         into: &mut Reads,
-    ) -> Result<(), SqlError> {
+    ) -> Result<Value, SqlError> {
         let whose = match AExprKind::try_from(expression.kind) {
             Ok(
                 AExprKind::AexprOp
@@ -379,20 +520,26 @@ impl<'a> Reader<'a> {
             }
             Ok(AExprKind::Undefined) | Err(_) => return Err(SqlError::UnknownNode { kind: "A_Expr" }),
         };
-        let before = self.met;
         let mut reads = [Reads::new(), Reads::new()];
+        let [left_reads, right_reads] = &mut reads;
         let operands = [expression.lexpr.as_deref(), expression.rexpr.as_deref()];
-        for (operand, reads) in operands.into_iter().zip(&mut reads) {
-            if let Some(operand) = operand {
-                self.value_is_free(operand);
-                self.expression(operand, env, reads)?;
-            }
-        }
+        operands.into_iter().flatten().for_each(|operand| self.value_is_free(operand));
+        let left = self.optional_value(expression.lexpr.as_deref(), env, left_reads)?;
+        let right = match expression.rexpr.as_deref() {
+            Some(operand) => match inner(operand) {
+                Some(NodeEnum::List(list)) => self.values_of(&list.items, env, right_reads)?,
+                _ => vec![self.value(operand, env, right_reads)?],
+            },
+            None => Vec::new(),
+        };
+        let both = left_reads.union(right_reads).copied().collect();
+        let is_brought = right_reads.is_empty();
+        let value = if whose == Whose::Own {
+            self.operands(expression, left, &right, is_brought, &both)
+        } else {
+            self.can_fail(&both)
+        };
         let [mut left, mut right] = reads;
-        self.operands(expression, &left, &right, before);
-        for operand in [&left, &right] {
-            self.shown_to(whose, operand);
-        }
         if self.tests_equality(expression) {
             // With a column on the other side as well, the rows may come in the order of the values.
             if right.is_empty() {
@@ -403,7 +550,7 @@ impl<'a> Reader<'a> {
         }
         into.append(&mut left);
         into.append(&mut right);
-        Ok(())
+        Ok(value)
     }
 
     /// Whether the operation is PostgreSQL's own test for equality, or its opposite, of one operand with one value or
@@ -426,61 +573,72 @@ impl<'a> Reader<'a> {
     }
 
     /// Its conditions decide which of its results is computed, and whether a later condition is.
-    fn case(&mut self, case: &'a CaseExpr, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+    fn case(&mut self, case: &'a CaseExpr, env: &Env<'_, 'a>, into: &mut Reads) -> Result<Value, SqlError> {
         let whose = if case.arg.is_some() { self.plain_operator("=") } else { Whose::Own };
-        let before = self.met;
-        let mut conditions = Reads::new();
+        let (mut conditions, mut reads) = (Reads::new(), Reads::new());
         self.optional(case.arg.as_deref(), env, &mut conditions)?;
+        let mut values = Vec::with_capacity(case.args.len() + 1);
         for node in &case.args {
             let Some(NodeEnum::CaseWhen(when)) = inner(node) else { return Err(unexpected(node)) };
             self.optional(when.expr.as_deref(), env, &mut conditions)?;
-            self.optional(when.result.as_deref(), env, into)?;
+            values.push(self.optional_value(when.result.as_deref(), env, &mut reads)?);
         }
-        self.optional(case.defresult.as_deref(), env, into)?;
-        self.guards(&conditions, before);
+        values.push(self.optional_value(case.defresult.as_deref(), env, &mut reads)?);
+        self.decides(&conditions);
         self.shown_to(whose, &conditions);
+        let value = self.either("case", &values, &reads);
+        into.append(&mut reads);
         into.append(&mut conditions);
-        Ok(())
+        Ok(value)
     }
 
-    fn sub_link(&mut self, link: &'a SubLink, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
+    fn sub_link(
+        &mut self,
+        link: &'a SubLink,
+        env: &Env<'_, 'a>,
+        into: &mut Reads,
+    ) -> Result<Value, SqlError> {
         let mut whose = self.operator(&link.oper_name)?;
         self.optional(link.testexpr.as_deref(), env, into)?;
-        let Some(query) = link.subselect.as_deref() else { return Ok(()) };
-        match SubLinkType::try_from(link.sub_link_type) {
+        let Some(query) = link.subselect.as_deref() else { return Ok(Value::UNKNOWN) };
+        let kind = SubLinkType::try_from(link.sub_link_type);
+        let is_value = match kind {
             Ok(SubLinkType::ExistsSublink) => {
                 // Only whether there is a row counts; what decides that is noted while the query is read.
                 self.query_node(query, env)?;
+                return Ok(Value::BOOL);
             }
+            Ok(SubLinkType::ExprSublink | SubLinkType::MultiexprSublink) => true,
             Ok(
                 SubLinkType::AllSublink
                 | SubLinkType::AnySublink
                 | SubLinkType::RowcompareSublink
-                | SubLinkType::ExprSublink
-                | SubLinkType::MultiexprSublink
                 | SubLinkType::ArraySublink,
-            ) => {
-                if link.oper_name.is_empty() {
-                    whose = self.plain_operator("=");
-                }
-                let outputs = self.query_node(query, env)?;
-                let all = outputs.all();
-                if link.testexpr.is_some() {
-                    self.shown_to(whose, into);
-                    self.shown_to(whose, &all);
-                }
-                // More than one row is an error; so much work may be noticed.
-                self.met.failures += 1;
-                if SubLinkType::try_from(link.sub_link_type) == Ok(SubLinkType::ArraySublink) {
-                    self.met.arrays += 1;
-                }
-                into.extend(all);
-            }
+            ) => false,
             Ok(SubLinkType::CteSublink | SubLinkType::Undefined) | Err(_) => {
                 return Err(SqlError::UnknownNode { kind: "SubLink" });
             }
+        };
+        if link.oper_name.is_empty() && link.testexpr.is_some() {
+            whose = self.plain_operator("=");
         }
-        Ok(())
+        let outputs = self.query_node(query, env)?;
+        let all = outputs.all();
+        if link.testexpr.is_some() {
+            self.shown_to(whose, into);
+            self.shown_to(whose, &all);
+        }
+        into.extend(all);
+        if !is_value {
+            // As many rows as the query likes are compared with, or put into one array.
+            return Ok(self.can_fail(into));
+        }
+        // More than one row is an error; so much work may be noticed.
+        self.can_fail(&Reads::new());
+        Ok(match outputs.columns.as_slice() {
+            [only] if !outputs.is_open() => only.value.from_within(link.location),
+            _ => Value::UNKNOWN,
+        })
     }
 
     /// OVER (…): its partitions and order steer the result.

@@ -5,8 +5,16 @@
 
 #![allow(clippy::unnested_or_patterns, reason = "groups of node kinds are macros, named side by side")]
 
+mod alter_table;
+mod automatic;
+mod bodies;
+mod body;
 mod columns;
+mod computable;
 mod ddl;
+mod ddl_objects;
+mod ddl_parts;
+mod ddl_relations;
 mod dml;
 mod error;
 mod expression;
@@ -20,6 +28,7 @@ mod offline;
 mod parser;
 mod provision;
 mod query;
+mod reach;
 mod reader;
 mod relations;
 mod replication;
@@ -30,6 +39,9 @@ pub mod snapshot;
 mod source;
 mod statement;
 mod total;
+mod touched;
+mod typing;
+mod value;
 mod written;
 
 #[cfg(test)]
@@ -38,10 +50,11 @@ mod tests;
 
 pub use error::{SqlError, UNREADABLE};
 pub use function_call::{CalledFunction, Shows, function_call, works_on_large_objects};
-pub use lineage::{origins, unknown_relations};
+pub use lineage::{Origin, Shown, trace_columns, unknown_relations};
 pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};
+pub use reach::{Reach, Speaker, reach, reach_of_all, reach_of_deferred};
 pub use reader::{MAX_TEXT_BYTES, Text, read, read_text};
 pub use replication::{Connection, beside_masks, replication_command, why_unmasked};
 pub use settings::{moves_names, startup_settings};

@@ -54,6 +54,8 @@ fn relation(oid: u32, line: &str) -> Option<Relation> {
                 name: column.to_owned(),
                 number,
                 type_oid: type_oid.parse().ok()?,
+                modifier: -1,
+                collation: 0,
                 origins: BTreeSet::new(),
                 is_computed: false,
             })

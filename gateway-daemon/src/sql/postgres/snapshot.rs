@@ -4,12 +4,15 @@
 //! Every name in them is qualified, operators too, so that nothing in the search path can stand in for PostgreSQL's own:
 //! an operator that somebody has made for exactly the types at hand comes before one that takes a conversion.
 
+mod definitions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::domain::catalogue::{Catalogue, Column, Relation, RelationKind, TypeKind};
+use crate::domain::catalogue::{Catalogue, Column, Encoding, Overloaded, Relation, RelationKind, TypeKind};
 use crate::domain::statement::{ColumnName, RelationName};
 
+use super::automatic;
 use super::reader::view_columns;
 
 /// Asks for the schemas in the order of look-up.
@@ -26,7 +29,7 @@ pub const QUERIES: &[&str] = &[
      WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S}'::pg_catalog.\"char\"[]) AND n.nspname OPERATOR(pg_catalog.!~) '^pg_toast' \
      AND (n.nspname OPERATOR(pg_catalog.!~) '^pg_temp_' OR n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
     // 2: their columns
-    "SELECT a.attrelid, a.attnum, a.attname, a.atttypid \
+    "SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation \
      FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
      WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S}'::pg_catalog.\"char\"[]) \
@@ -98,6 +101,31 @@ pub const QUERIES: &[&str] = &[
      FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_range r ON t.oid OPERATOR(pg_catalog.=) r.rngtypid \
      OR t.oid OPERATOR(pg_catalog.=) (pg_catalog.to_jsonb(r) OPERATOR(pg_catalog.->>) 'rngmultitypid')::pg_catalog.oid \
      WHERE t.oid OPERATOR(pg_catalog.>=) 16384",
+    // 13: what bears the name of PostgreSQL's own, and the encoding
+    "SELECT 'f', p.proname, '' FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_proc o \
+     WHERE o.proname OPERATOR(pg_catalog.=) p.proname AND o.oid OPERATOR(pg_catalog.<) 16384) \
+     UNION ALL SELECT 'o', o.oprname, '' FROM pg_catalog.pg_operator o WHERE o.oid OPERATOR(pg_catalog.>=) 16384 \
+     UNION ALL SELECT 't', t.typname, n.nspname FROM pg_catalog.pg_type t \
+     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace WHERE t.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_type o \
+     WHERE o.typname OPERATOR(pg_catalog.=) t.typname AND o.oid OPERATOR(pg_catalog.<) 16384) \
+     UNION ALL SELECT 'e', pg_catalog.getdatabaseencoding(), ''",
+    // 14 to 22: what the server runs by itself
+    automatic::FUNCTIONS,
+    automatic::CALLS,
+    automatic::TRIGGERS,
+    automatic::IN_EXPRESSIONS,
+    automatic::IN_DOMAINS,
+    automatic::ELSEWHERE,
+    automatic::FOREIGN_KEYS,
+    automatic::RULES,
+    automatic::EXPRESSIONS,
+    // 23 to 28: what definitions are made of
+    definitions::QUERIES[0],
+    definitions::QUERIES[1],
+    definitions::QUERIES[2],
+    definitions::QUERIES[3],
+    definitions::QUERIES[4],
+    definitions::QUERIES[5],
 ];
 
 /// Rows that are not what the queries ask for.
@@ -150,7 +178,11 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
             catalogue.opaque_relations.insert(relation.name.clone());
         }
     }
+    automatic::code(&rows, &mut catalogue)?;
     types(&rows, &mut catalogue)?;
+    namesakes(&rows, &mut catalogue)?;
+    // Before the views, whose definitions may call functions.
+    catalogue.definitions = Arc::new(definitions::definitions(&rows, &catalogue.search_path)?);
     generated_columns(&rows, &mut catalogue)?;
     inherited_columns(&rows, &mut catalogue, &partitions)?;
     views(&rows, &mut catalogue)?;
@@ -162,11 +194,11 @@ pub fn path(results: &[Vec<Vec<Option<String>>>]) -> Result<Vec<String>, Snapsho
     Ok(Rows(results).of(0)?.into_iter().map(|[schema]| schema.to_owned()).collect())
 }
 
-struct Rows<'r>(&'r [Vec<Vec<Option<String>>>]);
+pub(super) struct Rows<'r>(&'r [Vec<Vec<Option<String>>>]);
 
 impl<'r> Rows<'r> {
     /// The rows of a query that returns `N` columns, none of them NULL.
-    fn of<const N: usize>(&self, query: usize) -> Result<Vec<[&'r str; N]>, SnapshotError> {
+    pub(super) fn of<const N: usize>(&self, query: usize) -> Result<Vec<[&'r str; N]>, SnapshotError> {
         let wrong = SnapshotError::Row { query };
         let rows = self.0.get(query).ok_or_else(|| wrong.clone())?;
         rows.iter()
@@ -178,11 +210,11 @@ impl<'r> Rows<'r> {
     }
 }
 
-fn number<T: std::str::FromStr>(query: usize, text: &str) -> Result<T, SnapshotError> {
+pub(super) fn number<T: std::str::FromStr>(query: usize, text: &str) -> Result<T, SnapshotError> {
     text.parse().map_err(|_| SnapshotError::Row { query })
 }
 
-fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
+pub(super) fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
     match text {
         "t" => Ok(true),
         "f" => Ok(false),
@@ -193,11 +225,13 @@ fn flag(query: usize, text: &str) -> Result<bool, SnapshotError> {
 /// Fills in relations and columns; returns the oids of partitions.
 fn relations(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<BTreeSet<u32>, SnapshotError> {
     let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
-    for [relation, attribute, name, type_oid] in rows.of(2)? {
+    for [relation, attribute, name, type_oid, modifier, collation] in rows.of(2)? {
         columns.entry(number(2, relation)?).or_default().push(Column {
             name: name.to_owned(),
             number: number(2, attribute)?,
             type_oid: number(2, type_oid)?,
+            modifier: number(2, modifier)?,
+            collation: number(2, collation)?,
             origins: BTreeSet::new(),
             is_computed: false,
         });
@@ -248,6 +282,29 @@ fn types(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError
         Arc::make_mut(&mut catalogue.types).insert(number(12, oid)?, kind);
     }
     Ok(())
+}
+
+/// What bears the name of PostgreSQL's own, and the encoding. One that is not known is taken for the worst.
+fn namesakes(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
+    catalogue.encoding = Encoding::Other;
+    let mut overloaded = Overloaded::default();
+    for [kind, name, schema] in rows.of(13)? {
+        match kind {
+            "f" => drop(overloaded.functions.insert(name.to_owned())),
+            "o" => drop(overloaded.operators.insert(name.to_owned())),
+            "t" => {
+                overloaded.types.entry(name.to_owned()).or_default().insert(schema.to_owned());
+            }
+            "e" => catalogue.encoding = encoding(name),
+            _ => return Err(SnapshotError::Row { query: 13 }),
+        }
+    }
+    catalogue.overloaded = Arc::new(overloaded);
+    Ok(())
+}
+
+fn encoding(name: &str) -> Encoding {
+    if matches!(name, "UTF8" | "LATIN1") { Encoding::Whole } else { Encoding::Other }
 }
 
 /// A generated column shows what it is made of.

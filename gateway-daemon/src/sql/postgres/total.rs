@@ -1,185 +1,36 @@
-//! What may be computed of a masked value without telling something about it beside the result, which is masked.
+//! What may be computed of a masked value without telling something about it beside the result, which is concealed.
 //!
-//! A cast or a division that fails for some values tells by its error which kind of value there is, and a CASE over such
-//! a value decides whether something else fails. So the columns in every operation that can fail, or that decides
-//! whether another one is run, are noted as computed with; what is listed here fails for no value.
+//! An error tells: a cast that fails for some values says which kind of value there is, a pattern that is found to be wrong
+//! says how far it matched, a length that is too much says how long. So only what `computable.txt` lists is computed: what
+//! fails for no value of the types that it names, with operands that are values of the same row or short constants.
+//! The columns of every other operation are noted as computed with, and so are those that decide whether something is
+//! run that can fail. A user's function, operator, cast, domain or type is never on the list, nor is anything that bears
+//! the name of PostgreSQL's own and may be a user's.
 
-use pg_query::NodeEnum;
-use pg_query::protobuf::{AExpr, AExprKind, FuncCall, TypeCast};
+use pg_query::protobuf::{AExpr, AExprKind, FuncCall, TypeCast, TypeName};
+use pg_query::{Node, NodeEnum};
 
-use super::columns::Reads;
+use crate::domain::catalogue::Encoding;
+
+use super::columns::{Reads, is_marked};
+use super::computable::{self, Gives, Kind};
 use super::error::SqlError;
 use super::functions::Whose;
-use super::names::{inner, parts, text};
+use super::names::{inner, integer, parts};
 use super::reader::Reader;
 use super::scope::Env;
+use super::value::{Class, Value, collation, type_oid};
 
-/// Which arguments of a function may be any value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Arguments {
-    All,
-    First,
-    FirstTwo,
-    Second,
-    /// The second, fourth, sixth…: the others are keys, which may not be NULL.
-    Values,
-    /// All but the first, which says how the others are written.
-    Formatted,
-    /// The first, where the second names UTF-8.
-    ToUtf8,
-}
-
-/// Functions of `pg_catalog` that fail for no value of these arguments.
-const TOTAL: &[(&[&str], Arguments)] = &[
-    (
-        &[
-            "any_value",
-            "array_agg",
-            "array_length",
-            "array_lower",
-            "array_ndims",
-            "array_to_json",
-            "array_to_string",
-            "array_upper",
-            "ascii",
-            "avg",
-            "bit_length",
-            "bool_and",
-            "bool_or",
-            "btrim",
-            "cardinality",
-            "char_length",
-            "character_length",
-            "concat",
-            "concat_ws",
-            "count",
-            "every",
-            "hashtext",
-            "hashtextextended",
-            "initcap",
-            "json_agg",
-            "json_build_array",
-            "json_extract_path",
-            "json_extract_path_text",
-            "json_strip_nulls",
-            "json_typeof",
-            "jsonb_agg",
-            "jsonb_build_array",
-            "jsonb_extract_path",
-            "jsonb_extract_path_text",
-            "jsonb_pretty",
-            "jsonb_strip_nulls",
-            "jsonb_typeof",
-            "length",
-            "lower",
-            "lower_inc",
-            "lower_inf",
-            "ltrim",
-            "max",
-            "md5",
-            "min",
-            "num_nonnulls",
-            "num_nulls",
-            "octet_length",
-            "pg_column_size",
-            "pg_typeof",
-            "position",
-            "quote_ident",
-            "quote_literal",
-            "quote_nullable",
-            "replace",
-            "reverse",
-            "row_to_json",
-            "rtrim",
-            "sha224",
-            "sha256",
-            "sha384",
-            "sha512",
-            "starts_with",
-            "stddev",
-            "stddev_pop",
-            "stddev_samp",
-            "string_agg",
-            "strpos",
-            "sum",
-            "text",
-            "to_hex",
-            "to_json",
-            "to_jsonb",
-            "translate",
-            "upper",
-            "upper_inc",
-            "upper_inf",
-            "var_pop",
-            "var_samp",
-            "variance",
-            "xmin",
-        ],
-        Arguments::All,
-    ),
-    (
-        &[
-            "encode",
-            "first_value",
-            "lag",
-            "last_value",
-            "lead",
-            "left",
-            "lpad",
-            "nth_value",
-            "regexp_count",
-            "regexp_instr",
-            "regexp_like",
-            "regexp_match",
-            "regexp_replace",
-            "regexp_split_to_array",
-            "regexp_substr",
-            "right",
-            "rpad",
-            "substr",
-            "substring",
-            "to_char",
-        ],
-        Arguments::First,
-    ),
-    (&["overlay", "split_part", "string_to_array"], Arguments::FirstTwo),
-    (&["date_part", "date_trunc", "extract"], Arguments::Second),
-    (&["json_build_object", "jsonb_build_object"], Arguments::Values),
-    (&["format"], Arguments::Formatted),
-    (&["convert_to"], Arguments::ToUtf8),
-];
-
-/// Operators that fail for no value on either side.
-const TOTAL_OPERATORS: &[&str] =
-    &["=", "<>", "!=", "<", ">", "<=", ">=", "->", "->>", "#>", "#>>", "@>", "<@", "?", "?|", "?&", "&&"];
-/// Operators whose right side is a pattern, which not every text is.
-const PATTERN_OPERATORS: &[&str] = &["~", "~*", "!~", "!~*", "~~", "!~~", "~~*", "!~~*"];
-
-/// Types that every value can be written as.
-const TEXT_TYPES: &[&str] = &["text", "varchar", "bpchar", "char"];
-
-/// Types whose values keep their place in a text, a number or a document, by oid: no array, range or composite is one.
-const PLAIN_TYPES: &[u32] = &[
-    16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1186, 1700, 2950,
-];
-
-/// Whether values of that type are single ones.
-pub(super) fn is_plain_type(oid: u32) -> bool {
-    PLAIN_TYPES.contains(&oid)
-}
-
-/// How much has been met so far that can fail, and how many arrays.
+/// How many operations have been met so far that can fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Met {
-    pub(super) failures: usize,
-    pub(super) arrays: usize,
-}
+pub(super) struct Met(usize);
 
 impl<'a> Reader<'a> {
     /// Notes an operation that can fail for some values of these columns.
-    pub(super) fn can_fail(&mut self, reads: &Reads) {
-        self.met.failures += 1;
+    pub(super) fn can_fail(&mut self, reads: &Reads) -> Value {
+        self.met.0 += 1;
         self.computed(reads);
+        Value::UNKNOWN
     }
 
     /// The same of the operands of an operator that may be a user's.
@@ -191,61 +42,136 @@ impl<'a> Reader<'a> {
 
     /// Notes that these columns decide what else is run, if what was met since then can fail.
     pub(super) fn guards(&mut self, reads: &Reads, before: Met) {
-        if self.met.failures > before.failures {
-            self.computed(reads);
+        if self.met.0 > before.0 {
+            self.decides(reads);
         }
     }
 
-    /// The same for what joins values to arrays, which have to fit together.
-    pub(super) fn must_fit(&mut self, reads: &Reads, before: Met) {
-        if self.met.arrays > before.arrays {
-            self.can_fail(reads);
-        }
+    /// Notes that these columns decide what else is run. Of one that is only tested or matched it tells no more than
+    /// a filter does.
+    pub(super) fn decides(&mut self, reads: &Reads) {
+        let (marked, whole): (Reads, Reads) = reads.iter().partition(|number| is_marked(**number));
+        self.compared(marked);
+        self.computed(&whole);
     }
 
-    /// Notes which of an operation's operands can make it fail.
-    pub(super) fn operands(&mut self, expression: &AExpr, left: &Reads, right: &Reads, before: Met) {
+    /// The value that an operation gives, which is noted unless the list has it.
+    pub(super) fn operates(&mut self, kind: Kind, name: &str, values: &[Value], reads: &Reads) -> Value {
+        let is_whole = self.catalogue.encoding == Encoding::Whole;
+        let Some(entry) = computable::find(kind, name, values, is_whole) else { return self.can_fail(reads) };
+        let Some(collation) = collation(values) else { return self.can_fail(reads) };
+        let all = Value::sum(values);
+        let value = match entry.gives {
+            Gives::Same => return Value::one_of(values).settled().collated(collation),
+            Gives::Row => Value::row(values),
+            Gives::Any => all.untyped(),
+            Gives::Type(oid) => all.grown(oid, entry.grows),
+        };
+        if value.is_bounded() { value.collated(collation) } else { self.can_fail(reads) }
+    }
+
+    /// The same for an operator or a form with two sides.
+    pub(super) fn operands(
+        &mut self,
+        expression: &AExpr,
+        left: Value,
+        right: &[Value],
+        is_brought: bool,
+        reads: &Reads,
+    ) -> Value {
         let name = parts(&expression.name).ok().and_then(|name| name.last().copied()).unwrap_or_default();
-        match AExprKind::try_from(expression.kind) {
-            Ok(AExprKind::AexprOp | AExprKind::AexprOpAny | AExprKind::AexprOpAll) => {
-                if PATTERN_OPERATORS.contains(&name) {
-                    if !right.is_empty() {
-                        self.can_fail(right);
-                    }
-                } else if name == "||" {
-                    let both = left.union(right).copied().collect();
-                    self.must_fit(&both, before);
-                } else if !TOTAL_OPERATORS.contains(&name) {
-                    let both = left.union(right).copied().collect();
-                    self.can_fail(&both);
-                }
+        let mut values = vec![left];
+        values.extend(right);
+        let (kind, name) = match AExprKind::try_from(expression.kind) {
+            Ok(AExprKind::AexprOp) if expression.lexpr.is_some() && right.len() == 1 => {
+                (Kind::Operator, name)
             }
-            Ok(AExprKind::AexprLike | AExprKind::AexprIlike | AExprKind::AexprSimilar)
-                if !right.is_empty() =>
-            {
-                self.can_fail(right);
+            // The other side is an array that the statement brings.
+            Ok(AExprKind::AexprOpAny | AExprKind::AexprOpAll) if is_brought => {
+                values = vec![left, Value::NULL];
+                (Kind::Operator, name)
             }
-            _ => {}
-        }
+            Ok(AExprKind::AexprIn) => (Kind::Form, "in"),
+            Ok(AExprKind::AexprDistinct | AExprKind::AexprNotDistinct) => (Kind::Form, "distinct"),
+            Ok(AExprKind::AexprNullif) => (Kind::Form, "nullif"),
+            Ok(
+                AExprKind::AexprBetween
+                | AExprKind::AexprNotBetween
+                | AExprKind::AexprBetweenSym
+                | AExprKind::AexprNotBetweenSym,
+            ) => (Kind::Form, "between"),
+            _ => return self.can_fail(reads),
+        };
+        let is_own =
+            kind != Kind::Operator || self.is_own_among(&self.catalogue.overloaded.operators, name, &values);
+        if is_own { self.operates(kind, name, &values, reads) } else { self.can_fail(reads) }
     }
 
-    /// Notes a cast that some values do not survive.
-    pub(super) fn cast(&mut self, cast: &TypeCast, reads: &Reads) {
-        let Some(name) = &cast.type_name else { return };
-        if !name.array_bounds.is_empty() {
-            self.met.arrays += 1;
-        }
+    /// Whether what bears that name here is certainly PostgreSQL's own: another one may be there that takes such types,
+    /// but none goes before the one for exactly these.
+    fn is_own_among(
+        &self,
+        overloaded: &std::collections::BTreeSet<String>,
+        name: &str,
+        values: &[Value],
+    ) -> bool {
+        let compares = matches!(name, "=" | "<>" | "<" | "<=" | ">" | ">=");
+        compares
+            || !overloaded.contains(name)
+            || values.iter().all(|value| value.is_constant() || value.is_exact())
+    }
+
+    /// The value of a cast, which is noted unless every value survives it.
+    pub(super) fn cast(&mut self, cast: &TypeCast, value: Value, reads: &Reads) -> Value {
+        let to = cast.type_name.as_ref().and_then(|name| self.own_type(name));
+        let argument = cast.arg.as_deref().and_then(inner);
         // A constant is converted before anything is run.
-        if matches!(cast.arg.as_deref().and_then(inner), Some(NodeEnum::AConst(_))) {
-            return;
+        if matches!(argument, Some(NodeEnum::AConst(_))) {
+            return to.map_or(Value::UNKNOWN, |(_, oid)| value.converted(oid));
         }
-        let to = name.names.last().and_then(text).unwrap_or_default();
-        if !name.array_bounds.is_empty() || !TEXT_TYPES.contains(&to) {
-            self.can_fail(reads);
+        match to {
+            Some((name, oid)) if matches!(argument, Some(NodeEnum::ParamRef(_))) => {
+                if !matches!(name, "text" | "varchar") {
+                    self.can_fail(reads);
+                }
+                value.converted(oid)
+            }
+            Some((name, oid)) => match self.operates(Kind::Cast, name, &[value], reads) {
+                Value::UNKNOWN => Value::UNKNOWN.converted(oid),
+                value => value,
+            },
+            None => self.can_fail(reads),
         }
     }
 
-    /// Reads a call's arguments, and notes which of them can make it fail. `name` is that of a function of
+    /// A type of PostgreSQL's own, as the list names it, and its oid; `None` where the name may mean another one.
+    fn own_type(&self, name: &TypeName) -> Option<(&'static str, u32)> {
+        if name.setof || name.pct_type || !name.array_bounds.is_empty() {
+            return None;
+        }
+        let parts = parts(&name.names).ok()?;
+        let written = match parts.as_slice() {
+            ["pg_catalog", name] => *name,
+            [name] if !self.is_shadowed(name) => *name,
+            _ => return None,
+        };
+        let (known, oid) = type_oid(written)?;
+        match name.typmods.as_slice() {
+            [] => Some((known, oid)),
+            [length] if known == "varchar" && integer(length).is_some() => Some(("varchar(n)", oid)),
+            _ => None,
+        }
+    }
+
+    /// Whether another type of that name is found before PostgreSQL's own. A temporary schema is the first of the path
+    /// where it does not say otherwise.
+    fn is_shadowed(&self, name: &str) -> bool {
+        let Some(schemas) = self.catalogue.overloaded.types.get(name) else { return false };
+        let before = self.catalogue.search_path.iter().take_while(|schema| *schema != "pg_catalog");
+        before.into_iter().any(|schema| schemas.contains(schema))
+    }
+
+    /// Reads a call's arguments, and notes them unless the list has the function. `name` is that of a function of
     /// `pg_catalog`.
     pub(super) fn call_arguments(
         &mut self,
@@ -253,57 +179,61 @@ impl<'a> Reader<'a> {
         call: &'a FuncCall,
         env: &Env<'_, 'a>,
         into: &mut Reads,
-    ) -> Result<(), SqlError> {
-        let before = self.met;
-        let safe = name.and_then(|name| {
-            TOTAL.iter().find(|(names, _)| names.contains(&name)).map(|(_, arguments)| *arguments)
-        });
-        let safe = safe.filter(|safe| {
-            let constant = |index: usize| call.args.get(index).and_then(super::functions::constant_text);
-            match safe {
-                Arguments::Formatted => constant(0).is_some_and(|form| formats_anything(&form)),
-                Arguments::ToUtf8 => {
-                    constant(1).is_some_and(|encoding| matches!(encoding.as_str(), "utf8" | "utf-8"))
-                }
-                _ => true,
+    ) -> Result<Value, SqlError> {
+        let mut reads = Reads::new();
+        let values = self.values_of(&call.args, env, &mut reads)?;
+        let is_named = |node: &Node| matches!(inner(node), Some(NodeEnum::NamedArgExpr(_)));
+        let value = match name {
+            Some("count") if call.agg_star => Value::COUNT,
+            Some(name)
+                if !call.func_variadic
+                    && !call.agg_within_group
+                    && !call.args.iter().any(is_named)
+                    && self.is_own_among(&self.catalogue.overloaded.functions, name, &values) =>
+            {
+                // An aggregate's value and a window's come from another row than the one beside it.
+                self.operates(Kind::Function, name, &values, &reads).from_within(call.location)
             }
-        });
-        for (index, argument) in call.args.iter().enumerate() {
-            let mut reads = Reads::new();
-            self.expression(argument, env, &mut reads)?;
-            let is_safe = match safe {
-                None => false,
-                Some(Arguments::All) => true,
-                Some(Arguments::First | Arguments::ToUtf8) => index == 0,
-                Some(Arguments::FirstTwo) => index < 2,
-                Some(Arguments::Second) => index == 1,
-                Some(Arguments::Values) => index % 2 == 1,
-                Some(Arguments::Formatted) => index > 0,
-            };
-            if !is_safe {
-                self.computed(&reads);
-            }
-            into.append(&mut reads);
-        }
-        if safe.is_none() {
-            self.met.failures += 1;
-        }
-        let name = name.unwrap_or_default();
-        if name == "array_agg" {
-            self.must_fit(into, before);
-        }
-        if name.contains("array") || name.starts_with("regexp_") || name.starts_with("string_to") {
-            self.met.arrays += 1;
-        }
-        Ok(())
+            _ => self.can_fail(&reads),
+        };
+        into.append(&mut reads);
+        Ok(value)
     }
-}
 
-/// Whether a format has neither `%I`, which fails for NULL, nor a width from an argument.
-fn formats_anything(form: &str) -> bool {
-    form.split('%').skip(1).all(|rest| {
-        let kind =
-            rest.trim_start_matches(|letter: char| letter.is_ascii_digit() || matches!(letter, '-' | '$'));
-        !kind.starts_with(['i', '*'])
-    })
+    /// What a result of a CASE, a COALESCE or a column of a set operation may be, if all of these fit together without a
+    /// cast that can fail.
+    pub(super) fn either(&mut self, name: &str, values: &[Value], reads: &Reads) -> Value {
+        match values {
+            [] => Value::NULL,
+            [only] => only.settled(),
+            _ => self.operates(Kind::Form, name, values, reads),
+        }
+    }
+
+    /// What a column of a set operation is, of which the sides are these. Where they have different types, one is cast
+    /// to the other.
+    pub(super) fn united(&mut self, left: Value, right: Value, reads: &Reads) -> Value {
+        if left.may_differ(&right) {
+            return self.can_fail(reads);
+        }
+        Value::one_of(&[left, right])
+    }
+
+    /// A field of a row, or what a function that is called on it gives.
+    pub(super) fn field(&mut self, name: &str, row: Value, reads: &Reads) -> Value {
+        if row.has_fields() && !self.catalogue.builtin_functions.contains(name) {
+            row.untyped()
+        } else {
+            self.can_fail(reads)
+        }
+    }
+
+    /// An element of an array or a document.
+    pub(super) fn element(&mut self, of: Value, subscripts: &Reads, reads: &Reads) -> Value {
+        if (of.is_of(Class::Array) || of.is_of(Class::Jsonb)) && subscripts.is_empty() {
+            of.untyped()
+        } else {
+            self.can_fail(reads)
+        }
+    }
 }

@@ -1,32 +1,37 @@
 //! Original destination → target of the configuration. Names are resolved beforehand, so that no look-up stands in a
 //! flow's way.
 
+mod http;
+mod postgres;
+mod tls;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
-
-use rustls::{ClientConfig, pki_types::ServerName};
 
 use super::ahead::Place;
 use crate::{
     config::{Cidr, checked},
-    domain::{action::TargetFacts, address::OriginalDestination, way::Way},
-    protocol::postgres::ALPN,
-    session::{
-        dns::TargetNames,
-        postgres::{ChannelBinding, ClientTls, KeptKeys, Negotiation, PostgresTarget, UpstreamTls},
-        tcp::TcpTarget,
-    },
-    tls::originate::{self, TlsError},
+    domain::{action::TargetFacts, address::OriginalDestination, ids::TargetName, way::Way},
+    session::{dns::TargetNames, http::HttpTarget, postgres::PostgresTarget, tcp::TcpTarget},
+    tls::originate::TlsError,
 };
+
+/// How many configurations' targets there have been.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// One target, with what its protocol takes.
 #[derive(Debug, Clone)]
 pub enum Target {
     /// PostgreSQL.
     Postgres(Arc<PostgresTarget>),
+    /// HTTP.
+    Http(Arc<HttpTarget>),
     /// Bytes that nobody looks into.
     Tcp(Arc<TcpTarget>),
 }
@@ -36,32 +41,33 @@ impl Target {
     pub fn facts(&self) -> &TargetFacts {
         match self {
             Self::Postgres(target) => &target.facts,
+            Self::Http(target) => &target.facts,
             Self::Tcp(target) => &target.facts,
         }
     }
 
+    /// Whether the kernel lets connections to it pass, once it knows whose may.
+    pub fn goes_direct(&self) -> bool {
+        match self {
+            Self::Postgres(_) | Self::Http(_) => false,
+            Self::Tcp(target) => target.way == Way::Direct,
+        }
+    }
+
     /// `None` for one that takes datagrams.
-    fn new(target: &checked::Target) -> Result<Option<Self>, TlsError> {
-        let (facts, from) = (target.facts.clone(), target.upstream_from);
-        Ok(Some(match &target.protocol {
-            checked::Protocol::Udp => return Ok(None),
-            checked::Protocol::Tcp(way) => Self::Tcp(Arc::new(TcpTarget { facts, way: *way, from })),
-            checked::Protocol::Postgres(postgres) => Self::Postgres(Arc::new(PostgresTarget {
-                facts,
-                from,
-                database: postgres.database.clone(),
-                client_tls: match postgres.tls.client {
-                    checked::ClientTls::Plaintext => ClientTls::Plaintext,
-                    checked::ClientTls::Terminate => {
-                        ClientTls::Terminate(target.host_names().map(Arc::from).collect())
-                    }
-                },
-                tls: upstream_tls(target, &postgres.tls)?,
-                username: postgres.credential.username.clone(),
-                password: postgres.credential.password.clone(),
-                kept_keys: KeptKeys::default(),
-            })),
-        }))
+    fn new(target: &checked::Target, all: &[checked::Target]) -> Result<Option<Self>, TlsError> {
+        Ok(match &target.protocol {
+            checked::Protocol::Udp => None,
+            checked::Protocol::Tcp(way) => Some(Self::Tcp(Arc::new(TcpTarget {
+                facts: target.facts.clone(),
+                way: *way,
+                from: target.upstream_from,
+            }))),
+            checked::Protocol::Http(http) => Some(Self::Http(Arc::new(http::target(target, http, all)?))),
+            checked::Protocol::Postgres(postgres) => {
+                Some(Self::Postgres(Arc::new(postgres::target(target, postgres)?)))
+            }
+        })
     }
 }
 
@@ -70,6 +76,7 @@ impl Target {
 pub struct Targets {
     entries: Vec<Entry>,
     datagrams: Vec<DatagramTarget>,
+    generation: u64,
 }
 
 /// A target for datagrams.
@@ -94,10 +101,11 @@ impl Targets {
     /// # Errors
     /// A CA file that cannot be used, or a server name that is none.
     pub fn new(config: &[checked::Target]) -> Result<Self, TlsError> {
-        let mut targets = Self::default();
-        for config in config {
-            let (config, resolved) = (config.clone(), Vec::new());
-            match Target::new(&config)? {
+        let mut targets =
+            Self { generation: GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1, ..Self::default() };
+        for one in config {
+            let (config, all, resolved) = (one.clone(), config, Vec::new());
+            match Target::new(&config, all)? {
                 Some(target) => targets.entries.push(Entry { config, target, resolved }),
                 None => targets.datagrams.push(DatagramTarget { config, resolved }),
             }
@@ -121,7 +129,18 @@ impl Targets {
         for target in &mut datagrams {
             resolve(&target.config, &mut target.resolved);
         }
-        Self { entries, datagrams }
+        Self { entries, datagrams, generation: self.generation }
+    }
+
+    /// Tells the targets of one configuration from those of another.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The target of that name that takes connections, as policies see it.
+    pub fn facts(&self, name: &TargetName) -> Option<&TargetFacts> {
+        let facts = self.entries.iter().map(|entry| entry.target.facts());
+        facts.into_iter().find(|facts| facts.name == name.as_str())
     }
 
     fn configs(&self) -> impl Iterator<Item = &checked::Target> {
@@ -159,10 +178,15 @@ impl Targets {
 
     /// Names of targets, and whose they are.
     pub fn names(&self) -> TargetNames {
-        let mut names = TargetNames::new();
+        let mut names = TargetNames::default();
         for config in self.configs() {
-            for name in config.host_names() {
-                names.entry(name.to_owned()).or_default().push(config.facts.clone());
+            for host in &config.hosts {
+                match host {
+                    checked::Host::Name(name) => names.add(name, &config.facts),
+                    checked::Host::Below(name) => names.add_below(name, &config.facts),
+                    checked::Host::Any => names.add_rest(&config.facts),
+                    checked::Host::Address(_) => {}
+                }
             }
         }
         names
@@ -181,11 +205,22 @@ impl Targets {
         if let Some(named) = named {
             return Some(&named.target);
         }
+        // Then the narrowest wildcard that a name falls under.
+        let below = asked.iter().find_map(|name| {
+            let covering =
+                at_port.iter().filter_map(|entry| Some((entry.config.covers_below(name.as_ref())?, entry)));
+            covering.max_by_key(|(length, _)| *length)
+        });
+        if let Some((_, entry)) = below {
+            return Some(&entry.target);
+        }
         let mut found = self.entries.iter().filter(|entry| {
             entry.config.lists(destination)
                 || (entry.config.has_port(destination.port()) && entry.resolved.contains(&destination.ip()))
         });
-        let first = found.next()?;
+        let Some(first) = found.next() else {
+            return at_port.iter().find(|entry| entry.config.is_for_the_rest()).map(|entry| &entry.target);
+        };
         if let Some(second) = found.next() {
             let (first, second) = (&first.target.facts().name, &second.target.facts().name);
             tracing::warn!(%destination, first, second, "two targets resolve to one address: it is refused");
@@ -203,8 +238,7 @@ impl Targets {
     /// on what the agent's DNS answers say.
     pub(super) fn direct(&self) -> impl Iterator<Item = (&TargetFacts, Vec<Place>, Vec<Place>)> {
         self.entries.iter().filter_map(|entry| {
-            let Target::Tcp(target) = &entry.target else { return None };
-            if target.way != Way::Direct {
+            if !entry.target.goes_direct() {
                 return None;
             }
             let disputed = |port: u16| {
@@ -222,7 +256,7 @@ impl Targets {
                     exceptions.push(v4);
                 }
             }
-            Some((&target.facts, places, exceptions))
+            Some((entry.target.facts(), places, exceptions))
         })
     }
 }
@@ -232,7 +266,7 @@ impl Entry {
     fn places(&self) -> impl Iterator<Item = Place> {
         let hosts = self.config.hosts.iter().filter_map(|host| match host {
             checked::Host::Address(address) => Some(Cidr::single(*address)),
-            checked::Host::Name(_) => None,
+            checked::Host::Name(_) | checked::Host::Below(_) | checked::Host::Any => None,
         });
         let resolved = self.resolved.iter().map(|address| Cidr::single(*address));
         hosts.chain(resolved).chain(self.config.cidrs.iter().copied()).flat_map(|network| {
@@ -242,33 +276,5 @@ impl Entry {
                 port: *port,
             })
         })
-    }
-}
-
-fn upstream_tls(target: &checked::Target, tls: &checked::TargetTls) -> Result<UpstreamTls, TlsError> {
-    match &tls.upstream {
-        checked::UpstreamTls::Disable => Ok(UpstreamTls::Disable),
-        checked::UpstreamTls::VerifyFull { ca, server_name, negotiation, channel_binding } => {
-            let (config, negotiation): (Arc<ClientConfig>, _) = match negotiation {
-                checked::Negotiation::Request => (originate::client_config(Some(ca))?, Negotiation::Request),
-                checked::Negotiation::Direct => {
-                    (originate::client_config_for(Some(ca), ALPN)?, Negotiation::Direct)
-                }
-            };
-            let binding = match channel_binding {
-                checked::ChannelBinding::Prefer => ChannelBinding::Prefer,
-                checked::ChannelBinding::Require => ChannelBinding::Require,
-            };
-            let name = server_name.as_deref().or_else(|| target.host_names().next());
-            let server_name = match name {
-                Some(name) => Some(
-                    ServerName::try_from(name.to_owned())
-                        .map_err(|_| TlsError::ServerName(name.to_owned()))?,
-                ),
-                // Without a name the certificate must bear the address that is dialled.
-                None => None,
-            };
-            Ok(UpstreamTls::VerifyFull { config, server_name, negotiation, binding })
-        }
     }
 }
