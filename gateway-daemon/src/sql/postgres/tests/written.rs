@@ -92,7 +92,7 @@ fn values_are_followed_to_the_columns_that_they_arrive_in() {
         ("UPDATE customers SET email = COALESCE($1, NULL)", "email! =NULL ?$1"),
         ("UPDATE customers SET email = nullif($1, '')::varchar(9) COLLATE \"C\"", "email! ~ =$1"),
         ("UPDATE customers SET email = lower('A' || $1)", "email! ~A ~$1"),
-        ("UPDATE customers SET email = 'a' || 'b'", "email! =ab ~a ~b"),
+        ("UPDATE customers SET email = 'a' || 'b'", "email! ~a =ab ~b"),
         ("UPDATE customers SET email = (SELECT m FROM (VALUES ('a')) v (m) WHERE m = 'b')", "email! =a"),
         ("UPDATE customers SET email = v.m FROM (VALUES (1, 'a')) AS v (i, m) WHERE id = v.i", "email! =a"),
         (
