@@ -71,7 +71,8 @@ impl Stub {
     fn run(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(NODEGATE);
         command.env("NODEGATE_SOCKET", self.dir.path().join("nodegate.sock"));
-        command.env("MARKER", self.marker()).arg("run").args(arguments);
+        // The stub has no authority to give.
+        command.env("MARKER", self.marker()).args(["run", "--no-trust"]).args(arguments);
         command
     }
 
@@ -111,7 +112,7 @@ fn serve_one(stream: UnixStream, answer: Answer, marker: &Path, tell: &mpsc::Sen
     let (status, kind, body) = match (starts, answer) {
         (false, _) => ("204 No Content", "json", ""),
         (true, Answer::Armed | Answer::ArmedThenGone) => {
-            ("201 Created", "json", r#"{"cgroup":77,"path":"/nodegate/run-77","label":null}"#)
+            ("201 Created", "json", r#"{"cgroup":77,"path":"/nodegate/run-77","label":null,"authority":""}"#)
         }
         (true, Answer::Refused) => (
             "403 Forbidden",
