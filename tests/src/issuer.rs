@@ -200,6 +200,15 @@ impl std::fmt::Debug for Authority {
     }
 }
 
+/// Whether a certificate can still be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// It can.
+    Good,
+    /// It could until yesterday.
+    Expired,
+}
+
 /// A certificate authority for loopback.
 pub struct Authority {
     /// Its certificate.
@@ -222,6 +231,23 @@ impl Authority {
     /// A certificate for `localhost` and `127.0.0.1` with its key.
     pub fn server_certificate(&self) -> (rustls::pki_types::CertificateDer<'static>, PrivateKeyDer<'static>) {
         let (certificate, key) = self.issue();
+        (certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    }
+
+    /// A certificate for these names with its key; an expired one ended yesterday.
+    pub fn certificate_for(
+        &self,
+        names: &[&str],
+        valid: Validity,
+    ) -> (rustls::pki_types::CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).expect("names");
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        if valid == Validity::Expired {
+            params.not_after = time::OffsetDateTime::now_utc() - time::Duration::days(1);
+        }
+        let certificate = params.signed_by(&key, &self.issuer).expect("a server certificate");
         (certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
     }
 

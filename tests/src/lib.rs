@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod cgroups;
+pub mod computable;
 pub mod containerd;
 pub mod containers;
 pub mod daemon;
@@ -35,4 +36,5 @@ pub mod stage;
 pub mod throughput;
 pub mod tokens;
 pub mod vault;
+pub mod web;
 pub mod wire;

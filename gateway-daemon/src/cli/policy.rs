@@ -24,9 +24,11 @@ use crate::{
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
+        statement::Verb,
     },
     policy::{Explanation, Policies, PolicyError},
     protocol::dns::RecordKind,
+    session::http,
     sql::{
         self,
         postgres::{CalledFunction, Connection, SqlError},
@@ -99,6 +101,7 @@ enum Asked<'a> {
     /// A replication connection, as its startup parameter says, or a command of one.
     Replication(&'a str),
     Resolve(&'a AskedName),
+    Http(&'a http::Asked),
 }
 
 impl<'a> Asked<'a> {
@@ -153,9 +156,24 @@ fn judge(
             let lookup = Lookup { name, kind: &kind, server: SERVER, trust: *trust, targets };
             policies.explain_lookup(principal, workload, &lookup)
         }
+        Asked::Http(asked) => {
+            asked.judge(|request| policies.explain_request(principal, workload, target, request))
+        }
         Asked::Connect => policies.explain(principal, workload, target, Action::Connect),
         Asked::Sql(text) => match sql::postgres::read(text, catalogue) {
-            Ok(statements) => policies.explain(principal, workload, target, Action::Sql(&statements)),
+            Ok(statements) => {
+                let masks = policies.masks_for(principal, workload, target, catalogue);
+                let unpins = statements.iter().find_map(|statement| statement.unpins.as_deref());
+                match unpins.filter(|_| masks.is_of_anything()) {
+                    Some(what) => unread(&SqlError::where_masked(what)),
+                    None => {
+                        let seen =
+                            statements.into_iter().map(|each| sql::postgres::beside_masks(each, &masks));
+                        let statements: Vec<_> = seen.collect();
+                        policies.explain(principal, workload, target, Action::Sql(&statements))
+                    }
+                }
+            }
             Err(error) => unread(&error),
         },
         Asked::Call(name) => {
@@ -168,11 +186,13 @@ fn judge(
             };
             match sql::postgres::function_call(&function, catalogue) {
                 Ok((statement, shows)) => {
+                    let masks = policies.masks_for(principal, workload, target, catalogue);
+                    let statement = sql::postgres::beside_masks(statement, &masks);
+                    let is_named = statement.does(Verb::CallUnmasked);
                     let mut explanation =
                         policies.explain(principal, workload, target, Action::Sql(&[statement]));
-                    let masks = policies.masks_for(principal, workload, target, catalogue);
                     let is_allowed = matches!(explanation.decision, Decision::Allow { .. });
-                    if is_allowed && shows.may_hold_masked(&masks) {
+                    if is_allowed && !is_named && shows.may_hold_masked(&masks) {
                         explanation.decision = Decision::Deny(function.unmasked());
                     }
                     explanation
@@ -200,13 +220,27 @@ fn judge(
 
 /// The refusal of what cannot be read, or may never be.
 fn unread(error: &SqlError) -> Explanation {
-    Explanation {
-        decision: Decision::Deny(Denial {
-            reason: error.to_string(),
-            hint: Some(error.hint().to_owned()),
-            policies: vec![PolicyId::from(error.rule())],
-        }),
-        answers: Vec::new(),
+    refused(Denial {
+        reason: error.to_string(),
+        hint: Some(error.hint().to_owned()),
+        policies: vec![PolicyId::from(error.rule())],
+    })
+}
+
+/// A refusal that no policy was asked about.
+const fn refused(denial: Denial) -> Explanation {
+    Explanation { decision: Decision::Deny(denial), answers: Vec::new() }
+}
+
+/// A request in words, or the refusal of one that no policy can permit.
+fn read_request<'f>(
+    text: &str,
+    fields: impl IntoIterator<Item = (&'f str, &'f str)>,
+) -> Result<Result<http::Asked, Denial>, String> {
+    match http::Asked::read(text, fields) {
+        Ok(asked) => Ok(Ok(asked)),
+        Err(http::Unasked::Refused(denial)) => Ok(Err(denial)),
+        Err(http::Unasked::Words(complaint)) => Err(complaint),
     }
 }
 

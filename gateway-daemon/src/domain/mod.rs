@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod code;
 pub mod credential;
 pub mod decision;
+pub mod definitions;
 pub mod detector;
 pub mod event;
 pub mod flow;

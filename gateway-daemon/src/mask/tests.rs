@@ -9,6 +9,7 @@ use super::{
 use crate::domain::{catalogue::Catalogue, decision::Transform};
 
 mod finds;
+mod images;
 mod kinds;
 
 const TEXT: u32 = 25;

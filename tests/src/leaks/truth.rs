@@ -159,7 +159,7 @@ fn is_secret_name(name: &str) -> bool {
         .iter()
         .flat_map(|relation| relation.columns)
         .any(|column| column.is_secret && column.name == name)
-        || ["badge", "rec", "upper"].contains(&name)
+        || ["badge", "rec", "upper", "remark", "papers", "mail"].contains(&name)
 }
 
 /// The words of a text outside of quotes, and whether a dot follows each.

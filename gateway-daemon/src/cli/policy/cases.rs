@@ -9,12 +9,12 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Asked, AskedName, Failure};
+use super::{Asked, AskedName, Failure, read_request};
 use crate::{
     domain::{
         action::{ServerTrust, TargetFacts},
         catalogue::{Catalogue, Column, Relation, RelationKind},
-        decision::Transform,
+        decision::{Denial, Transform},
         detector::Detector,
         flow::Workload,
         ids::CgroupId,
@@ -22,6 +22,7 @@ use crate::{
         statement::{ColumnName, RelationName},
     },
     policy::{Origin, Policies, PolicyError, Source},
+    session::http,
     sql,
 };
 
@@ -93,6 +94,11 @@ pub(super) struct Case {
     function_call: Option<String>,
     /// `database` or `true` for a replication connection, or a command of one.
     replication: Option<String>,
+    /// An HTTP request: `POST https://api.internal/items?page=2`.
+    http: Option<String>,
+    /// Fields of the HTTP request.
+    #[serde(default)]
+    fields: BTreeMap<String, String>,
     /// The server is one that the agent chose.
     #[serde(default)]
     untrusted_server: bool,
@@ -153,17 +159,24 @@ impl CaseFile {
                 case.resolve.is_some(),
                 case.function_call.is_some(),
                 case.replication.is_some(),
+                case.http.is_some(),
             ];
             if questions.into_iter().filter(|asked| *asked).count() != 1 {
                 return Err(format!(
-                    "case \"{}\" needs one of `sql: …`, `resolve: …`, `function_call: …`, `replication: …` and \
-                     `connect: true`",
+                    "case \"{}\" needs one of `sql: …`, `resolve: …`, `function_call: …`, `replication: …`, `http: …` \
+                     and `connect: true`",
                     case.name
                 ));
             }
             if case.untrusted_server && case.resolve.is_none() {
                 return Err(format!("case \"{}\" has a server, and resolves nothing", case.name));
             }
+            if !case.fields.is_empty() && case.http.is_none() {
+                return Err(format!("case \"{}\" has fields, and is no HTTP request", case.name));
+            }
+            case.request_asked()
+                .transpose()
+                .map_err(|complaint| format!("case \"{}\": {complaint}", case.name))?;
             case.name_asked()
                 .transpose()
                 .map_err(|complaint| format!("case \"{}\": {complaint}", case.name))?;
@@ -262,6 +275,12 @@ impl Case {
     /// What is asked about, unless it is a name.
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked::of(self.sql.as_deref(), self.function_call.as_deref(), self.replication.as_deref())
+    }
+
+    /// The HTTP request, if it is one, or why no policy can permit it.
+    pub(super) fn request_asked(&self) -> Option<Result<Result<http::Asked, Denial>, String>> {
+        let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.http.as_deref().map(|text| read_request(text, fields))
     }
 
     /// The question to the DNS, if it is one.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     Asked, AskedName, Failure, Verdict,
     cases::{Caller, CaseFile},
-    judge, rules, word,
+    judge, read_request, refused, rules, word,
 };
 use crate::{
     cli::table,
@@ -55,7 +55,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// The statement, or several
-    #[arg(long, value_name = "SQL", required_unless_present_any = ["connect", "resolve", "function_call", "replication"])]
+    #[arg(long, value_name = "SQL", required_unless_present_any = ["connect", "resolve", "function_call", "replication", "http"])]
     sql: Option<String>,
     /// Ask whether the agent may connect, instead of about a statement
     #[arg(long, conflicts_with = "sql")]
@@ -69,6 +69,12 @@ pub(super) struct ExplainArgs {
     /// Ask about a replication connection (`database` or `true`), or a command of one
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["sql", "connect", "resolve", "function_call"])]
     replication: Option<String>,
+    /// Ask about an HTTP request: `POST https://api.internal/items?page=2`
+    #[arg(long, value_name = "METHOD URL", conflicts_with_all = ["sql", "connect", "resolve", "function_call", "replication"])]
+    http: Option<String>,
+    /// A field of the HTTP request; once for each
+    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = pair, requires = "http")]
+    fields: Vec<(String, String)>,
     /// The DNS server is one that the agent chose
     #[arg(long, requires = "resolve")]
     untrusted_server: bool,
@@ -98,6 +104,8 @@ struct Report<'a> {
     function_call: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replication: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<&'a str>,
     decision: &'static str,
     policies: Vec<String>,
     masked: BTreeMap<String, Transform>,
@@ -128,13 +136,23 @@ pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<Verdict, F
     let trust = if args.untrusted_server { ServerTrust::Untrusted } else { ServerTrust::Trusted };
     let name = args.resolve.as_deref().map(|text| AskedName::read(text, trust));
     let name = name.transpose().map_err(Failure::Input)?;
-    let asked = match &name {
-        Some(name) => Asked::Resolve(name),
-        None => Asked::of(args.sql.as_deref(), args.function_call.as_deref(), args.replication.as_deref()),
+    let fields = args.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let request = args.http.as_deref().map(|text| read_request(text, fields));
+    let request = request.transpose().map_err(Failure::Input)?;
+    let asked = match (&name, &request) {
+        (Some(name), _) => Ok(Asked::Resolve(name)),
+        (None, Some(Ok(request))) => Ok(Asked::Http(request)),
+        (None, Some(Err(denial))) => Err(denial),
+        (None, None) => {
+            Ok(Asked::of(args.sql.as_deref(), args.function_call.as_deref(), args.replication.as_deref()))
+        }
     };
     let hosts = file.as_ref().map(CaseFile::hosts).unwrap_or_default();
-    let explanation =
-        judge(&policies, &caller.principal, &caller.workload, &target, hosts, &catalogue, asked);
+    let (principal, workload) = (&caller.principal, &caller.workload);
+    let explanation = match asked {
+        Ok(asked) => judge(&policies, principal, workload, &target, hosts, &catalogue, asked),
+        Err(denial) => refused(denial.clone()),
+    };
     let report = report(args, &caller, &target, &explanation);
     if args.json {
         table::write_json(out, [report])?;
@@ -200,6 +218,7 @@ fn report<'a>(
         resolve: args.resolve.as_deref(),
         function_call: args.function_call.as_deref(),
         replication: args.replication.as_deref(),
+        http: args.http.as_deref(),
         decision: word(&explanation.decision),
         policies: rules(&explanation.decision),
         masked,
@@ -259,6 +278,7 @@ fn row(answer: &Answer) -> [String; 4] {
         crate::domain::statement::ColumnUse::Computed => " (computed)",
         crate::domain::statement::ColumnUse::Moved => " (moved)",
         crate::domain::statement::ColumnUse::Written => " (written)",
+        crate::domain::statement::ColumnUse::Defined => " (defined)",
     });
     let outcome = match answer.outcome {
         Outcome::Permitted => "permitted",

@@ -13,7 +13,7 @@ use super::{
     Asked, Failure, Verdict,
     cases::{self, Case, CaseFile, Expected},
     explain::{finds, limits},
-    judge, rules, word,
+    judge, refused, rules, word,
 };
 use crate::{
     cli::table,
@@ -95,12 +95,18 @@ pub(super) fn run_file(path: &Path) -> Result<Vec<CaseResult>, Failure> {
             .caller(&case.identity)
             .ok_or_else(|| Failure::Input(format!("there is no identity \"{}\"", case.identity)))?;
         let name = case.name_asked().transpose().map_err(Failure::Input)?;
-        let asked = match &name {
-            Some(name) => Asked::Resolve(name),
-            None => case.asked(),
+        let request = case.request_asked().transpose().map_err(Failure::Input)?;
+        let asked = match (&name, &request) {
+            (Some(name), _) => Ok(Asked::Resolve(name)),
+            (None, Some(Ok(request))) => Ok(Asked::Http(request)),
+            (None, Some(Err(denial))) => Err(denial),
+            (None, None) => Ok(case.asked()),
         };
-        let explanation =
-            judge(&policies, &caller.principal, &caller.workload, &target, file.hosts(), &catalogue, asked);
+        let (principal, workload) = (&caller.principal, &caller.workload);
+        let explanation = match asked {
+            Ok(asked) => judge(&policies, principal, workload, &target, file.hosts(), &catalogue, asked),
+            Err(denial) => refused(denial.clone()),
+        };
         results.push(compare(path, case, &explanation.decision));
     }
     Ok(results)

@@ -7,13 +7,13 @@
 mod allowance;
 mod names;
 mod oddness;
+mod owners;
 mod refusal;
 mod stream;
 mod trust;
 mod upstream;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 pub use names::Names;
+pub use owners::TargetNames;
 pub use stream::TcpRefusal;
 pub use trust::Trust;
 
@@ -45,6 +46,7 @@ use crate::{
     protocol::dns::{Answer, ErrorInfo, Query, Rcode, refuse, shorten, unusable_reply},
 };
 use allowance::{Allowances, Spent};
+use owners::Listed;
 
 /// Questions on their way at once; more are answered with SERVFAIL.
 const IN_FLIGHT: usize = 1024;
@@ -70,9 +72,6 @@ pub enum Refusal {
     /// NXDOMAIN: musl waits for its time-out after REFUSED.
     NxDomain,
 }
-
-/// The targets that names belong to.
-pub type TargetNames = HashMap<String, Vec<TargetFacts>>;
 
 /// The proxy.
 pub struct Dns {
@@ -270,10 +269,11 @@ impl Dns {
             ..refusal::identity(&error.to_string()).into()
         })?;
         question.principal = Some(Arc::clone(&principal));
-        question.targets = self.targets.load().get(&name).cloned().unwrap_or_default();
+        let (targets, listed) = self.targets.load().of(&name);
+        question.targets = targets;
         let policies = self.judge(question, query, &name, &workload, &principal)?;
         // Names of targets are the operator's own: nothing is hidden in them.
-        if question.targets.is_empty()
+        if listed == Listed::ByNobody
             && let Spent::Exhausted { .. } = self.allowances.name(cgroup, &name, query.kind, Instant::now())
         {
             return Err(refusal::odd_names(oddness::domain_of(&name)).into());

@@ -27,7 +27,6 @@ use crate::{
         decision::{Decision, Denial},
         event::{AuditEvent, EventKind, Outcome},
         flow::Workload,
-        http::HttpRequest,
         ids::PolicyId,
         principal::Principal,
     },
@@ -194,15 +193,7 @@ impl Conversation<'_> {
             return Err(Refusal::forbidden(denial));
         }
         let rest = Rest { request, credential: target.credential.as_ref() };
-        let asked = HttpRequest {
-            method: judged.method,
-            host: &judged.host,
-            paths: &judged.paths,
-            secure: self.connection.secure,
-            content_type: judged.content_type.as_deref(),
-            content_length: judged.content_length,
-            details: &rest,
-        };
+        let asked = judged.asked(self.connection.secure, &rest);
         match policies.decide_request(&principal, self.workload, &target.facts, &asked) {
             Decision::Allow { policies, .. } => Ok((target, judged, policies)),
             Decision::Deny(denial) => Err(Refusal::forbidden(denial)),

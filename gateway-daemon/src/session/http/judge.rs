@@ -1,16 +1,15 @@
 //! A request as policy sees it, and what speaks against it before policy does.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{credential::Credential, refusal::Refusal, target::HttpTarget};
 use crate::{
     domain::{
         decision::Denial,
-        http::{Details, Method, NamedValues},
+        http::{Details, HttpRequest, Method, NamedValues},
     },
     protocol::http::{self, Form, Framing, Host, Malformed, Request},
 };
-use std::sync::Arc;
 
 /// Fields that hold credentials, whatever the target's is.
 const CREDENTIALS: &[&str] = &["authorization", "proxy-authorization", "cookie"];
@@ -30,6 +29,7 @@ pub(super) struct Connection<'a> {
 }
 
 /// A request that can be put to the policies.
+#[derive(Debug)]
 pub(super) struct Judged {
     pub(super) method: Method,
     pub(super) host: String,
@@ -48,8 +48,20 @@ impl Judged {
         target: &HttpTarget,
         connection: &Connection<'_>,
     ) -> Result<Self, Refusal> {
-        let host = &request.authority.host;
         check_host(request, target, connection)?;
+        if request.method() == Method::Trace.as_str() && target.credential.is_some() {
+            let reason = "TRACE would show the credential that nodegate adds";
+            return Err(Refusal::forbidden(Denial::builtin(reason, "Use another method.", "http-method")));
+        }
+        Self::of(request)
+    }
+
+    /// The same wherever it is for.
+    ///
+    /// # Errors
+    /// What no policy can permit.
+    pub(super) fn of(request: &Request) -> Result<Self, Refusal> {
+        let host = &request.authority.host;
         if let Some(upgrade) = request.fields.first("upgrade")
             && !upgrade.eq_ignore_ascii_case(b"h2c")
         {
@@ -57,7 +69,7 @@ impl Judged {
             let reason = "the request asks for another protocol by Upgrade, which is not passed on";
             return Err(Refusal::forbidden(Denial::builtin(reason, hint, "http-upgrade")));
         }
-        let method = method(request, target)?;
+        let method = method(request)?;
         let paths = if request.form == Form::Asterisk {
             vec!["/".to_owned()]
         } else {
@@ -74,6 +86,19 @@ impl Judged {
             Framing::Chunked | Framing::UntilClose => None,
         };
         Ok(Self { method, host: host.to_string(), paths, content_type, content_length })
+    }
+
+    /// As policy sees it.
+    pub(super) fn asked<'a>(&'a self, secure: bool, rest: &'a Rest<'a>) -> HttpRequest<'a> {
+        HttpRequest {
+            method: self.method,
+            host: &self.host,
+            paths: &self.paths,
+            secure,
+            content_type: self.content_type.as_deref(),
+            content_length: self.content_length,
+            details: rest,
+        }
     }
 }
 
@@ -104,16 +129,12 @@ fn check_host(request: &Request, target: &HttpTarget, connection: &Connection<'_
     Ok(())
 }
 
-fn method(request: &Request, target: &HttpTarget) -> Result<Method, Refusal> {
+fn method(request: &Request) -> Result<Method, Refusal> {
     let refuse =
         |reason: String, hint: &str| Err(Refusal::forbidden(Denial::builtin(reason, hint, "http-method")));
     match Method::named(request.method()) {
         Some(Method::Connect) => {
             refuse("tunnels are not passed on".to_owned(), "Connect to the server directly.")
-        }
-        Some(Method::Trace) if target.credential.is_some() => {
-            let reason = "TRACE would show the credential that nodegate adds".to_owned();
-            refuse(reason, "Use another method.")
         }
         Some(method) => Ok(method),
         None => refuse(

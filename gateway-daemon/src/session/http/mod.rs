@@ -7,6 +7,7 @@
 //! other side as they happen.
 
 mod answer;
+mod asked;
 mod conversation;
 mod credential;
 mod driver;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use crate::{credential::Provider, policy::Policies, session::driver::Shared, tls::terminate::Terminator};
 
+pub use asked::{Asked, Unasked};
 pub use credential::Credential;
 pub use hosts::{Hosts, Place};
 pub use target::{HttpTarget, TowardsClients};

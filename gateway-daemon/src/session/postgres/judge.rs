@@ -22,7 +22,7 @@ use crate::{
         },
     },
     policy::Policies,
-    sql::postgres::{SqlError, works_on_large_objects},
+    sql::postgres::{SqlError, beside_masks, why_unmasked, works_on_large_objects},
 };
 
 /// Reads and judges for all sessions; what was read is remembered.
@@ -237,7 +237,11 @@ impl Verdict {
             let makes = |name| effect.verb == Verb::Create && self.catalogue.relation(name).is_none();
             effect.relation.as_ref().is_some_and(|name| !makes(name))
         };
-        !statement.columns.is_empty() || statement.effects.iter().any(looks)
+        // A function may have become another one.
+        let calls = |name: &String| !name.starts_with("pg_catalog.");
+        !statement.columns.is_empty()
+            || statement.effects.iter().any(looks)
+            || statement.functions.iter().any(calls)
     }
 
     /// Whether the statements run code of unknown effect, which may set what a session has.
@@ -399,6 +403,7 @@ impl Judge {
             verdict.denial = Some(denied(&SqlError::where_masked(what)));
             return verdict;
         }
+        let statements = seen_beside_masks(statements, &verdict.target_masks);
         if !statements.is_empty() {
             let action = Action::Sql(&statements);
             match self.policies.decide(&asker.principal, &asker.workload, target, action) {
@@ -409,7 +414,13 @@ impl Judge {
                     verdict.masks = masks;
                     verdict.policies = policies;
                 }
-                Decision::Deny(denial) => verdict.denial = Some(Arc::new(denial)),
+                Decision::Deny(mut denial) => {
+                    let unmasked = statements.iter().find(|statement| statement.does(Verb::CallUnmasked));
+                    if let Some(statement) = unmasked.filter(|_| names_calls(&denial)) {
+                        denial.reason.push_str(&why_unmasked(statement, &verdict.target_masks));
+                    }
+                    verdict.denial = Some(Arc::new(denial));
+                }
             }
         }
         verdict.statements = statements;
@@ -423,6 +434,20 @@ impl Judge {
         }
         verdict
     }
+}
+
+/// The statements as they are judged where this is masked: see `beside_masks`. Those of which all can be followed stay the
+/// very reading that they are.
+fn seen_beside_masks(statements: Arc<[Statement]>, masks: &MaskPlan) -> Arc<[Statement]> {
+    if !masks.is_of_anything() || statements.iter().all(|statement| statement.out_of_sight.is_empty()) {
+        return statements;
+    }
+    statements.iter().map(|statement| beside_masks(statement.clone(), masks)).collect()
+}
+
+/// Whether a denial is about code that could show what is masked.
+fn names_calls(denial: &Denial) -> bool {
+    denial.reason.contains("sql:call_unmasked")
 }
 
 /// What is put to the policies.

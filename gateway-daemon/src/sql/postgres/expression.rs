@@ -241,7 +241,10 @@ impl<'a> Reader<'a> {
             }
             NodeEnum::ResTarget(target) => {
                 for step in &target.indirection {
-                    self.indirection_step(step, env, &mut reads)?;
+                    // A field that is assigned calls nothing.
+                    if !matches!(inner(step), Some(NodeEnum::String(_))) {
+                        self.indirection_step(step, env, &mut reads)?;
+                    }
                 }
                 self.optional_value(target.val.as_deref(), env, &mut reads)?
             }
@@ -448,7 +451,9 @@ impl<'a> Reader<'a> {
         into: &mut Reads,
     ) -> Result<(), SqlError> {
         match inner(step) {
-            Some(NodeEnum::String(_) | NodeEnum::AStar(_)) => Ok(()),
+            // A field, or a function that is called on the row.
+            Some(NodeEnum::String(field)) => self.called_as_column(&field.sval, into),
+            Some(NodeEnum::AStar(_)) => Ok(()),
             _ => self.expression(step, env, into),
         }
     }

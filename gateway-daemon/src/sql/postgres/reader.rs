@@ -9,8 +9,8 @@ use pg_query::{Node, NodeEnum};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::results::Results;
 use crate::domain::statement::{
-    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, Opaque, RelationName, RowLimit,
-    Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, OnConflict, Opaque, RelationName,
+    RowLimit, Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads, amounts_to};
@@ -79,11 +79,16 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     let parsed = parser::parse(text, MAX_TEXT_BYTES)?;
     let mut reader = Reader::new(catalogue);
     let mut statements = Vec::with_capacity(parsed.statements.len());
+    // An extension takes such a comment for a choice of the plan.
+    let hints = text.contains("/*+");
     for raw in &parsed.statements {
         if let Some(node) = raw.stmt.as_deref() {
             reader.statement(node)?;
-            let statement = reader.finish();
+            let mut statement = reader.finish();
             relations::refuse_secret_columns(&statement)?;
+            if hints && statement.unpins.is_none() {
+                statement.unpins = Some("a planner's hint (/*+ … */)".to_owned());
+            }
             statements.push(statement);
         }
     }
@@ -101,16 +106,35 @@ pub(super) struct ViewColumn {
 
 /// What each column of a view may show, by its definition; `None` when the definition cannot be followed.
 pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
-    if definition.len() > INLINE_BYTES {
-        return thread::scope(|scope| {
-            let reader = thread::Builder::new()
-                .name("sql-reader".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || view_columns_here(definition, catalogue));
-            reader.ok()?.join().ok().flatten()
-        });
+    with_stack(definition, || view_columns_here(definition, catalogue))
+}
+
+/// Columns by whose values a statement may fail, also where it compares them; `None` when it cannot be read.
+pub(super) fn computed_columns(text: &str, catalogue: &Catalogue) -> Option<BTreeSet<ColumnName>> {
+    with_stack(text, || {
+        let parsed = parser::parse(text, MAX_TEXT_BYTES).ok()?;
+        let mut reader = Reader::new(catalogue);
+        for raw in &parsed.statements {
+            reader.statement(raw.stmt.as_deref()?).ok()?;
+        }
+        Some(
+            reader.facts.computed.iter().filter_map(|number| reader.columns.name(*number)).cloned().collect(),
+        )
+    })
+}
+
+/// Reads on a stack that is large enough for the text.
+fn with_stack<T: Send>(text: &str, read: impl FnOnce() -> Option<T> + Send) -> Option<T> {
+    if text.len() <= INLINE_BYTES {
+        return read();
     }
-    view_columns_here(definition, catalogue)
+    thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .name("sql-reader".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, read);
+        reader.ok()?.join().ok().flatten()
+    })
 }
 
 fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
@@ -169,6 +193,8 @@ pub(super) struct Facts {
     /// See [`Statement::run`].
     pub(super) run: Run,
     pub(super) projected: Reads,
+    /// See [`ColumnUse::Defined`].
+    pub(super) defined: Reads,
     pub(super) compared: Reads,
     pub(super) computed: Reads,
     pub(super) moved: Reads,
@@ -179,10 +205,13 @@ pub(super) struct Facts {
     pub(super) results: Option<Results>,
     pub(super) functions: BTreeSet<String>,
     pub(super) opaque: BTreeSet<Opaque>,
+    /// See [`Statement::out_of_sight`].
+    pub(super) out_of_sight: BTreeSet<String>,
     pub(super) unlimited: bool,
     /// A function was called whose effect outlives the row, so that calling it or not tells something.
     pub(super) leaves_traces: bool,
     pub(super) copy: Option<CopyDirection>,
+    pub(super) on_conflict: Option<OnConflict>,
     pub(super) session_effect: Option<SessionEffect>,
     pub(super) transaction: Option<TransactionStep>,
     pub(super) search_path: Option<SearchPathStep>,
@@ -238,7 +267,9 @@ pub(super) struct Reader<'a> {
     pub(super) nesting: usize,
     /// The schema that is being made, with what is in it.
     pub(super) new_schema: Option<&'a str>,
-    work: usize,
+    /// The functions whose bodies are being read, from the outside in.
+    pub(super) within: Vec<(String, String)>,
+    pub(super) work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
 }
@@ -260,6 +291,7 @@ impl<'a> Reader<'a> {
             constants: 0,
             nesting: 0,
             new_schema: None,
+            within: Vec::new(),
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -283,6 +315,7 @@ impl<'a> Reader<'a> {
         let mut columns = BTreeSet::new();
         for (reads, usage) in [
             (&facts.projected, ColumnUse::Projected),
+            (&facts.defined, ColumnUse::Defined),
             (&facts.compared, ColumnUse::Compared),
             (&facts.computed, ColumnUse::Computed),
             (&facts.moved, ColumnUse::Moved),
@@ -305,8 +338,10 @@ impl<'a> Reader<'a> {
             results: facts.results.unwrap_or_default(),
             functions: facts.functions,
             opaque: facts.opaque,
+            out_of_sight: facts.out_of_sight,
             row_limit: if facts.unlimited { RowLimit::Unlimited } else { RowLimit::Limited },
             copy: facts.copy,
+            on_conflict: facts.on_conflict,
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
             transaction: facts.transaction.unwrap_or(TransactionStep::None),
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),
@@ -339,14 +374,26 @@ impl<'a> Reader<'a> {
         if self.depth == 1 || self.is_prepared { Counting::Counted } else { Counting::Uncounted }
     }
 
-    /// Notes something that cannot be read.
+    /// Notes something that cannot be read, and so may show whatever it likes.
     pub(super) fn opaque(&mut self, what: Opaque) {
+        let (Opaque::Function(name) | Opaque::Operator(name) | Opaque::Code(name)) = &what;
+        self.out_of_sight(name);
         self.facts.opaque.insert(what);
     }
 
     /// Notes code that cannot be read.
     pub(super) fn opaque_code(&mut self, what: &str) {
         self.opaque(Opaque::Code(what.to_owned()));
+    }
+
+    /// Notes something whose effects cannot be read, though it sees no table.
+    pub(super) fn opaque_but_blind(&mut self, what: Opaque) {
+        self.facts.opaque.insert(what);
+    }
+
+    /// Notes what nobody can follow to the columns that it may show.
+    pub(super) fn out_of_sight(&mut self, what: &str) {
+        self.facts.out_of_sight.insert(what.to_owned());
     }
 
     /// Notes that the value of an operand or a written value does not matter, if it is an integer constant, or those
@@ -364,6 +411,11 @@ impl<'a> Reader<'a> {
     /// Notes that the columns steer the statement.
     pub(super) fn compared(&mut self, reads: Reads) {
         merge(&mut self.facts.compared, reads);
+    }
+
+    /// Notes that a definition is about these columns: see [`ColumnUse::Defined`].
+    pub(super) fn defined(&mut self, reads: &Reads) {
+        self.facts.defined.extend(reads);
     }
 
     /// Notes that an operation on the columns' values can fail, or decides whether another one is run.

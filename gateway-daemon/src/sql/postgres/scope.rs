@@ -414,7 +414,7 @@ impl<'a> Reader<'a> {
                     // Functional notation: `c.f` calls f on the whole row.
                     let mut row = Reads::new();
                     self.whole(source, &mut row)?;
-                    self.called_by_field(name);
+                    self.called_as_column(name, into)?;
                     self.can_fail(&row);
                     into.append(&mut row);
                 }

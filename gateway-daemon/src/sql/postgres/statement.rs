@@ -117,11 +117,8 @@ impl<'a> Reader<'a> {
                 self.definitions(&stmt.args, env, &mut nothing)
             }
             NodeEnum::CallStmt(stmt) => {
-                self.effect(Verb::Call, None);
                 let Some(call) = stmt.funccall.as_deref() else { return Err(unexpected(node)) };
-                let name = parts(&call.funcname)?.join(".");
-                self.opaque_code(&format!("CALL {name}"));
-                self.facts.functions.insert(name);
+                self.called_procedure(&parts(&call.funcname)?)?;
                 self.arguments(&call.args)?;
                 self.arguments(&stmt.outargs)
             }
@@ -153,7 +150,7 @@ impl<'a> Reader<'a> {
             }
             NodeEnum::ClusterStmt(stmt) => {
                 self.maintenance(stmt.relation.as_ref())?;
-                self.sorted(stmt.relation.as_ref())
+                self.cluster(stmt.relation.as_ref(), &stmt.indexname)
             }
             NodeEnum::ReindexStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
             NodeEnum::RefreshMatViewStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
@@ -317,7 +314,9 @@ impl<'a> Reader<'a> {
         self.facts.run = Run::NotYet;
         self.facts.functions.extend(statement.functions.iter().cloned());
         self.facts.opaque.extend(statement.opaque.iter().cloned());
+        self.facts.out_of_sight.extend(statement.out_of_sight.iter().cloned());
         self.facts.unpins.clone_from(&statement.unpins);
+        self.facts.on_conflict = self.facts.on_conflict.max(statement.on_conflict);
         self.facts.unlimited |= statement.row_limit == crate::domain::statement::RowLimit::Unlimited;
         for ColumnAccess { column, usage } in &statement.columns {
             let number = self.columns.number(column.clone());
@@ -328,6 +327,7 @@ impl<'a> Reader<'a> {
                 ColumnUse::Compared => self.facts.compared.extend([number]),
                 ColumnUse::Computed => self.facts.computed.extend([number]),
                 ColumnUse::Written => self.facts.written.extend([number]),
+                ColumnUse::Defined => self.facts.defined.extend([number]),
             }
         }
         self.facts.session_effect =
