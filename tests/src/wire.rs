@@ -359,7 +359,8 @@ fn closed(error: &io::Error) -> ServerError {
     ServerError(BTreeMap::from([('M', format!("the connection ended: {error}"))]))
 }
 
-fn columns_of(body: &[u8]) -> Vec<Column> {
+/// The columns of a RowDescription.
+pub fn columns_of(body: &[u8]) -> Vec<Column> {
     let count = u16::from_be_bytes([body[0], body[1]]);
     let mut rest = &body[2..];
     let mut columns = Vec::new();
@@ -379,7 +380,8 @@ fn columns_of(body: &[u8]) -> Vec<Column> {
     columns
 }
 
-fn row_of(body: &[u8]) -> Vec<Option<Vec<u8>>> {
+/// The values of a DataRow.
+pub fn row_of(body: &[u8]) -> Vec<Option<Vec<u8>>> {
     let count = u16::from_be_bytes([body[0], body[1]]);
     let mut rest = &body[2..];
     let mut row = Vec::new();

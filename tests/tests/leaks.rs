@@ -1,7 +1,7 @@
 //! The leak hunt: no byte that an agent or a record sees depends on a masked value.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{env, fs, path::Path, time::Instant};
+use std::{env, fs, net::TcpStream, path::Path, time::Instant};
 
 use nodegate_tests::{
     agent::Agent,
@@ -68,13 +68,34 @@ fn nothing_that_an_agent_sees_depends_on_a_masked_value() {
         number("NODEGATE_LEAK_STATEMENTS").map_or(STATEMENTS, |count| usize::try_from(count).unwrap());
     let seed = number("NODEGATE_LEAK_SEED").unwrap_or(1);
     let started = Instant::now();
-    let report = leaks::hunt(seed, statements, &marks, |startup| {
-        [&servers[0], &servers[1]].map(|server| {
-            let usual = [("user", "somebody"), ("database", postgres::DATABASE)];
-            let stream = agent.connect(server.address()).expect("a connection");
-            Client::start_as(stream, &usual.into_iter().chain(startup.iter().copied()).collect::<Vec<_>>())
-        })
-    });
+    let report = leaks::hunt(
+        seed,
+        statements,
+        &marks,
+        |startup| {
+            [&servers[0], &servers[1]].map(|server| {
+                let usual = [("user", "somebody"), ("database", postgres::DATABASE)];
+                let stream = agent.connect(server.address()).expect("a connection");
+                Client::start_as(
+                    stream,
+                    &usual.into_iter().chain(startup.iter().copied()).collect::<Vec<_>>(),
+                )
+            })
+        },
+        |startup| {
+            let usual = [("user", postgres::DIRECT), ("database", postgres::DATABASE)];
+            let stream = TcpStream::connect(servers[0].address()).expect("a connection");
+            let all: Vec<_> = usual.into_iter().chain(startup.iter().copied()).collect();
+            let mut client = Client::start_as(stream, &all).expect("a session");
+            assert!(client.query(&format!("SET ROLE {}", postgres::ROLE)).errors.is_empty());
+            client
+        },
+    );
+    for untruth in report.untruths.iter().take(30) {
+        println!("UNTRUE {}", untruth.seen);
+        println!("    {}", untruth.statements.last().expect("a statement"));
+    }
+    println!("compared with the database itself: {:?}", report.compared);
     for leak in report.leaks.iter().take(30) {
         println!("LEAK {}", leak.seen);
         for statement in leak.statements.iter().rev().take(4).rev() {
@@ -92,6 +113,13 @@ fn nothing_that_an_agent_sees_depends_on_a_masked_value() {
         println!("  {count:6} refused by {rule}");
     }
     assert!(report.leaks.is_empty(), "{} leaks", report.leaks.len());
+    assert!(report.untruths.is_empty(), "{} values that are not the database's", report.untruths.len());
+    let compared = report.compared;
+    assert!(compared.statements * 8 > report.statements, "{compared:?}: too little to prove anything");
+    assert!(
+        compared.computed > report.statements && compared.binaries > report.statements / 2,
+        "{compared:?}"
+    );
     assert!(report.answered() > 50, "a hunt that is refused everywhere proves nothing");
     drop(agent);
     let sessions = daemon.sessions_list(&[]);

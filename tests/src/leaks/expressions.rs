@@ -211,7 +211,17 @@ impl Expressions<'_> {
     /// A result column.
     pub fn result(&mut self, scope: &[Source]) -> String {
         let computes = self.temper.computes;
-        match self.random.below(24) {
+        match self.random.below(31) {
+            24 => "'constant'".to_owned(),
+            25 => "(SELECT count(*) FROM notes)".to_owned(),
+            26 => "now() IS NOT NULL".to_owned(),
+            27 => {
+                let key = self.integer(scope, 0, 0);
+                format!("EXISTS (SELECT FROM notes AS k WHERE k.id = {key})")
+            }
+            28 => self.text(scope, 2, 0),
+            29 => self.integer(scope, 2, 0),
+            30 => "count(*) OVER ()".to_owned(),
             0..=9 => self.any_column(scope, self.temper.shows),
             10 | 11 => self.text(scope, 1, computes),
             12 | 13 => self.text(scope, 2, computes),

@@ -14,6 +14,7 @@ pub mod random;
 mod schema;
 mod speech;
 pub mod statements;
+pub mod truth;
 pub mod vault;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,10 @@ pub struct Report {
     pub refusals: BTreeMap<String, usize>,
     /// What leaked.
     pub leaks: Vec<Leak>,
+    /// What was held against the database itself.
+    pub compared: truth::Compared,
+    /// Where it was not what the database says.
+    pub untruths: Vec<Leak>,
 }
 
 impl Report {
@@ -150,12 +155,14 @@ fn receive(client: &mut Client) -> Transcript {
 /// What a startup message sets.
 pub type Startup = &'static [(&'static str, &'static str)];
 
-/// Sends so many statements over connections that `connect` makes, and compares what comes back.
+/// Sends so many statements over connections that `connect` makes, and compares what comes back. What `connect_directly`
+/// makes leads to the first of the two servers past nodegate.
 pub fn hunt(
     seed: u64,
     statements: usize,
     marks: &[Marks; 2],
     mut connect: impl FnMut(Startup) -> [Result<Client, ServerError>; 2],
+    mut connect_directly: impl FnMut(Startup) -> Client,
 ) -> Report {
     let mut random = Random::new(seed);
     let mut report = Report::default();
@@ -175,8 +182,11 @@ pub fn hunt(
                 continue;
             }
         };
+        let mut direct = connect_directly(startup);
         'session: for _ in 0..25 {
-            for sql in statements::step(&mut random) {
+            let step = statements::step(&mut random);
+            let is_alone = step.len() == 1;
+            for sql in step {
                 let way = Way::of(&mut random);
                 sent.push(format!("{way:?} {sql}"));
                 let transcripts = pair.ask(way, &sql);
@@ -188,6 +198,15 @@ pub fn hunt(
                 }
                 if transcripts.iter().any(|transcript| transcript.ended) {
                     break 'session;
+                }
+                let is_answered = !transcripts[0].messages.iter().any(|(tag, _)| *tag == 'E');
+                if is_alone && is_answered && (truth::can_be_repeated(&sql) || truth::is_setting(&sql)) {
+                    way.send(&mut direct, &sql);
+                    let past = receive(&mut direct);
+                    let compared = &mut report.compared;
+                    if let Some(seen) = truth::difference(&sql, &transcripts[0], &past, compared) {
+                        report.untruths.push(Leak { statements: sent.clone(), seen });
+                    }
                 }
             }
         }

@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Outputs<'a>, SqlError> {
         let Some(clause) = clause else { return Ok(Outputs::default()) };
         // `old` and `new`, or what WITH (OLD AS …) calls them, show the target's columns.
-        let mut rows = Level { sources: level.sources.clone(), items: level.items.clone() };
+        let mut rows = level.clone();
         if let Some(target) = level.sources.first() {
             let mut names = vec!["old", "new"];
             for option in &clause.options {
@@ -279,10 +279,9 @@ impl<'a> Reader<'a> {
                 };
                 names.push(&option.value);
             }
-            rows.sources
+            rows.by_name
                 .extend(names.into_iter().map(|name| Source { name: Some(name), rows: target.rows.clone() }));
         }
-        // The further sources add no column of their own: an unqualified name finds the target either way.
         self.targets(&clause.exprs, &rows, &Env::within(&rows, env))
     }
 

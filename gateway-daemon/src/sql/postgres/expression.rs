@@ -393,9 +393,9 @@ impl<'a> Reader<'a> {
         let mut value = match self.field_of_row(indirection, env)? {
             Some((row, field)) => {
                 steps = steps.get(1..).unwrap_or_default();
-                let whole = self.optional_value(indirection.arg.as_deref(), env, &mut Reads::new())?;
+                self.references += 1;
                 self.resolve_qualified(row, field, env, into)?;
-                self.field(field, whole, into)
+                env.field(row, field, self.catalogue)
             }
             None => self.optional_value(indirection.arg.as_deref(), env, into)?,
         };
@@ -434,7 +434,9 @@ impl<'a> Reader<'a> {
         };
         match (column.fields.as_slice(), indirection.indirection.first().and_then(text)) {
             ([row], Some(field)) => match text(row) {
-                Some(row) if self.is_row(row, env)? => Ok(Some((row, field))),
+                Some(row) if self.is_row(row, env)? && self.has_column(row, field, env)? => {
+                    Ok(Some((row, field)))
+                }
                 _ => Ok(None),
             },
             _ => Ok(None),
@@ -606,6 +608,8 @@ impl<'a> Reader<'a> {
             Ok(SubLinkType::ExistsSublink) => {
                 // Only whether there is a row counts; what decides that is noted while the query is read.
                 self.query_node(query, env)?;
+                // So much work may be noticed, and EXPLAIN ANALYZE tells how often it was done.
+                self.works();
                 return Ok(Value::BOOL);
             }
             Ok(SubLinkType::ExprSublink | SubLinkType::MultiexprSublink) => true,

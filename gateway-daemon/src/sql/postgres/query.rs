@@ -299,8 +299,7 @@ impl<'a> Reader<'a> {
         self.references += 1;
         let levels = std::iter::successors(Some(*env), |env| env.parent.copied()).filter_map(|env| env.level);
         for level in levels {
-            let named: Vec<&Source<'a>> =
-                level.sources.iter().filter(|source| source.name == Some(name)).collect();
+            let named: Vec<&Source<'a>> = level.called(Some(name)).collect();
             match named.as_slice() {
                 [] => {}
                 [source] => return self.expand_source(source),

@@ -237,12 +237,23 @@ pub(super) enum Merged<'a> {
 pub(super) struct Level<'a> {
     pub(super) sources: Vec<Source<'a>>,
     pub(super) items: Vec<Item<'a>>,
+    /// Sources whose columns are only found under their names: `old` and `new` in RETURNING.
+    pub(super) by_name: Vec<Source<'a>>,
 }
 
 impl<'a> Level<'a> {
     /// A level of one source.
     pub(super) fn of(source: Source<'a>) -> Self {
-        Self { sources: vec![source], items: vec![Item::Source(0)] }
+        Self { sources: vec![source], items: vec![Item::Source(0)], by_name: Vec::new() }
+    }
+
+    /// The sources of that name; without one, those whose columns are found by their own names alone.
+    pub(super) fn called<'s>(&'s self, qualifier: Option<&'s str>) -> impl Iterator<Item = &'s Source<'a>> {
+        let by_name = self.by_name.iter().filter(move |_| qualifier.is_some());
+        self.sources
+            .iter()
+            .chain(by_name)
+            .filter(move |source| qualifier.is_none() || source.name == qualifier)
     }
 
     /// Adds the sources and items of another piece of FROM.
@@ -251,6 +262,7 @@ impl<'a> Level<'a> {
         piece.items.iter_mut().for_each(|item| shift(item, offset));
         self.sources.append(&mut piece.sources);
         self.items.append(&mut piece.items);
+        self.by_name.append(&mut piece.by_name);
     }
 }
 
@@ -296,8 +308,7 @@ impl<'e, 'a> Env<'e, 'a> {
     /// join, which may show a part of a value, and not one that is generated from others.
     pub(super) fn is_stored(self, qualifier: Option<&str>, name: &str, needs: Needs) -> bool {
         let Some(level) = self.chain().find_map(|env| env.level) else { return false };
-        let mut sources =
-            level.sources.iter().filter(|source| qualifier.is_none() || source.name == qualifier);
+        let mut sources = level.called(qualifier);
         let mut stored = 0;
         let known = sources.all(|source| match &source.rows {
             Rows::Relation(relation) => match relation.columns.iter().find(|column| column.name == name) {
@@ -321,7 +332,7 @@ impl<'e, 'a> Env<'e, 'a> {
     pub(super) fn column(self, qualifier: Option<&str>, name: &str) -> Option<&'a Column> {
         let level = self.level?;
         let mut found = None;
-        for source in level.sources.iter().filter(|source| qualifier.is_none() || source.name == qualifier) {
+        for source in level.called(qualifier) {
             match &source.rows {
                 Rows::Relation(relation) => {
                     let columns = relation.columns.iter().filter(|column| column.name == name);
@@ -380,11 +391,9 @@ impl<'a> Reader<'a> {
         }
         into.append(&mut maybe);
         let mut is_row = false;
-        for source in env.chain().filter_map(|env| env.level).flat_map(|level| &level.sources) {
-            if source.name == Some(name) {
-                is_row = true;
-                self.whole(source, into)?;
-            }
+        for source in env.chain().filter_map(|env| env.level).flat_map(|level| level.called(Some(name))) {
+            is_row = true;
+            self.whole(source, into)?;
         }
         if possible || is_row { Ok(()) } else { self.everything(env, into) }
     }
@@ -399,7 +408,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), SqlError> {
         for level in env.chain().filter_map(|env| env.level) {
             let mut found = false;
-            for source in level.sources.iter().filter(|source| source.name == Some(qualifier)) {
+            for source in level.called(Some(qualifier)) {
                 found = true;
                 if self.look_up(source, name, into)? == Found::Absent {
                     // Functional notation: `c.f` calls f on the whole row.
@@ -420,13 +429,27 @@ impl<'a> Reader<'a> {
     /// Whether an unqualified name certainly means a whole row: it is a source's, and no column's.
     pub(super) fn is_row(&mut self, name: &str, env: &Env<'_, 'a>) -> Result<bool, SqlError> {
         let mut is_source = false;
-        for source in env.chain().filter_map(|env| env.level).flat_map(|level| &level.sources) {
-            if self.look_up(source, name, &mut Reads::new())? != Found::Absent {
-                return Ok(false);
+        for level in env.chain().filter_map(|env| env.level) {
+            for source in &level.sources {
+                if self.look_up(source, name, &mut Reads::new())? != Found::Absent {
+                    return Ok(false);
+                }
             }
-            is_source |= source.name == Some(name);
+            is_source |= level.called(Some(name)).next().is_some();
         }
         Ok(is_source)
+    }
+
+    /// Whether the nearest source of that name certainly has a column of this one.
+    pub(super) fn has_column(&mut self, row: &str, name: &str, env: &Env<'_, 'a>) -> Result<bool, SqlError> {
+        let level =
+            env.chain().filter_map(|env| env.level).find(|level| level.called(Some(row)).next().is_some());
+        let Some(level) = level else { return Ok(false) };
+        let sources: Vec<&Source<'a>> = level.called(Some(row)).collect();
+        match sources.as_slice() {
+            [source] => Ok(self.look_up(source, name, &mut Reads::new())? == Found::Exact),
+            _ => Ok(false),
+        }
     }
 
     /// Adds every column of the nearest source of that name; of all sources when there is none.
@@ -438,7 +461,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), SqlError> {
         for level in env.chain().filter_map(|env| env.level) {
             let mut found = false;
-            for source in level.sources.iter().filter(|source| source.name == Some(name)) {
+            for source in level.called(Some(name)) {
                 found = true;
                 self.whole(source, into)?;
             }
@@ -451,7 +474,8 @@ impl<'a> Reader<'a> {
 
     /// Adds every column of everything in scope: the answer for names that cannot be traced.
     pub(super) fn everything(&mut self, env: &Env<'_, 'a>, into: &mut Reads) -> Result<(), SqlError> {
-        for source in env.chain().filter_map(|env| env.level).flat_map(|level| &level.sources) {
+        let levels = env.chain().filter_map(|env| env.level);
+        for source in levels.flat_map(|level| level.sources.iter().chain(&level.by_name)) {
             self.whole(source, into)?;
         }
         Ok(())

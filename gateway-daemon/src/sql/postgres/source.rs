@@ -8,7 +8,6 @@ use pg_query::protobuf::{
 };
 use pg_query::{Node, NodeEnum};
 
-use crate::domain::results::Span;
 use crate::domain::statement::{Opaque, Verb};
 
 use super::columns::Reads;
@@ -19,20 +18,25 @@ use super::reader::Reader;
 use super::scope::{Env, Item, Level, Merged, Output, Outputs, Rows, Source};
 use super::value::Value;
 
-/// Functions that return rows of one column. Not among them: `unnest`, whose elements may be rows themselves.
-const ONE_COLUMN: &[&str] = &[
-    "generate_series",
-    "generate_subscripts",
-    "json_array_elements",
-    "json_array_elements_text",
-    "json_object_keys",
-    "jsonb_array_elements",
-    "jsonb_array_elements_text",
-    "jsonb_object_keys",
-    "jsonb_path_query",
-    "regexp_matches",
-    "regexp_split_to_table",
-    "string_to_table",
+/// Functions that return rows, with the names of their columns; one that has none of its own gets that of the alias or
+/// the function. Not among them: `unnest`, whose elements may be rows themselves.
+const RETURNS: &[(&str, &[Option<&str>])] = &[
+    ("generate_series", &[None]),
+    ("generate_subscripts", &[None]),
+    ("json_array_elements", &[Some("value")]),
+    ("json_array_elements_text", &[Some("value")]),
+    ("json_each", &[Some("key"), Some("value")]),
+    ("json_each_text", &[Some("key"), Some("value")]),
+    ("json_object_keys", &[None]),
+    ("jsonb_array_elements", &[Some("value")]),
+    ("jsonb_array_elements_text", &[Some("value")]),
+    ("jsonb_each", &[Some("key"), Some("value")]),
+    ("jsonb_each_text", &[Some("key"), Some("value")]),
+    ("jsonb_object_keys", &[None]),
+    ("jsonb_path_query", &[None]),
+    ("regexp_matches", &[None]),
+    ("regexp_split_to_table", &[None]),
+    ("string_to_table", &[None]),
 ];
 
 impl<'a> Reader<'a> {
@@ -120,7 +124,7 @@ impl<'a> Reader<'a> {
             let Some(NodeEnum::List(list)) = inner(node) else { return Err(unexpected(node)) };
             let mut reads = Reads::new();
             let mut defined = range.coldeflist.as_slice();
-            let mut returns = Span::Any;
+            let mut returns = None;
             for part in &list.items {
                 match inner(part) {
                     Some(NodeEnum::List(columns)) => {
@@ -129,15 +133,21 @@ impl<'a> Reader<'a> {
                     }
                     kind => {
                         self.expression(part, env, &mut reads)?;
-                        if self.returns_one_column(kind) {
-                            returns = Span::One;
-                        }
+                        returns = self.returned_columns(kind);
                     }
                 }
             }
             compared.extend(&reads);
             if defined.is_empty() {
-                outputs.columns.push(Output { name: None, reads, value: Value::UNKNOWN, span: returns });
+                let Some((function, columns)) = returns else {
+                    outputs.columns.extend(Outputs::opaque(reads).columns);
+                    continue;
+                };
+                let alias = range.alias.as_ref().map(|alias| alias.aliasname.as_str());
+                let names = columns.iter().map(|own| own.or(alias).unwrap_or(function));
+                outputs.columns.extend(
+                    names.map(|name| Output::one(Some(Cow::Borrowed(name)), reads.clone(), Value::UNKNOWN)),
+                );
             } else {
                 let names = defined.iter().map(|node| match inner(node) {
                     Some(NodeEnum::ColumnDef(column)) => Some(Cow::Borrowed(column.colname.as_str())),
@@ -158,15 +168,19 @@ impl<'a> Reader<'a> {
         derived(outputs, range.alias.as_ref())
     }
 
-    /// Whether it is a call of a function of PostgreSQL's own that returns one column, whatever it is called with.
-    fn returns_one_column(&self, kind: Option<&NodeEnum>) -> bool {
-        let Some(NodeEnum::FuncCall(call)) = kind else { return false };
-        let (is_plain, name) = match parts(&call.funcname).unwrap_or_default().as_slice() {
+    /// The name and the columns of a function of PostgreSQL's own that returns the same ones whatever it is called with.
+    fn returned_columns(
+        &self,
+        kind: Option<&'a NodeEnum>,
+    ) -> Option<(&'a str, &'static [Option<&'static str>])> {
+        let Some(NodeEnum::FuncCall(call)) = kind else { return None };
+        let (is_own, name) = match parts(&call.funcname).unwrap_or_default().as_slice() {
             [name] => (!self.catalogue.user_functions.contains_key(*name), *name),
             ["pg_catalog", name] => (true, *name),
-            _ => return false,
+            _ => return None,
         };
-        is_plain && ONE_COLUMN.contains(&name)
+        let (_, columns) = RETURNS.iter().find(|(known, _)| is_own && *known == name)?;
+        Some((name, columns))
     }
 
     fn column_definitions(&mut self, nodes: &'a [Node], env: &Env<'_, 'a>) -> Result<(), SqlError> {

@@ -35,6 +35,11 @@ impl<'a> Reader<'a> {
         Value::UNKNOWN
     }
 
+    /// Notes something that may be noticed, whether it is done or not.
+    pub(super) fn works(&mut self) {
+        self.met.0 += 1;
+    }
+
     /// The same of the operands of an operator that may be a user's.
     pub(super) fn shown_to(&mut self, whose: Whose, operands: &Reads) {
         if whose == Whose::Users {

@@ -41,11 +41,18 @@ impl<'a> Env<'_, 'a> {
         }
     }
 
+    /// The value of a column of that source.
+    pub(super) fn field(self, row: &str, name: &str, catalogue: &Catalogue) -> Value {
+        match self.find(Some(row), name, catalogue) {
+            Found::This(value) => value,
+            Found::Absent => Value::UNKNOWN,
+        }
+    }
+
     fn find(self, qualifier: Option<&str>, name: &str, catalogue: &Catalogue) -> Found {
         for level in std::iter::successors(Some(self), |env| env.parent.copied()).filter_map(|env| env.level)
         {
-            let sources =
-                level.sources.iter().filter(|source| qualifier.is_none() || source.name == qualifier);
+            let sources = level.called(qualifier);
             let mut found = Vec::new();
             let mut is_here = false;
             for source in sources {
@@ -67,8 +74,7 @@ impl<'a> Env<'_, 'a> {
         let mut levels =
             std::iter::successors(Some(self), |env| env.parent.copied()).filter_map(|env| env.level);
         let sources = levels.find_map(|level| {
-            let named: Vec<&Source<'a>> =
-                level.sources.iter().filter(|source| source.name == Some(name)).collect();
+            let named: Vec<&Source<'a>> = level.called(Some(name)).collect();
             (!named.is_empty()).then_some(named)
         });
         let Some([source]) = sources.as_deref() else { return Value::UNKNOWN };

@@ -107,7 +107,7 @@ fn columns_stand_where_the_server_puts_them() {
         ("SELECT * FROM customers, generate_series(1, 2) g", "id name email ssn -"),
         ("SELECT * FROM customers, generate_series(1, 2) WITH ORDINALITY", "id name email ssn - -"),
         ("SELECT * FROM unnest(ARRAY[1]) u (id) JOIN customers USING (id)", "id -* name email ssn"),
-        ("SELECT *, 1 FROM json_each('{}')", "-* -"),
+        ("SELECT *, 1 FROM json_each('{}'), json_populate_record(NULL::customers, '{}')", "- - -* -"),
         ("SELECT * FROM json_to_record('{}') AS r (a int, b text)", "- -"),
         ("SELECT * FROM nowhere", "*?"),
         (
