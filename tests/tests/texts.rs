@@ -10,7 +10,6 @@ use nodegate_tests::{
 
 const POLICY: &str = r#"
     @id("everything") permit (principal, action, resource);
-    @id("code") permit (principal, action == Action::"sql:call_unmasked", resource);
     @id("mask-pii") @mask("partial")
     forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("pii") };
     @id("code") permit (principal, action == Action::"sql:call_unmasked", resource);
