@@ -326,7 +326,7 @@ fn a_value_that_something_stored_computes_with_is_not_quoted() {
     for sql in [
         "SELECT * FROM customers WHERE id = 'abc'",
         "SELECT name::int FROM customers WHERE id = 1000",
-        "UPDATE customers SET region = name::int WHERE id = 1000",
+        "UPDATE events SET level = region::int",
         "SELECT status::int FROM orders",
     ] {
         let heard = ask(&mut client, sql);
