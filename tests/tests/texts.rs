@@ -395,7 +395,11 @@ fn code_that_can_see_a_masked_column_is_not_heard() {
     is(&heard.errors[0], "23505", "duplicate key value violates unique constraint \"tickets_pkey\"");
     // A function in SQL is read, and what it reads is judged.
     shown_directly(&stage, &["SELECT in_sql(1000)"]);
-    is(&ask(&mut client, "SELECT in_sql(1000)").errors[0], "42501", "nodegate: public.customers.email is masked");
+    is(
+        &ask(&mut client, "SELECT in_sql(1000)").errors[0],
+        "42501",
+        "nodegate: public.customers.email is masked",
+    );
     // A notice of each row is one.
     assert_eq!(
         ask(&mut client, "INSERT INTO tickets SELECT 100 + i, 1000 FROM generate_series(1, 9) AS i")

@@ -133,7 +133,8 @@ impl<'a> Reader<'a> {
                     }
                     kind => {
                         self.expression(part, env, &mut reads)?;
-                        returns = self.returned_columns(kind);
+                        // An absent column list follows the function.
+                        returns = returns.or(self.returned_columns(kind));
                     }
                 }
             }

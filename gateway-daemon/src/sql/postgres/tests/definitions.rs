@@ -371,7 +371,7 @@ fn functions_in_sql_are_judged_by_what_they_do() {
     check(&[
         (
             "SELECT label_of('1')",
-            "select customers | P customers.name staff.name | C customers.id staff.id | F customers.name staff.name",
+            "select customers | P customers.name staff.name | C customers.id staff.id | F customers.id customers.name staff.id staff.name",
         ),
         (
             "SELECT mail_of(name) FROM orders o, customers",

@@ -200,11 +200,11 @@ fn a_snapshot_knows_what_columns_show_and_which_code_is_unknown() {
     assert_eq!(line("SELECT replace('a', 'b', 'c')"), "select -");
     assert_eq!(
         line("SELECT label_of(1)"),
-        "select customers | P customers.name vip.name | C customers.id vip.id | F customers.name vip.name"
+        "select customers | P customers.name vip.name | C customers.id vip.id | F customers.id customers.name vip.id vip.name"
     );
     assert_eq!(
         line("SELECT public.mail_of(1)"),
-        "select customers | P customers.email vip.email | C customers.id vip.id | F customers.email vip.email"
+        "select customers | P customers.email vip.email | C customers.id vip.id | F customers.email customers.id vip.email vip.id"
     );
     assert_eq!(line("SELECT (information_schema._pg_expandarray(indkey)).n FROM pg_index"), PRIMARY_KEYS);
     for (text, columns) in [
