@@ -242,7 +242,6 @@ fn hstore(transform: Transform, format: Format, value: &[u8]) -> Image {
         Format::Binary => nested::read_binary_hstore(value),
     };
     match (transform, pairs.as_deref()) {
-        (Transform::Null, _) | (_, None) => Image::None,
         (Transform::Hash, Some([(key, Some(hash))])) if key == b"hash" => {
             unmistakable(std::str::from_utf8(hash).is_ok_and(is_hash))
         }

@@ -174,7 +174,7 @@ fn is_whole_image(transform: Transform, number: i64) -> bool {
             Transform::Partial => {
                 let mut left = number.unsigned_abs();
                 let is_large = left >= PARTIAL_FROM;
-                while left % 10 == 0 && left > 9 {
+                while left.is_multiple_of(10) && left > 9 {
                     left /= 10;
                 }
                 is_large && left < 10
@@ -215,7 +215,7 @@ fn is_float_image(transform: Transform, number: f64) -> bool {
                     && (shows_one_digit(&format!("{number:e}"))
                         || shows_one_digit(&format!("{:e}", number as f32)))
             }
-            Transform::Hash => number >= 0.0 && number < FLOAT_HASH_BELOW && number.fract() == 0.0,
+            Transform::Hash => (0.0..FLOAT_HASH_BELOW).contains(&number) && number.fract() == 0.0,
             Transform::Redact | Transform::Last4 | Transform::Null => false,
         }
 }

@@ -188,7 +188,7 @@ impl CopyRows {
 
     fn keep(&mut self, byte: u8) {
         // The end mark stands where the first field would.
-        if !self.is_wanted() && !(self.field == 0 && self.raw.len() < 3) {
+        if !self.is_wanted() && (self.field != 0 || self.raw.len() >= 3) {
             return;
         }
         if self.raw.len() < FIELD_BYTES { self.raw.push(byte) } else { self.is_cut = true }
@@ -263,7 +263,7 @@ impl CopyRows {
                 }
                 State::Number { of, bytes: 0, value } => self.state = self.after_number(of, value),
                 State::Number { of, bytes: left, value } => {
-                    let Some((byte, rest)) = bytes.split_first() else { return None };
+                    let (byte, rest) = bytes.split_first()?;
                     bytes = rest;
                     let value = value << 8 | u32::from(*byte);
                     self.state = State::Number { of, bytes: left - 1, value };

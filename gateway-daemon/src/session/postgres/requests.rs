@@ -638,7 +638,7 @@ impl Relay<'_> {
             // The relay waits for the server's word before it looks at the client's next message.
             Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         }
-        let request = Request { limit, told, ..request(verdict, None, recorded, learnt) };
+        let request = Request { told, limit, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Execute(Box::new(request)));
         Ok(Taken::Done)
     }

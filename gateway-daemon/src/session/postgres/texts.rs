@@ -5,7 +5,7 @@
 //! says by itself quotes names of objects, which are no secret, and values in few places, which are known. Code says
 //! whatever it likes, in every field, so where it can see a masked column nothing of its words passes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::judge::Verdict;
 use crate::{
@@ -112,7 +112,7 @@ pub(super) fn scrub<'a>(fields: &Fields<'a>, about: Circumstances<'_>) -> Scrubb
     let is_masked = |column: &ColumnName| {
         about.masks.columns.contains_key(column) || of_message.is_some_and(|masks| masks.contains_key(column))
     };
-    if about.masks.columns.is_empty() && of_message.is_none_or(|masks| masks.is_empty()) {
+    if about.masks.columns.is_empty() && of_message.is_none_or(BTreeMap::is_empty) {
         return whole;
     }
     let has = |code| fields.field(code).is_some();
@@ -137,8 +137,8 @@ pub(super) fn scrub<'a>(fields: &Fields<'a>, about: Circumstances<'_>) -> Scrubb
         Some(Speaker::InContext(_)) if by_code => {
             return withheld(fields, &Why::Code(speaker(fields, &reach)));
         }
-        None if by_code && !reach.has_code => return withheld(fields, &Why::UnknownCode),
-        None if by_code => return whole,
+        None if by_code && reach.has_code => return whole,
+        None if by_code => return withheld(fields, &Why::UnknownCode),
         Some(Speaker::InContext(_)) | None => {}
     }
     let quoted = Quoted { fields, catalogue: about.catalogue, is_masked: &is_masked };
@@ -148,10 +148,9 @@ pub(super) fn scrub<'a>(fields: &Fields<'a>, about: Circumstances<'_>) -> Scrubb
     let kept = match passes(fields, &reach) {
         Passes::Nothing => return withheld(fields, &Why::Quotes),
         Passes::Whole => whole,
-        Passes::WithoutDetail => whole.without(&[Fields::DETAIL]),
         Passes::Message => whole.without(&[Fields::DETAIL, Fields::HINT]),
         Passes::WithKeys if quoted.detail_is_open() => whole,
-        Passes::WithKeys => whole.without(&[Fields::DETAIL]),
+        Passes::WithKeys | Passes::WithoutDetail => whole.without(&[Fields::DETAIL]),
     };
     let kept = kept.without(&[Fields::INTERNAL_QUERY, Fields::INTERNAL_POSITION]);
     match fields.field(Fields::CONTEXT).and_then(line_of_copy) {

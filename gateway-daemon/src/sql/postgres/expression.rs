@@ -640,7 +640,7 @@ impl<'a> Reader<'a> {
         // More than one row is an error; so much work may be noticed.
         self.can_fail(&Reads::new());
         Ok(match outputs.columns.as_slice() {
-            [only] if !outputs.is_open() => only.value.from_within(link.location),
+            [only] if !outputs.is_open() => only.value.placed_within(link.location),
             _ => Value::UNKNOWN,
         })
     }

@@ -25,6 +25,7 @@ pub enum Speaker {
 }
 
 /// What a statement reaches.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other, each with a name")]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reach {
     /// A relation with a masked column.
@@ -185,7 +186,7 @@ impl<'a> Walk<'a> {
                 Opaque::Operator(name) => self.by_name(&code.operators, name, reads_masked),
                 Opaque::Code(what) => match what.split_once(' ') {
                     // What it calls is listed with the functions, what it reads with the relations.
-                    Some(("CALL" | "view" | "SET", _)) => {}
+                    Some(("CALL" | "view" | "SET", _) | ("CREATE", "TRIGGER" | "RULE" | "FUNCTION")) => {}
                     Some(("type", name)) => {
                         let name = name.rsplit('.').next().unwrap_or(name);
                         let known = code.domains_by_name.get(name).cloned().unwrap_or_default();
@@ -193,7 +194,6 @@ impl<'a> Walk<'a> {
                             self.handed(function, reads_masked);
                         }
                     }
-                    Some(("CREATE", "TRIGGER" | "RULE" | "FUNCTION")) => {}
                     _ => self.unreadable(what),
                 },
             }

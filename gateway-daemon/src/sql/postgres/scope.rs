@@ -120,8 +120,8 @@ impl<'a> Outputs<'a> {
             let reads: Reads = rest.iter().flat_map(|column| column.reads.iter().copied()).collect();
             let is_sure = rest.iter().all(|column| column.span != Span::Unsure && column.reads == reads);
             let span = if is_sure { Span::One } else { Span::Unsure };
-            let named = |name: &&'a str| Output::spanning(Some(Cow::Borrowed(*name)), reads.clone(), span);
-            self.columns.extend(names.iter().map(named));
+            let each = |name: &&'a str| Output::spanning(Some(Cow::Borrowed(*name)), reads.clone(), span);
+            self.columns.extend(names.iter().map(each));
             self.columns.extend(if is_sure { Self::opaque(reads) } else { Self::unsure(reads) }.columns);
         }
     }
@@ -552,7 +552,7 @@ impl<'a> Reader<'a> {
                 self.spend(1 + outputs.columns.len())?;
                 let mut outputs = (**outputs).clone();
                 for column in &mut outputs.columns {
-                    column.value = column.value.from_within(source.name);
+                    column.value = column.value.placed_within(source.name);
                 }
                 Ok(outputs)
             }

@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
                     && Self::is_own_among(&self.catalogue.overloaded.functions, name, &values) =>
             {
                 // An aggregate's value and a window's come from another row than the one beside it.
-                self.operates(Kind::Function, name, &values, &reads).from_within(call.location)
+                self.operates(Kind::Function, name, &values, &reads).placed_within(call.location)
             }
             _ => self.can_fail(&reads),
         };

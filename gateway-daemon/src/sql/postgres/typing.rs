@@ -82,7 +82,7 @@ impl<'a> Env<'_, 'a> {
             Rows::Relation(relation) => Value::of_row(relation, catalogue, id(source, relation.oid)),
             Rows::Derived(outputs) if !outputs.is_open() => {
                 let fields: Vec<Value> =
-                    outputs.columns.iter().map(|column| column.value.from_within(source.name)).collect();
+                    outputs.columns.iter().map(|column| column.value.placed_within(source.name)).collect();
                 Value::row(&fields)
             }
             Rows::Derived(_) | Rows::Unknown(_) => Value::UNKNOWN,
@@ -108,7 +108,7 @@ fn named(source: &Source<'_>, name: &str, catalogue: &Catalogue) -> Vec<Value> {
                 .columns
                 .iter()
                 .filter(|column| column.name.as_deref() == Some(name))
-                .map(|column| column.value.from_within(source.name))
+                .map(|column| column.value.placed_within(source.name))
                 .collect();
             if found.is_empty()
                 && (outputs.is_open() || outputs.columns.iter().any(|column| column.name.is_none()))

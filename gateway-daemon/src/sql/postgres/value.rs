@@ -336,7 +336,7 @@ impl Value {
     }
 
     /// The same, of another row of its source: what a subquery or an aggregate at that place gives.
-    pub(super) fn from_within(self, place: impl Hash + Copy) -> Self {
+    pub(super) fn placed_within(self, place: impl Hash + Copy) -> Self {
         let origin = match self.origin {
             Origin::One(source) => Origin::One(within(source, place)),
             origin => origin,
@@ -482,6 +482,7 @@ impl Value {
 }
 
 /// The collation of something made of these, if PostgreSQL finds one: one of a column's own goes before the default.
+#[expect(clippy::match_same_arms, reason = "none at all gives way before the default does")]
 pub(super) fn collation(values: &[Value]) -> Option<u32> {
     values.iter().map(|value| value.collation).try_fold(0, |one, other| match (one, other) {
         (0, collation) | (collation, 0) => Some(collation),

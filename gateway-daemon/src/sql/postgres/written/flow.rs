@@ -742,7 +742,7 @@ fn made_up_name(value: &Node) -> Option<&str> {
 }
 
 /// A constant as the text that the server would read it from.
-fn constant<'a>(node: &'a Node) -> Option<Value<'a>> {
+fn constant(node: &Node) -> Option<Value<'_>> {
     let NodeEnum::AConst(constant) = inner(node)? else { return None };
     if constant.isnull {
         return Some(Value::Null);
