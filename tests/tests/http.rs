@@ -569,6 +569,45 @@ fn a_slow_head_is_not_waited_for() {
 }
 
 #[test]
+fn tls_that_is_passed_through_is_judged_by_its_name() {
+    let authority = Authority::new();
+    let web = Web::start(&Cover::Tls(&authority, &["api.internal"], Validity::Good));
+    let issuer = Issuer::start();
+    let mut settings = Settings::new(Vec::new());
+    POLICY.clone_into(&mut settings.policy);
+    settings.more_targets.push(format!(
+        "{{ name: api, protocol: http, hosts: [api.internal, \"127.0.0.1\"], ports: [{}], tls: {{ client: passthrough }} }}",
+        web.port()
+    ));
+    let daemon = Daemon::start(&settings, &issuer);
+    let own = daemon.folder().join("web-ca.pem");
+    fs::write(&own, &authority.pem).unwrap();
+    let curl = |token: &str, name: &str| {
+        let mut command = daemon.run(Some(token));
+        command.args(["curl", "-sS", "--max-time", "20", "--cacert"]).arg(&own);
+        command.arg("--resolve").arg(format!("{name}:{}:127.0.0.1", web.port()));
+        command.args(["-H", "Authorization: Bearer own", &format!("https://{name}:{}/admin", web.port())]);
+        programs::said(&mut command, "", PATIENCE)
+    };
+    let good = issuer.token("agent-1");
+    assert_eq!(curl(&good, "api.internal").ok(), "GET /admin HTTP/1.1\n0 bytes\n");
+    assert_eq!(web.seen()[0].field("authorization"), Some("Bearer own"));
+    assert_ne!(curl(&good, "evil.example").status, 0);
+    let stranger = issuer.token_with("stranger", &json!({ "groups": ["others"] }));
+    assert_ne!(curl(&stranger, "api.internal").status, 0);
+    assert_eq!(web.seen().len(), 1);
+    let connects = |outcome: &str| {
+        let found = daemon.audit_search(&["--kind", "connect", "--outcome", outcome]);
+        found.into_iter().map(|record| record["event"].clone()).collect::<Vec<_>>()
+    };
+    let allowed = connects("allowed");
+    assert_eq!(allowed[0]["reason"], "TLS with api.internal passed on without being looked into");
+    let denied = connects("denied");
+    assert_eq!(denied.len(), 2);
+    assert!(denied.iter().any(|event| event["policies"] == json!(["builtin/http-host"])), "{denied:?}");
+}
+
+#[test]
 fn where_nothing_is_enforced_https_is_the_two_ends_own() {
     let stage = Stage::with(Change {
         target: "hosts: [api.internal, \"127.0.0.1\"], mode: shadow, credential: { bearer: { file: password } }",

@@ -95,6 +95,14 @@ const NEEDS: &[Need] = &[
         present: || knows_ruby("active_record"),
     },
     Need { package: "ruby-pg", what_for: "the driver below ActiveRecord", present: || knows_ruby("pg") },
+    Need { package: "curl", what_for: "the HTTP client of the tests", present: || has("curl") },
+    Need { package: "wget", what_for: "an HTTP client of the tests", present: || has("wget") },
+    Need { package: "git", what_for: "an HTTP client of the tests", present: || has("git") },
+    Need {
+        package: "python3-requests",
+        what_for: "requests, an HTTP client of the tests",
+        present: || knows_python("requests"),
+    },
     Need { package: "nodejs", what_for: "what runs node-postgres", present: || has("node") },
     Need {
         package: "default-jdk-headless",

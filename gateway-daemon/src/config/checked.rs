@@ -203,6 +203,8 @@ pub enum HttpClientTls {
     Plaintext,
     /// TLS under a certificate of the daemon's own authority: the agent asks for `https://`.
     Terminate,
+    /// TLS that is the two ends' own: nothing in it is seen, and only its name is judged.
+    Passthrough,
 }
 
 /// Encryption between daemon and server, always with chain and name checked. The name is the one that is asked for.

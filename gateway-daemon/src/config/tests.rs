@@ -297,6 +297,111 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
     }
 }
 
+const HTTP: &str = "  - name: api
+    protocol: http
+    hosts: [api.example, \"*.apps.example\", \"*\"]
+    ports: [443]
+    tls: { client: terminate, upstream: verify-full, ca: ca.pem }
+    credential: { bearer: { file: secrets/password } }
+";
+
+fn with_http(dir: &Path, old: &str, new: &str) -> Result<checked::Config, ConfigError> {
+    assert!(HTTP.contains(old), "{old}");
+    load_text(dir, &GOOD.replacen("policy: {", &format!("{}policy: {{", HTTP.replacen(old, new, 1)), 1))
+}
+
+#[test]
+fn an_http_target_has_keys_of_its_own() {
+    let dir = directory();
+    let config = with_http(dir.path(), "api.example", "API.example.").unwrap();
+    let target = config.targets.last().unwrap();
+    assert_eq!(
+        target.hosts,
+        [Host::Name("api.example".to_owned()), Host::Below("apps.example".to_owned()), Host::Any]
+    );
+    assert_eq!(target.covers_below("x.apps.example"), Some("apps.example".len()));
+    assert_eq!(target.covers_below("apps.example"), None);
+    assert_eq!(target.covers_below("xapps.example"), None);
+    assert!(target.is_for_the_rest());
+    let checked::Protocol::Http(http) = &target.protocol else { panic!("{target:?}") };
+    assert_eq!(http.client, checked::HttpClientTls::Terminate);
+    assert_eq!(http.upstream, Some(checked::HttpUpstreamTls { ca: Some(dir.path().join("ca.pem")) }));
+    let password = PasswordSource::File(dir.path().join("secrets/password"));
+    assert_eq!(http.credential, Some(checked::HttpCredential::Bearer(password.clone())));
+    for (new, expected) in [
+        (
+            "basic: { username: a, password: { file: secrets/password } }",
+            checked::HttpCredential::Basic { username: "a".to_owned(), password: password.clone() },
+        ),
+        (
+            "header: { name: X-Api-Key, value: { file: secrets/password } }",
+            checked::HttpCredential::Header { name: "X-Api-Key".to_owned(), value: password.clone() },
+        ),
+        (
+            "query: { name: key, value: { file: secrets/password } }",
+            checked::HttpCredential::Query { name: "key".to_owned(), value: password.clone() },
+        ),
+    ] {
+        let config = with_http(dir.path(), "bearer: { file: secrets/password }", new).unwrap();
+        let checked::Protocol::Http(http) = &config.targets.last().unwrap().protocol else { panic!("{new}") };
+        assert_eq!(http.credential, Some(expected));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_http_target_is_named() {
+    let dir = directory();
+    for (old, new, expected) in [
+        (
+            "    tls: { client: terminate, upstream: verify-full, ca: ca.pem }\n",
+            "",
+            "the key `tls` is missing",
+        ),
+        (", upstream: verify-full, ca: ca.pem", "", "the key `upstream` is missing"),
+        ("upstream: verify-full, ca: ca.pem", "upstream: disable", "unknown upstream `disable`"),
+        ("upstream: verify-full, ca: ca.pem", "upstream: none, ca: ca.pem", "no certificate is checked"),
+        ("client: terminate, upstream: verify-full", "client: passthrough", "TLS is the two ends' own"),
+        (
+            "client: terminate, upstream: verify-full, ca: ca.pem",
+            "client: passthrough",
+            "nothing is looked into, so `credential` has no meaning",
+        ),
+        ("ca: ca.pem", "server_name: x", "`server_name` has no meaning with `protocol: http`"),
+        ("    ports", "    database: x\n    ports", "`database` has no meaning with `protocol: http`"),
+        ("bearer: { file: secrets/password }", "username: a", "an HTTP target has one credential"),
+        (
+            "bearer: { file: secrets/password }",
+            "bearer: { file: secrets/password }, query: { name: a, value: { file: secrets/password } }",
+            "an HTTP target has one credential",
+        ),
+        ("bearer: { file: secrets/password }", "bearer: hunter2", "not the password itself"),
+        (
+            "bearer: { file: secrets/password }",
+            "header: { name: Content-Length, value: { file: secrets/password } }",
+            "is no field that can carry a credential",
+        ),
+        (
+            "bearer: { file: secrets/password }",
+            "basic: { username: \"a:b\", password: { file: secrets/password } }",
+            "the user's name has a colon",
+        ),
+        (
+            "bearer: { file: secrets/password }",
+            "bearer: { vault: { path: a, field: b } }",
+            "no Vault is configured",
+        ),
+        ("\"*.apps.example\"", "\"*apps.example\"", "neither a host name nor an address"),
+        ("protocol: http", "protocol: tcp", "stands for several hosts"),
+    ] {
+        let error = with_http(dir.path(), old, new).expect_err(new).to_string();
+        assert!(error.contains(expected), "{new}:\n  expected {expected}\n  got {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let twice = HTTP.replace("name: api", "name: other").replace("api.example, \"*.apps.example\", ", "");
+    let error = with_http(dir.path(), "  - name: api", &format!("{twice}  - name: api")).unwrap_err();
+    assert!(error.to_string().contains("`other` and `api` both claim * port 443"), "{error}");
+}
+
 fn second_target(name: &str, addresses: &str, port: u16) -> String {
     format!(
         "{}  - name: {name}\n    protocol: postgres\n    {addresses}\n    ports: [{port}]\n    \

@@ -37,6 +37,11 @@ impl Checker {
             Some(credential) => self.http_credential(credential).map(Some),
         };
         let (client, upstream) = tls?;
+        if let (checked::HttpClientTls::Passthrough, Some(credential)) = (client, &raw.credential) {
+            let what = "with `client: passthrough` nothing is looked into, so `credential` has no meaning";
+            self.note(credential, what.to_owned(), Some("leave it out, or write `client: terminate`"));
+            return None;
+        }
         Some(checked::Http { client, upstream, credential: credential? })
     }
 
@@ -45,7 +50,7 @@ impl Checker {
         at: &At<raw::Tls>,
     ) -> Option<(checked::HttpClientTls, Option<checked::HttpUpstreamTls>)> {
         let raw = &at.value;
-        let client = self.word(&raw.client, "client", &["terminate", "plaintext"], &["passthrough"]);
+        let client = self.word(&raw.client, "client", &["terminate", "plaintext", "passthrough"], &[]);
         for (key, unused) in [
             ("server_name", &raw.server_name),
             ("negotiation", &raw.negotiation),
@@ -57,6 +62,17 @@ impl Checker {
                 self.note(unused, what, Some(hint));
             }
         }
+        let client = match client? {
+            "terminate" => checked::HttpClientTls::Terminate,
+            "passthrough" => {
+                for unused in [&raw.upstream, &raw.ca].into_iter().flatten() {
+                    let what = "with `client: passthrough` TLS is the two ends' own, so this has no meaning";
+                    self.note(unused, what.to_owned(), Some("leave it out, or write `client: terminate`"));
+                }
+                return Some((checked::HttpClientTls::Passthrough, None));
+            }
+            _ => checked::HttpClientTls::Plaintext,
+        };
         let word = self.there(at, raw.upstream.as_ref(), "upstream")?;
         let upstream = match (self.word(word, "upstream", &["verify-full", "none"], &[])?, &raw.ca) {
             ("verify-full", None) => Some(checked::HttpUpstreamTls { ca: None }),
@@ -70,10 +86,6 @@ impl Checker {
                 self.note(ca, what, Some("write `upstream: verify-full`, or leave it out"));
                 return None;
             }
-        };
-        let client = match client? {
-            "terminate" => checked::HttpClientTls::Terminate,
-            _ => checked::HttpClientTls::Plaintext,
         };
         Some((client, upstream))
     }

@@ -29,6 +29,7 @@ pub(super) fn target(
         match http.client {
             checked::HttpClientTls::Plaintext => TowardsClients::Plaintext,
             checked::HttpClientTls::Terminate => TowardsClients::Tls,
+            checked::HttpClientTls::Passthrough => TowardsClients::TheirOwn,
         },
         tls,
         Hosts { own: names(target), others: others.flat_map(names).collect() },

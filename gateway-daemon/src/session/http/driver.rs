@@ -36,7 +36,7 @@ impl Driver for Http {
 
     fn takes(&self, target: &HttpTarget, first: Detected) -> Result<(), Denial> {
         match (first, target.clients) {
-            (Detected::Tls, TowardsClients::Tls) | (Detected::Http, _) => Ok(()),
+            (Detected::Tls, TowardsClients::Tls | TowardsClients::TheirOwn) | (Detected::Http, _) => Ok(()),
             (Detected::Tls, TowardsClients::Plaintext) => Err(Denial::builtin(
                 format!("target {} takes no TLS from clients", target.facts.name),
                 "Ask for http://, or ask the operator for `tls: { client: terminate }`.",
@@ -54,7 +54,7 @@ impl Driver for Http {
         let Permit { principal, policies, .. } = permit;
         let mut first = [0];
         let tls = matches!(client.stream.peek(&mut first).await, Ok(1)) && first == [TLS_HANDSHAKE];
-        if !tls && target.clients == TowardsClients::Tls {
+        if !tls && target.clients != TowardsClients::Plaintext {
             let denial = Denial::builtin(
                 format!("target {} is reached by https:// alone", target.facts.name),
                 "Ask for https://.",
@@ -62,10 +62,20 @@ impl Driver for Http {
             );
             return self.attend(client, Admission::Refused(denial), Vec::new()).await;
         }
+        if target.clients == TowardsClients::TheirOwn {
+            return self.pass_through(client, target, policies).await;
+        }
         self.attend(client, Admission::Admitted(target, principal), policies).await;
     }
 
-    async fn refuse(&self, client: Client, _: Option<Arc<HttpTarget>>, denial: Denial) {
+    async fn refuse(&self, client: Client, target: Option<Arc<HttpTarget>>, denial: Denial) {
+        if target.is_some_and(|target| target.clients == TowardsClients::TheirOwn) {
+            // Nobody there trusts what the daemon could say.
+            if let Err(error) = self.shared.ledger.refused(&client.about, &denial).await {
+                tracing::error!(%error, "a refusal could not be recorded");
+            }
+            return reset(&client.stream);
+        }
         self.attend(client, Admission::Refused(denial), Vec::new()).await;
     }
 

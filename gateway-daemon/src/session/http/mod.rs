@@ -17,6 +17,7 @@ mod front;
 mod hosts;
 mod judge;
 mod passage;
+mod passthrough;
 mod refusal;
 mod shown;
 mod target;

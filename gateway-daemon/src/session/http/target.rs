@@ -31,6 +31,8 @@ pub enum TowardsClients {
     Plaintext,
     /// By `https://`, under a certificate of the daemon's own authority.
     Tls,
+    /// By `https://`, under the server's own certificate: nothing in it is seen.
+    TheirOwn,
 }
 
 /// One HTTP target.
@@ -38,7 +40,8 @@ pub enum TowardsClients {
 pub struct HttpTarget {
     /// Its name, as policies see it.
     pub facts: TargetFacts,
-    from: UpstreamFrom,
+    /// Where connections to it are made.
+    pub from: UpstreamFrom,
     /// Towards clients.
     pub clients: TowardsClients,
     tls: Option<Arc<Roots>>,
