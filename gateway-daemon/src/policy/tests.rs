@@ -315,13 +315,13 @@ fn a_column_that_may_not_be_read_is_no_mask_that_somebody_saw() {
 #[test]
 fn a_definition_needs_no_permit_to_read_but_a_forbid_counts() {
     let defines = statement(Verb::Create, Some("customers"), &[("email", ColumnUse::Defined)]);
-    let definers = "@id(\"definers\") permit (principal, action == Action::\"sql:create\", resource);\n";
+    let may_define = "@id(\"definers\") permit (principal, action == Action::\"sql:create\", resource);\n";
     let forbids = "@id(\"never\") forbid (principal, action == Action::\"sql:read\", resource is Column) when \
                    { context.usage == \"defined\" };";
     let decide = |policy: &str| decide(&policies(policy), std::slice::from_ref(&defines));
-    assert!(matches!(decide(definers), Decision::Allow { .. }));
-    assert_eq!(ids(&denial(decide(&format!("{definers}{forbids}"))).policies), ["never"]);
-    for permits in [definers, PERMIT_ALL] {
+    assert!(matches!(decide(may_define), Decision::Allow { .. }));
+    assert_eq!(ids(&denial(decide(&format!("{may_define}{forbids}"))).policies), ["never"]);
+    for permits in [may_define, PERMIT_ALL] {
         let denial = denial(decide(&format!("{permits}{MASK_PII}")));
         assert_eq!(ids(&denial.policies), ["mask-pii"]);
         assert!(denial.reason.contains("by a definition"), "{}", denial.reason);

@@ -405,7 +405,8 @@ mod tests {
 
     #[test]
     fn fields_are_found_wherever_the_rows_are_cut() {
-        let cases: [(CopyStyle, Vec<u8>, &[(usize, &str)]); 8] = [
+        type Case = (CopyStyle, Vec<u8>, &'static [(usize, &'static str)]);
+        let cases: [Case; 8] = [
             (text(), b"1\ta\tb\n2\t\\N\tc\\td\n".to_vec(), &[(1, "a"), (2, "b"), (2, "c\td")]),
             (text(), b"1\t\\x41\\102\\\\\te\\\nf\r\n".to_vec(), &[(1, "AB\\"), (2, "e\nf")]),
             (text(), b"1\ta\tb\n\\.\n2\tc\td\n".to_vec(), &[(1, "a"), (2, "b")]),
@@ -445,7 +446,7 @@ mod tests {
         );
         let mut rows = CopyRows::new(text(), vec![true]);
         for _ in 0..40 {
-            assert_eq!(rows.feed(&[b'x'; 64 * 1024], |_, _| Some(())), None);
+            assert_eq!(rows.feed(&vec![b'x'; 64 * 1024], |_, _| Some(())), None);
         }
         assert!(rows.raw.len() <= super::FIELD_BYTES);
         assert_eq!(rows.feed(b"\nshort\n", |_, value| Some(value.to_vec())), Some(b"short".to_vec()));

@@ -112,7 +112,6 @@ impl<'a> Reader<'a> {
                 self.definition_parts(&stmt.coldeflist, env, &mut reads)?;
                 self.nameless(Verb::Create)
             }
-            NodeEnum::CreateEnumStmt(_) => self.nameless(Verb::Create),
             NodeEnum::AlterEnumStmt(stmt) => {
                 self.defines_type(&stmt.type_name)?;
                 self.nameless(Verb::Alter)
@@ -121,9 +120,11 @@ impl<'a> Reader<'a> {
                 self.defines_type(&stmt.type_name)?;
                 self.code(Verb::Alter, "ALTER TYPE")
             }
-            // What holds neither rows nor code.
+            // What holds neither rows nor code; and an enum that nothing has yet.
             NodeEnum::CreateSchemaStmt(stmt) => self.create_schema(stmt),
-            NodeEnum::CreateTableSpaceStmt(_) | NodeEnum::CreatedbStmt(_) => self.nameless(Verb::Create),
+            NodeEnum::CreateTableSpaceStmt(_) | NodeEnum::CreatedbStmt(_) | NodeEnum::CreateEnumStmt(_) => {
+                self.nameless(Verb::Create)
+            }
             NodeEnum::AlterCollationStmt(_)
             | NodeEnum::AlterTableSpaceOptionsStmt(_)
             | NodeEnum::AlterTableMoveAllStmt(_)
