@@ -173,6 +173,8 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
     tokio::spawn(async move { direct.record_direct(from_kernel.direct_flows).await });
     let settled = Arc::clone(&gateway);
     tokio::spawn(async move { settled.keep_settled().await });
+    let standing = Arc::clone(&gateway);
+    tokio::spawn(async move { standing.keep_standing().await });
     reload::watch(Arc::clone(&gateway), config.clone())?;
 
     let how = if predecessor.is_some() { ", taking over" } else { "" };
@@ -213,6 +215,7 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
                             _ = terminate.recv() => {}
                             _ = interrupt.recv() => {}
                         }
+                        end_sessions(&gateway).await;
                         recordings::close(&gateway);
                         audit.close().await;
                         return Ok(());
@@ -225,11 +228,8 @@ async fn daemon(config: Config, start: Start) -> Result<(), Error> {
             }
         }
     }
-    let cut = gateway.counters.sessions.count();
-    if cut > 0 {
-        warn!(sessions = cut, "sessions that were still open are cut off");
-    }
     admin.stop().await;
+    end_sessions(&gateway).await;
     recordings::close(&gateway);
     note(&audit, "stopped".to_owned()).await?;
     audit.close().await;
@@ -294,6 +294,15 @@ async fn drained(gateway: &Gateway, until: Option<Instant>) {
     while gateway.counters.sessions.count() > 0 && Instant::now() < until {
         tokio::time::sleep(SETTLE).await;
     }
+}
+
+/// Ends the sessions that are still open: their clients are told, and their ends recorded.
+async fn end_sessions(gateway: &Gateway) {
+    let open = gateway.counters.sessions.count();
+    if open > 0 {
+        warn!(sessions = open, "sessions that were still open are ended");
+    }
+    gateway.drain().await;
 }
 
 fn on_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Error> {

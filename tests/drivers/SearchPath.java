@@ -27,7 +27,7 @@ final class SearchPath {
         }
         try (Connection session = DriverManager.getConnection(url, properties);
                 Statement statement = session.createStatement();
-                ResultSet rows = statement.executeQuery("SHOW work_mem")) {
+                ResultSet rows = statement.executeQuery("SHOW lock_timeout")) {
             rows.next();
             System.out.println("jdbc " + rows.getString(1));
         }
@@ -58,9 +58,9 @@ final class SearchPath {
     }
 
     public static void main(String[] arguments) throws SQLException {
-        begin("currentSchema", "shelf,public", "-c work_mem=5MB");
-        begin("currentSchema", "\"shelf\"", "-c work_mem=5MB");
-        begin("ApplicationName", "shelves", "-c search_path=shelf,\\ public -c work_mem=5MB");
+        begin("currentSchema", "shelf,public", "-c lock_timeout=5s");
+        begin("currentSchema", "\"shelf\"", "-c lock_timeout=5s");
+        begin("ApplicationName", "shelves", "-c search_path=shelf,\\ public -c lock_timeout=5s");
         within();
     }
 }

@@ -10,7 +10,7 @@ import sqlalchemy
 from django.conf import settings
 
 QUERY = "SELECT title, reader FROM books"
-SETTING = "SHOW work_mem"
+SETTING = "SHOW lock_timeout"
 URL = "postgresql+psycopg2://{PGUSER}:{PGPASSWORD}@{PGHOST}:{PGPORT}/{PGDATABASE}".format(**os.environ)
 
 
@@ -18,7 +18,7 @@ def shown(driver, row, setting):
     print(driver, *row, *setting)
 
 
-for options in ["-csearch_path=shelf,public -c work_mem=5MB", '--search-path="shelf" --work_mem=5MB']:
+for options in ["-csearch_path=shelf,public -c lock_timeout=5s", '--search-path="shelf" --lock_timeout=5s']:
     with psycopg.connect(options=options) as session:
         shown("psycopg", session.execute(QUERY).fetchone(), session.execute(SETTING).fetchone())
 
@@ -40,7 +40,7 @@ with psycopg.connect(autocommit=True) as session:
 
 
 async def with_asyncpg():
-    session = await asyncpg.connect(server_settings={"search_path": "shelf", "work_mem": "5MB"})
+    session = await asyncpg.connect(server_settings={"search_path": "shelf", "lock_timeout": "5s"})
     shown("asyncpg", await session.fetchrow(QUERY), await session.fetchrow(SETTING))
     # What a pool sends before it lends a session again.
     await session.reset()
@@ -50,7 +50,7 @@ async def with_asyncpg():
 
 asyncio.run(with_asyncpg())
 
-options = {"options": "-c search_path=shelf,public -c work_mem=5MB"}
+options = {"options": "-c search_path=shelf,public -c lock_timeout=5s"}
 with sqlalchemy.create_engine(URL, connect_args=options).connect() as session:
     row, setting = (session.execute(sqlalchemy.text(query)).fetchone() for query in (QUERY, SETTING))
     shown("sqlalchemy", row, setting)

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod cgroups;
+pub mod computable;
 pub mod containerd;
 pub mod containers;
 pub mod daemon;

@@ -16,6 +16,8 @@ use super::{issuer::Authority, leftovers, netns::Netns, programs};
 
 /// The role that nodegate logs in as, and its password, which agents never see.
 pub const ROLE: &str = "app_agent";
+/// A role with all that [`ROLE`] may, which logs in without a password: for what is asked past nodegate.
+pub const DIRECT: &str = "app_direct";
 /// See [`ROLE`].
 pub const PASSWORD: &str = "only the daemon knows this";
 /// The database.
@@ -240,6 +242,7 @@ const ROLES: &str = "
     SET password_encryption = 'scram-sha-256';
     CREATE ROLE app_agent LOGIN PASSWORD 'only the daemon knows this';
     CREATE ROLE app_clear LOGIN PASSWORD 'only the daemon knows this' IN ROLE app_agent;
+    CREATE ROLE app_direct LOGIN IN ROLE app_agent;
     SET password_encryption = 'md5';
     CREATE ROLE app_md5 LOGIN PASSWORD 'only the daemon knows this' IN ROLE app_agent;
 ";
@@ -264,6 +267,7 @@ fn configure(data: &Path, sockets: &Path, port: u16, options: &Options<'_>, auth
          hostssl all app_clear 127.0.0.1/32 password\n\
          host all app_clear 0.0.0.0/0 reject\n\
          host all app_md5 127.0.0.1/32 md5\n\
+         host all app_direct 127.0.0.1/32 trust\n\
          host all all 127.0.0.1/32 scram-sha-256\n\
          host all all ::1/128 scram-sha-256\n\
          host replication all 127.0.0.1/32 scram-sha-256\n";

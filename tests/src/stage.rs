@@ -1,6 +1,6 @@
 //! The usual stage: one shop, one issuer, one daemon between the shop and a captured psql.
 
-use std::{process::Command, time::Duration};
+use std::{net::TcpStream, process::Command, time::Duration};
 
 use super::{
     agent::Agent,
@@ -81,6 +81,15 @@ impl Stage {
     pub fn client(&self, agent: &mut Agent) -> Client {
         let stream = agent.connect(self.postgres.address()).expect("a captured connection");
         Client::start(stream).expect("a session")
+    }
+
+    /// A session of the same role past nodegate, spoken by hand.
+    pub fn direct_client(&self) -> Client {
+        let stream = TcpStream::connect(self.postgres.address()).expect("a connection");
+        let user = [("user", postgres::DIRECT), ("database", postgres::DATABASE)];
+        let mut client = Client::start_as(stream, &user).expect("a session");
+        assert!(client.query(&format!("SET ROLE {}", postgres::ROLE)).errors.is_empty());
+        client
     }
 }
 

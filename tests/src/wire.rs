@@ -68,6 +68,8 @@ pub struct Reply {
     pub tags: Vec<String>,
     /// The errors.
     pub errors: Vec<ServerError>,
+    /// The notices.
+    pub notices: Vec<ServerError>,
     /// The types of all messages in their order, as text.
     pub order: String,
     /// What ReadyForQuery says: `I`, `T` or `E`.
@@ -190,6 +192,7 @@ impl Client {
                 b'D' => reply.rows.push(row_of(&message.body)),
                 b'C' => reply.tags.push(text(&message.body[..message.body.len() - 1])),
                 b'E' => reply.errors.push(error_of(&message.body)),
+                b'N' => reply.notices.push(error_of(&message.body)),
                 b'Z' => {
                     reply.status = char::from(message.body[0]);
                     return reply;

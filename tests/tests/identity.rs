@@ -188,8 +188,25 @@ fn a_renewed_enrolment_keeps_the_session_alive() {
 }
 
 #[test]
-fn a_renewed_identity_that_is_less_may_less() {
+fn a_renewed_identity_that_may_not_connect_ends_its_session() {
     let stage = Stage::new();
+    let short = stage.issuer.token_with("agent-1", &json!({ "exp": now() + 4 }));
+    let mut agent = stage.daemon.agent(&short);
+    let mut client = stage.client(&mut agent);
+    assert_eq!(client.query("SELECT 1").texts(), [["1"]]);
+    enrol_anew(&stage, &stage.issuer.token_with("agent-1", &json!({ "groups": [] })));
+    let told = client.until_ready();
+    assert_eq!((told.error().code(), told.status), ("57P01", 'X'), "{told:?}");
+    assert!(told.error().text().contains("no policy permits connect"), "{told:?}");
+}
+
+#[test]
+fn a_renewed_identity_that_is_less_may_less() {
+    let stage = Stage::with(|settings| {
+        settings.policy.push_str(
+            "@id(\"whoever-may-connect\")\npermit (principal, action == Action::\"connect\", resource);\n",
+        );
+    });
     let short = stage.issuer.token_with("agent-1", &json!({ "exp": now() + 4 }));
     let mut agent = stage.daemon.agent(&short);
     let mut client = stage.client(&mut agent);

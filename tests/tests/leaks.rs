@@ -38,6 +38,7 @@ impl Hunt {
             let (sql, marks) = vault::sql(twin);
             let script = format!("SET ROLE {}; {sql}", postgres::ROLE);
             server.script(&script);
+            server.script(&vault::loop_back(server.port()));
             (server, marks)
         });
         let [(left, left_marks), (right, right_marks)] = twins;
@@ -109,6 +110,7 @@ fn the_same_statements_show_secrets_where_nothing_is_masked() {
     let server = Postgres::start();
     let (sql, marks) = vault::sql(Twin::Left);
     server.script(&format!("SET ROLE {}; {sql}", postgres::ROLE));
+    server.script(&vault::loop_back(server.port()));
     let mut random = Random::new(1);
     let steps: Vec<Vec<String>> = (0..200).map(|_| statements::step(&mut random)).collect();
     let showing = steps.iter().filter(|step| {

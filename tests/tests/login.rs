@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     time::{Duration, Instant},
 };
@@ -90,6 +91,30 @@ fn a_server_whose_certificate_is_not_the_right_one_gets_no_password() {
     let refused = stage.psql("SELECT 1");
     assert_ne!(refused.status, 0, "{}", refused.out);
     assert!(!stage.postgres.log().contains("connection authorized"), "{}", stage.postgres.log());
+}
+
+#[test]
+fn a_withdrawn_authority_is_trusted_by_no_new_connection() {
+    let (server, other) = (Postgres::start(), Postgres::start());
+    let (good, wrong) = (fs::read(server.ca()).unwrap(), fs::read(other.ca()).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, &good).unwrap();
+    let stage = Stage::around(server, |settings| {
+        settings.targets[0].tls = format!("verify-full, ca: {}", ca.display());
+    });
+    let mut agent = stage.agent();
+    let mut open = stage.client(&mut agent);
+    // Nobody reloads anything: the file itself is what counts, by the next connection.
+    for (content, is_trusted) in [(&wrong, false), (&good, true), (&b"no certificate".to_vec(), false)] {
+        // A new file in its place, as whoever renews one does it.
+        let new = folder.path().join("ca.new");
+        fs::write(&new, content).unwrap();
+        fs::rename(&new, &ca).unwrap();
+        let session = Client::start(agent.connect(stage.postgres.address()).unwrap());
+        assert_eq!(session.is_ok(), is_trusted, "{:?}", session.err());
+    }
+    assert_eq!(open.query("SELECT 1").texts(), [["1"]], "what is open was verified when it began");
 }
 
 #[test]

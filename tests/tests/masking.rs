@@ -52,17 +52,20 @@ fn counts_nulls_and_types_stay_as_they_are() {
     assert_eq!(counted.texts(), [["285", "15"]]);
     assert_eq!(client.query("SELECT id FROM customers WHERE email IS NULL").texts().len(), 15);
     let parted = client.query("SELECT count(nullif(left(email, 1), 'g')) FROM customers");
-    assert_eq!(parted.texts(), [["0"]], "which address begins with what is a secret");
+    assert_eq!(
+        parted.texts(),
+        [["NULL"]],
+        "which address begins with what is a secret, and no number is shown for it"
+    );
     // Neither does a computed value tell by being NULL, by its length or by what it holds.
     for expression in [
-        "CASE WHEN email LIKE 'g%' THEN 'x' END",
         "nullif(email, 'grace.hopper1@example.com')",
         "nullif(length(email), 25)",
-        "email LIKE 'g%' AND NULL",
+        "email > 'h' AND NULL",
         "ARRAY[nullif(left(email, 1), 'g')]",
         "json_build_array(nullif(left(email, 1), 'g'))",
         "ROW(nullif(left(email, 1), 'g'))",
-        "(SELECT array_agg(email) FROM customers AS c WHERE c.id < customers.id)",
+        "(SELECT max(email) FROM customers AS c WHERE c.id < customers.id)",
     ] {
         for format in [0, 1] {
             let sql = format!("SELECT {expression} FROM customers WHERE id IN (1, 2, 3)");
@@ -74,17 +77,19 @@ fn counts_nulls_and_types_stay_as_they_are() {
     }
 }
 
+/// As many values as the agent likes would be put together, until the server says that it is too much.
 #[test]
-fn an_aggregate_into_an_array_is_an_empty_array_of_its_type() {
+fn an_aggregate_that_collects_masked_values_is_refused() {
     let stage = Stage::new();
     let mut agent = stage.agent();
     let mut client = stage.client(&mut agent);
-    for format in [0, 1] {
-        let reply = client.extended("SELECT array_agg(email) FROM customers", &[], format);
-        assert!(reply.errors.is_empty(), "{:?}", reply.errors);
-        // No dimensions, no NULLs, elements of type text.
-        let empty = if format == 0 { b"{}".to_vec() } else { [&[0; 8][..], &25_u32.to_be_bytes()].concat() };
-        assert_eq!(reply.rows[0][0].as_deref(), Some(&empty[..]));
+    for aggregate in ["array_agg(email)", "string_agg(email, ',')", "json_agg(email)", "jsonb_agg(customers)"]
+    {
+        for format in [0, 1] {
+            let reply = client.extended(&format!("SELECT {aggregate} FROM customers"), &[], format);
+            assert_eq!(reply.error().code(), "42501", "{aggregate}");
+            assert!(reply.error().text().contains("Select the column itself"), "{}", reply.error().text());
+        }
     }
     let clear = client.query("SELECT array_agg(id ORDER BY id) FROM customers WHERE id < 4");
     assert_eq!(clear.texts(), [["{1,2,3}"]], "what is not masked is all there");
@@ -117,7 +122,8 @@ fn what_a_view_or_a_generated_column_computes_is_the_same_in_every_row_and_what_
         for format in [0, 1] {
             let rows = client.extended(&format!("{sql} LIMIT 40"), &[], format).texts();
             assert!(rows.len() == 40 && rows.iter().all(|row| *row == rows[0]), "{sql}: {rows:?}");
-            assert_ne!(rows[0], ["NULL"], "{sql}");
+            // A number that is not to be seen is none.
+            assert_eq!(rows[0], [if sql.contains('z') { "NULL" } else { "[redacted]" }], "{sql}");
         }
     }
 }

@@ -151,14 +151,14 @@ fn the_path_is_set_by_names_and_only_by_a_statement_of_its_own() {
         "COPY (SELECT set_config('search_path', '', false)) TO STDOUT",
         "SELECT set_config('search_path', '', false) INTO t",
         "SELECT set_config(name, '', false) FROM pg_settings WHERE name = 'search_path'",
-        "SELECT set_config(name, 'x', false) FROM pg_settings WHERE name <> 'work_mem'",
-        "SELECT set_config(name, 'x', false) FROM pg_settings, products AS o (name) WHERE name = 'work_mem'",
+        "SELECT set_config(name, 'x', false) FROM pg_settings WHERE name <> 'lock_timeout'",
+        "SELECT set_config(name, 'x', false) FROM pg_settings, products AS o (name) WHERE name = 'lock_timeout'",
     ] {
         assert_eq!(code(&mut client, sql), "42501", "{sql}");
     }
     let reply =
-        client.query("SELECT set_config(name, '5MB', false) FROM pg_settings WHERE name = 'work_mem'");
-    assert_eq!(reply.texts(), [["5MB"]]);
+        client.query("SELECT set_config(name, '5s', false) FROM pg_settings WHERE name = 'lock_timeout'");
+    assert_eq!(reply.texts(), [["5s"]]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ const MASKED: &str = r#"
     @id("everything") permit (principal, action, resource);
     @id("mask-pii") @mask("redact")
     forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("pii") };
+    @id("code") permit (principal, action == Action::"sql:call_unmasked", resource);
 "#;
 
 /// The same table in three schemas. Its readers are masked in `shelf` alone, and `app_agent` is the login's own.
@@ -256,9 +257,12 @@ fn the_path_that_code_sets_is_followed_as_well() {
             ("RESET search_path", NOTHING),
             ("DO $$ BEGIN SET search_path = open; END $$", OPEN),
             ("RESET ALL", NOTHING),
-            ("ALTER ROLE app_agent SET search_path = shelf", NOTHING),
         ],
     );
+    // What sessions begin with is not an agent's to say.
+    assert_eq!(code(&mut client, "ALTER ROLE app_agent SET search_path = shelf"), "42501");
+    stage.postgres.admin("ALTER ROLE app_agent SET search_path = shelf");
+    assert_eq!(code(&mut client, "CREATE TABLE public.reason_to_look_again ()"), "");
     // Those that begin now find what the role was given.
     let mut later = self::client(&stage, &mut agent);
     assert_eq!(shown(&mut later), SHELF);

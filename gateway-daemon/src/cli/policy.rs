@@ -24,6 +24,7 @@ use crate::{
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
+        statement::Verb,
     },
     policy::{Explanation, Policies, PolicyError},
     protocol::dns::RecordKind,
@@ -160,7 +161,19 @@ fn judge(
         }
         Asked::Connect => policies.explain(principal, workload, target, Action::Connect),
         Asked::Sql(text) => match sql::postgres::read(text, catalogue) {
-            Ok(statements) => policies.explain(principal, workload, target, Action::Sql(&statements)),
+            Ok(statements) => {
+                let masks = policies.masks_for(principal, workload, target, catalogue);
+                let unpins = statements.iter().find_map(|statement| statement.unpins.as_deref());
+                match unpins.filter(|_| masks.is_of_anything()) {
+                    Some(what) => unread(&SqlError::where_masked(what)),
+                    None => {
+                        let seen =
+                            statements.into_iter().map(|each| sql::postgres::beside_masks(each, &masks));
+                        let statements: Vec<_> = seen.collect();
+                        policies.explain(principal, workload, target, Action::Sql(&statements))
+                    }
+                }
+            }
             Err(error) => unread(&error),
         },
         Asked::Call(name) => {
@@ -173,11 +186,13 @@ fn judge(
             };
             match sql::postgres::function_call(&function, catalogue) {
                 Ok((statement, shows)) => {
+                    let masks = policies.masks_for(principal, workload, target, catalogue);
+                    let statement = sql::postgres::beside_masks(statement, &masks);
+                    let is_named = statement.does(Verb::CallUnmasked);
                     let mut explanation =
                         policies.explain(principal, workload, target, Action::Sql(&[statement]));
-                    let masks = policies.masks_for(principal, workload, target, catalogue);
                     let is_allowed = matches!(explanation.decision, Decision::Allow { .. });
-                    if is_allowed && shows.may_hold_masked(&masks) {
+                    if is_allowed && !is_named && shows.may_hold_masked(&masks) {
                         explanation.decision = Decision::Deny(function.unmasked());
                     }
                     explanation

@@ -13,6 +13,7 @@ use crate::domain::{
     action::TargetFacts,
     address::OriginalDestination,
     credential::PasswordSource,
+    decision::Notices,
     ids::TargetName,
     mode::Modes,
     promise::Promise,
@@ -250,6 +251,8 @@ pub struct Postgres {
     pub tls: TargetTls,
     /// The login that the daemon uses.
     pub credential: Credential,
+    /// Whether agents are told which columns are concealed.
+    pub notices: Notices,
 }
 
 /// A target's host.

@@ -83,6 +83,7 @@ pub(super) struct Target {
     pub mode: Option<At<String>>,
     pub inspect: Option<At<String>>,
     pub upstream_from: Option<At<String>>,
+    pub concealed: Option<At<String>>,
     pub tls: Option<At<Tls>>,
     pub credential: Option<At<Credential>>,
     #[serde(default)]

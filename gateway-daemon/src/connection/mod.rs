@@ -11,6 +11,7 @@ mod first_bytes;
 mod observed;
 mod own_door;
 mod refusals;
+mod standing;
 pub mod targets;
 
 use std::{
@@ -43,6 +44,7 @@ use crate::{
         driver::{Client, Opening, Permit},
         ledger::Ledger,
         limits::Limits,
+        stop::{Register, Standing},
     },
     tls::authority::Authority,
 };
@@ -92,6 +94,8 @@ pub struct Gateway {
     pub authority: Arc<Authority>,
     /// What the kernel is told ahead of time.
     pub ahead: Ahead,
+    /// Which sessions are open, and how each is told that it must end.
+    pub register: Register,
     /// What has happened so far.
     pub counters: Counters,
 }
@@ -133,7 +137,7 @@ impl Gateway {
             let _open = Open::new(&self.counters.sessions, workload.cgroup, name.map(TargetName::from));
             return self.observe(about, workload, target, mode, stream).await;
         }
-        let client = Client { about, workload, asked, stream };
+        let client = Client { about, workload, asked, stream, stop: self.register.enter() };
         match target {
             Some(target) => self.drive(client, target).await,
             None => self.refuse_stranger(client).await,
@@ -143,22 +147,26 @@ impl Gateway {
     /// Serves a connection to a target, if it begins as one may and policy permits.
     async fn drive(&self, mut client: Client, target: Target) {
         if self.drivers.opening(&target) == Opening::Client {
-            let detected = match timeout(self.limits.startup, first_bytes(&client.stream)).await {
-                Ok(Some(detected)) => detected,
-                // A probe that connects and hangs up.
-                Ok(None) => return,
-                Err(_) => Detected::Unknown,
-            };
+            let Some(detected) = beginning(&client, self.limits.startup).await else { return };
             if let Err(denial) = self.drivers.takes(&target, detected) {
                 return self.turn_away(&client.about, &denial, client.stream).await;
             }
         }
         client.about.target = Some(target.facts().id());
+        // Before the decision: what changes while it is made is looked at again.
+        let grounds = self.grounds();
         let admitted = self.admit(&client, target.facts()).await;
         let _open = Open::new(&self.counters.sessions, client.workload.cgroup, client.about.target.clone());
         match admitted {
             Ok(permit) => {
                 client.about.identity = Some(permit.principal.id());
+                client.stop.stand(Standing {
+                    flow: Arc::clone(&client.about.flow),
+                    workload: client.workload.clone(),
+                    principal: Arc::clone(&permit.principal),
+                    target: target.facts().id(),
+                    grounds,
+                });
                 if target.goes_direct() {
                     // It came before the kernel knew of it; the next one need not.
                     self.ahead.ring();
@@ -177,12 +185,7 @@ impl Gateway {
     /// enough, or by a reset.
     async fn refuse_stranger(&self, mut client: Client) {
         let patience = self.limits.startup.min(STRANGER_PATIENCE);
-        let detected = match timeout(patience, first_bytes(&client.stream)).await {
-            Ok(Some(detected)) => detected,
-            Ok(None) => return,
-            // It waits to be spoken to.
-            Err(_) => Detected::Unknown,
-        };
+        let Some(detected) = beginning(&client, patience).await else { return };
         let no_target = no_target(&client.about.flow);
         if !Drivers::has_words_for(detected) {
             return self.turn_away(&client.about, &no_target, client.stream).await;
@@ -227,6 +230,13 @@ impl Gateway {
         let about = About { session: session_id(&flow), flow, identity: None, target };
         self.refuse_unjudged(about, no_room(limit), mode, arrival.stream).await;
     }
+}
+
+/// What a client begins with; one that waits to be spoken to begins with nothing known. `None` for one that hangs up, like a
+/// probe, and when the daemon stops.
+async fn beginning(client: &Client, patience: Duration) -> Option<Detected> {
+    let begins = timeout(patience, first_bytes(&client.stream));
+    client.stop.cuts(begins).await.ok()?.unwrap_or(Some(Detected::Unknown))
 }
 
 fn session_id(flow: &Flow) -> SessionId {

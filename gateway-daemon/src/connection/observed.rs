@@ -41,7 +41,7 @@ impl Gateway {
         let judged = self.judge_beside(about.clone(), workload, target, mode, (tapped, replies));
         let taps = Taps { client: Some(tap), target: of_target };
         let (reason, about) = tokio::join!(self.pass_on(route, stream, taps), judged);
-        self.ledger.closed(&about, Some(mode), reason);
+        self.ledger.closed(&about, Some(mode), reason, None);
     }
 
     /// Passes a flow on that cannot be judged, for a reason that enforcing would have refused it for.
@@ -49,12 +49,14 @@ impl Gateway {
         let route = Route::of(&about.flow);
         self.would_refuse(&about, mode, Cause::Refusal, &denial);
         let reason = self.pass_on(route, stream, Taps::default()).await;
-        self.ledger.closed(&about, Some(mode), reason);
+        self.ledger.closed(&about, Some(mode), reason, None);
     }
 
     async fn pass_on(&self, route: Route, stream: TcpStream, taps: Taps) -> String {
+        // Nothing is enforced: all that it can be told is that the daemon stops.
+        let stop = self.register.enter();
         match dial::as_the_agent(&self.intercept, self.limits, route).await {
-            Ok(upstream) => relay(stream, upstream, None, taps).await.to_string(),
+            Ok(upstream) => relay(stream, upstream, None, taps, &stop).await.to_string(),
             Err(error) => {
                 reset(&stream);
                 format!("the target cannot be reached: {error}")

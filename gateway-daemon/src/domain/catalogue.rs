@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     code::Code,
+    definitions::Definitions,
     statement::{ColumnName, RelationName},
 };
 
@@ -83,13 +84,11 @@ pub enum TypeKind {
 /// How the database writes characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// UTF8.
+    /// So that every piece of a text is a text that can be sent in UTF8: UTF8 itself, and LATIN1.
     #[default]
-    Utf8,
-    /// One byte a character.
-    SingleByte,
-    /// Several bytes in any other way.
-    Multibyte,
+    Whole,
+    /// In any other way: a byte may be none of a character, or a character none of UTF8.
+    Other,
 }
 
 /// Names of PostgreSQL's own that something else of the database bears as well, compiled code of extensions included.
@@ -99,8 +98,8 @@ pub struct Overloaded {
     pub functions: BTreeSet<String>,
     /// Of operators.
     pub operators: BTreeSet<String>,
-    /// Of types, the row types of tables among them.
-    pub types: BTreeSet<String>,
+    /// Of types, the row types of tables among them, with the schemas that hold one of that name.
+    pub types: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A snapshot of one database. What is large is shared: a copy along another path costs little.
@@ -137,6 +136,8 @@ pub struct Catalogue {
     pub opaque_relations: BTreeSet<RelationName>,
     /// What the server runs by itself.
     pub code: Arc<Code>,
+    /// What definitions are made of, beside relations.
+    pub definitions: Arc<Definitions>,
 }
 
 impl Catalogue {

@@ -9,6 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{detector::Detector, ids::PolicyId, statement::ColumnName};
 
+/// Whether an agent is told which columns of a result are concealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Notices {
+    /// By a NOTICE, once for each statement.
+    #[default]
+    Sent,
+    /// It is not.
+    Silent,
+}
+
 /// How a masked value is transformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::results::Results;
+
 /// The policy action of a statement, `sql:<verb>` in Cedar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,11 +58,14 @@ pub enum Verb {
     /// Sends by replication what cannot be masked there, though it is masked elsewhere or nobody can know.
     #[serde(rename = "replication_unmasked")]
     ReplicationUnmasked,
+    /// Runs code that cannot be followed to the columns that it shows, though something is masked.
+    #[serde(rename = "call_unmasked")]
+    CallUnmasked,
 }
 
 impl Verb {
     /// Every verb, in the order of the policy schema.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Select,
         Self::Insert,
         Self::Update,
@@ -82,11 +87,19 @@ impl Verb {
         Self::Replication,
         Self::CopyBoth,
         Self::ReplicationUnmasked,
+        Self::CallUnmasked,
     ];
 
     /// Whether a policy permits this only by its name: one for every action leaves it closed.
     pub const fn must_be_named(self) -> bool {
-        matches!(self, Self::FunctionCall | Self::Replication | Self::CopyBoth | Self::ReplicationUnmasked)
+        matches!(
+            self,
+            Self::FunctionCall
+                | Self::Replication
+                | Self::CopyBoth
+                | Self::ReplicationUnmasked
+                | Self::CallUnmasked
+        )
     }
 
     /// Whether it changes rows, whose number a policy can limit.
@@ -118,6 +131,7 @@ impl Verb {
             Self::Replication => "replication",
             Self::CopyBoth => "copy_both",
             Self::ReplicationUnmasked => "replication_unmasked",
+            Self::CallUnmasked => "call_unmasked",
         }
     }
 }
@@ -167,6 +181,9 @@ pub struct Effect {
 pub enum ColumnUse {
     /// The value can reach a result column, which can then be masked.
     Projected,
+    /// A definition moves, copies, detaches, checks, sorts, exposes or re-derives the column, or something that it is made
+    /// of: afterwards its values would be where no tag is, or the outcome tells of them. Needs no permit of its own.
+    Defined,
     /// Only whether there is a value is looked at (IS NULL, `count`).
     Tested,
     /// The value is only held against others that the statement brings along, by `=`, `<>`, IN or `= ANY`: it tells
@@ -225,6 +242,16 @@ pub enum CopyDirection {
     ToClient,
     /// COPY from or to a server-side file or program.
     ServerSide,
+}
+
+/// What an INSERT does where a row with the same key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Nothing: how many rows it has added tells whether it is there.
+    Nothing,
+    /// It changes that row.
+    Update,
 }
 
 /// What is asked of a replication connection.
@@ -392,14 +419,24 @@ pub struct Statement {
     /// two compare, and the constant be one that somebody knows the column to hold.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub beside_constants: BTreeSet<ColumnName>,
+    /// The columns of the rows that it returns to the client.
+    #[serde(default, skip_serializing_if = "Results::is_default")]
+    pub results: Results,
     /// Functions called, schema-qualified as resolved (`pg_catalog.upper`), or as written when unresolved.
     pub functions: BTreeSet<String>,
     /// What cannot be read. Not empty: policies see `context.opaque`, and the effect `(Call, None)` is present.
     pub opaque: BTreeSet<Opaque>,
+    /// What of it nobody can follow to the columns that it may show: code that cannot be read, but for what of
+    /// PostgreSQL's own sees no table, and what a foreign server answers. Where something is masked, policy must name it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub out_of_sight: BTreeSet<String>,
     /// Whether an UPDATE or DELETE lacks its WHERE clause.
     pub row_limit: RowLimit,
     /// Set for COPY.
     pub copy: Option<CopyDirection>,
+    /// Set for INSERT … ON CONFLICT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
     /// What the session must remember of it.
     pub session_effect: SessionEffect,
     /// What it does to its transaction.
@@ -430,10 +467,13 @@ impl Statement {
             run: Run::Now,
             columns: BTreeSet::new(),
             beside_constants: BTreeSet::new(),
+            results: Results::default(),
             functions: BTreeSet::new(),
             opaque: BTreeSet::new(),
+            out_of_sight: BTreeSet::new(),
             row_limit: RowLimit::Limited,
             copy: None,
+            on_conflict: None,
             session_effect: SessionEffect::None,
             transaction: TransactionStep::None,
             search_path: SearchPathStep::None,

@@ -8,11 +8,12 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     masker::{Masker, Outcome},
-    nested,
+    plan,
     scan::Scan,
+    transform::REDACTED,
     types::{Format, Kind, Shape},
 };
-use crate::domain::decision::Transform;
+use crate::domain::{decision::Transform, results::PlanFormat};
 
 /// How the values of one result column are transformed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +33,29 @@ pub enum Treatment {
     Whole(Transform),
     /// The same stands in every row, also for NULL: of a computed value even that tells
     /// (`CASE WHEN email LIKE 'a%' THEN 1 END`), and so do the length of an array and the fields of a document.
-    Concealed,
+    Concealed(Stand),
+    /// It is the plan of a statement that has been run, or a line of one: the figures in it that tell of values are.
+    Plan(PlanFormat),
     /// What is found in it is.
     Finds(Scan),
+}
+
+/// What stands in the place of a concealed value: nothing that could be taken for data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stand {
+    /// `[redacted]` for text, NULL for everything else.
+    ByType,
+    /// NULL.
+    Null,
+}
+
+/// Whether something of a row was concealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concealed {
+    /// Nothing was.
+    Nothing,
+    /// Something was.
+    Something,
 }
 
 /// Why a row was not rewritten. Nothing of it may reach the client: the session ends.
@@ -69,7 +90,7 @@ pub fn mask_data_row<F: AsRef<[u8]> + ?Sized>(
     plan: &[Option<ColumnMask>],
     masker: &Masker,
     out: &mut BytesMut,
-) -> Result<(), MaskError> {
+) -> Result<Concealed, MaskError> {
     let start = out.len();
     let written = rewrite(frame.as_ref(), plan, masker, out);
     if written.is_err() {
@@ -83,7 +104,7 @@ fn rewrite(
     plan: &[Option<ColumnMask>],
     masker: &Masker,
     out: &mut BytesMut,
-) -> Result<(), MaskError> {
+) -> Result<Concealed, MaskError> {
     let (&[tag, length @ ..], body) = message.split_first_chunk::<5>().ok_or(MaskError::NotARow)?;
     if tag != b'D' {
         return Err(MaskError::NotARow);
@@ -104,50 +125,69 @@ fn rewrite(
     out.put_slice(count);
     // Columns since the last masked one, copied together.
     let mut unmasked = rest;
+    let mut concealed = Concealed::Nothing;
     for mask in plan {
         let before = rest;
         let value = next_value(&mut rest)?;
         let (mask, value) = match (mask, value) {
             (Some(mask), Some(value)) => (mask, value),
-            (Some(mask), None) if mask.treatment == Treatment::Concealed => (mask, &[][..]),
+            (Some(mask), None) if matches!(mask.treatment, Treatment::Concealed(_)) => (mask, &[][..]),
             _ => continue,
         };
         out.put_slice(run(unmasked, before));
-        put_masked(masker, mask, value, out)?;
+        if put_masked(masker, mask, value, out)? == Concealed::Something {
+            concealed = Concealed::Something;
+        }
         unmasked = rest;
     }
     if !rest.is_empty() {
         return Err(MaskError::Malformed);
     }
     out.put_slice(unmasked);
-    put_length(out, length_at)
+    put_length(out, length_at)?;
+    Ok(concealed)
 }
 
 /// One value with its length in front, or NULL.
-fn put_masked(masker: &Masker, mask: &ColumnMask, value: &[u8], out: &mut BytesMut) -> Result<(), MaskError> {
+fn put_masked(
+    masker: &Masker,
+    mask: &ColumnMask,
+    value: &[u8],
+    out: &mut BytesMut,
+) -> Result<Concealed, MaskError> {
     let length_at = out.len();
     out.put_i32(-1);
+    let mut concealed = Concealed::Nothing;
     let outcome = match &mask.treatment {
         Treatment::Whole(transform) => masker.write(*transform, &mask.shape.0, mask.format, value, out),
-        Treatment::Concealed => match (&mask.shape.0, mask.shape.0.plain(mask.format)) {
-            (Kind::Array(_, element), _) => {
-                nested::put_empty_array(*element, mask.format, out);
-                Outcome::Written
-            }
-            (kind, Some(plain)) => masker.write(Transform::Redact, kind, mask.format, plain, out),
-            (_, None) => Outcome::Null,
-        },
+        Treatment::Concealed(stand) => {
+            concealed = Concealed::Something;
+            put_stand(*stand, &mask.shape.0, out)
+        }
+        Treatment::Plan(format) => {
+            concealed = plan::write(*format, value, out);
+            Outcome::Written
+        }
         Treatment::Finds(scan) => masker.write_scanned(scan, &mask.shape.0, mask.format, value, out),
     };
     match outcome {
-        Outcome::Null => {
-            out.truncate(length_at.saturating_add(4));
-            Ok(())
-        }
+        Outcome::Null => out.truncate(length_at.saturating_add(4)),
         Outcome::Written => {
             let length = out.len().saturating_sub(length_at).saturating_sub(4);
-            patch(out, length_at, length)
+            patch(out, length_at, length)?;
         }
+    }
+    Ok(concealed)
+}
+
+/// What stands in the place of a concealed value of that kind; its binary form is the same.
+fn put_stand(stand: Stand, kind: &Kind, out: &mut BytesMut) -> Outcome {
+    match (stand, kind) {
+        (Stand::ByType, Kind::Text | Kind::PaddedText) => {
+            out.put_slice(REDACTED);
+            Outcome::Written
+        }
+        _ => Outcome::Null,
     }
 }
 

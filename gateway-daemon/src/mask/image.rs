@@ -89,7 +89,7 @@ pub fn element_image(transform: Transform, shape: &Shape, format: Format, value:
 /// The kinds that a value of this kind is made of in the end, as far as images of them are unmistakable.
 fn leaves_of<'k>(kind: &'k Kind, leaves: &mut Vec<&'k Kind>) {
     match kind {
-        Kind::Array(element, _) => leaves_of(element, leaves),
+        Kind::Array(element) => leaves_of(element, leaves),
         Kind::Composite(fields) => fields.iter().for_each(|field| leaves_of(field, leaves)),
         Kind::Text | Kind::PaddedText | Kind::Xml | Kind::Json | Kind::Jsonb | Kind::Uuid
             if !leaves.contains(&kind) =>
@@ -109,7 +109,7 @@ fn of_kind(transform: Transform, kind: &Kind, format: Format, value: &[u8]) -> I
             Some((_, document)) => unmistakable(is_json_document(transform, document)),
             None => Image::None,
         },
-        Kind::Array(element, _) => {
+        Kind::Array(element) => {
             let mut parts = Parts::default();
             let mut take = |value: &[u8], _: &mut BytesMut| {
                 parts.add(of_kind(transform, element, format, value));

@@ -154,7 +154,7 @@ impl Masker {
                 out.put_slice(first.as_bytes());
                 Outcome::Written
             }
-            Kind::Array(element, _) => {
+            Kind::Array(element) => {
                 let write =
                     |value: &[u8], out: &mut BytesMut| self.write(transform, element, format, value, out);
                 match format {

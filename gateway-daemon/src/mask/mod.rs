@@ -5,12 +5,13 @@ mod detect;
 mod image;
 mod masker;
 mod nested;
+mod plan;
 mod scalars;
 mod scan;
 mod transform;
 mod types;
 
-pub use data_row::{ColumnMask, MaskError, Treatment, mask_data_row};
+pub use data_row::{ColumnMask, Concealed, MaskError, Stand, Treatment, mask_data_row};
 pub use image::{Image, element_image, holds_image, image};
 pub use masker::{HashKey, Masked, Masker};
 pub use scan::{Finds, Scan};

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{masker::Outcome, types::Format};
+use super::masker::Outcome;
 
 /// PostgreSQL's MAXDIM.
 const MAX_DIMENSIONS: usize = 6;
@@ -34,17 +34,6 @@ pub(super) fn binary_array(
     let flags = out.get_mut(flags_at..).and_then(<[u8]>::first_chunk_mut::<4>)?;
     *flags = u32::from(has_null).to_be_bytes();
     rest.is_empty().then_some(())
-}
-
-/// An array of no dimensions, whose elements would be of that type.
-pub(super) fn put_empty_array(element_oid: u32, format: Format, out: &mut BytesMut) {
-    match format {
-        Format::Text => out.put_slice(b"{}"),
-        Format::Binary => {
-            out.put_slice(&[0; 8]); // dimensions, flags
-            out.put_u32(element_oid);
-        }
-    }
 }
 
 /// Rewrites a composite in binary form: how many fields, then type and value of each.

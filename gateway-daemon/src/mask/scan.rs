@@ -131,7 +131,7 @@ impl Masker {
                     Some(Found::Null) | None => Outcome::Null,
                 }
             }
-            Kind::Array(element, _) => {
+            Kind::Array(element) => {
                 let write =
                     |value: &[u8], out: &mut BytesMut| self.write_scanned(scan, element, format, value, out);
                 match format {

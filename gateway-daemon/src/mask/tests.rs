@@ -3,10 +3,13 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{ColumnMask, Format, HashKey, MaskError, Masked, Masker, Shape, Treatment, mask_data_row};
+use super::{
+    ColumnMask, Concealed, Format, HashKey, MaskError, Masked, Masker, Shape, Stand, Treatment, mask_data_row,
+};
 use crate::domain::{catalogue::Catalogue, decision::Transform};
 
 mod finds;
+mod images;
 mod kinds;
 
 const TEXT: u32 = 25;
@@ -239,25 +242,36 @@ fn a_concealed_value_is_the_same_in_every_row_also_where_it_is_null() {
     const TEXTS: u32 = 1009;
     for (type_oid, values) in [
         (TEXT, [Some(&b"anna"[..]), Some(b""), None]),
+        (1042, [Some(b"anna  "), Some(b""), None]),
+        (19, [Some(b"anna"), Some(b""), None]),
+        (16, [Some(b"t"), Some(b"f"), None]),
+        (18, [Some(b"a"), Some(b""), None]),
+        (142, [Some(b"<a/>"), Some(b"x"), None]),
+        (3904, [Some(b"[1,2)"), Some(b"empty"), None]),
         (23, [Some(b"7"), Some(b"-12345"), None]),
         (1700, [Some(b"7.25"), Some(b"0"), None]),
         (JSON, [Some(b"[null]"), Some(b"{\"a\": 1}"), None]),
         (TEXTS, [Some(b"{}"), Some(b"{a,b}"), None]),
         (1082, [Some(b"2026-01-02"), Some(b"infinity"), None]),
     ] {
-        let plan = [Some(ColumnMask {
-            treatment: Treatment::Concealed,
-            shape: shape(type_oid),
-            format: Format::Text,
-        })];
-        let written = values.map(|value| {
-            let mut out = BytesMut::new();
-            mask_data_row(&row(&[value]), &plan, &masker(), &mut out).unwrap();
-            out
-        });
-        assert!(written.iter().all(|out| *out == written[0]), "{type_oid}: {written:?}");
-        assert_eq!(written[0].ends_with(b"[redacted]"), type_oid == TEXT);
-        assert_eq!(written[0].ends_with(b"{}"), type_oid == TEXTS);
+        for (stand, format) in [
+            (Stand::ByType, Format::Text),
+            (Stand::ByType, Format::Binary),
+            (Stand::Null, Format::Text),
+            (Stand::Null, Format::Binary),
+        ] {
+            let plan =
+                [Some(ColumnMask { treatment: Treatment::Concealed(stand), shape: shape(type_oid), format })];
+            let written = values.map(|value| {
+                let mut out = BytesMut::new();
+                let concealed = mask_data_row(&row(&[value]), &plan, &masker(), &mut out).unwrap();
+                assert_eq!(concealed, Concealed::Something);
+                out
+            });
+            let is_text = [TEXT, 1042, 19].contains(&type_oid) && stand == Stand::ByType;
+            let expected = if is_text { Some(&b"[redacted]"[..]) } else { None };
+            assert!(written.iter().all(|out| *out == row(&[expected])), "{type_oid}: {written:?}");
+        }
     }
 }
 

@@ -70,8 +70,8 @@ pub(super) enum Kind {
     VaryingBits,
     /// An enum, with its first label.
     Enum(Box<str>),
-    /// Of this kind, whose type has this oid.
-    Array(Box<Self>, u32),
+    /// Of this kind.
+    Array(Box<Self>),
     Composite(Box<[Self]>),
     Range,
     Multirange,
@@ -79,32 +79,6 @@ pub(super) enum Kind {
     Hstore,
     /// Nothing but NULL.
     Opaque,
-}
-
-impl Kind {
-    /// A value of this type that was never anybody's; `None` where NULL must do.
-    pub(super) const fn plain(&self, format: Format) -> Option<&'static [u8]> {
-        Some(match (self, format) {
-            (
-                Self::Text
-                | Self::PaddedText
-                | Self::Char
-                | Self::Xml
-                | Self::Bool
-                | Self::Enum(_)
-                | Self::Range
-                | Self::Multirange,
-                _,
-            ) => b"",
-            (Self::Json, _) | (Self::Jsonb, Format::Text) => b"\"\"",
-            (Self::Jsonb, Format::Binary) => b"\x01\"\"",
-            (Self::Integer(_) | Self::Real | Self::Double | Self::Numeric, Format::Text) => b"0",
-            (Self::Integer(Width::Two), Format::Binary) => &[0; 2],
-            (Self::Integer(Width::Four | Width::Oid) | Self::Real, Format::Binary) => &[0; 4],
-            (Self::Integer(Width::Eight) | Self::Double | Self::Numeric, Format::Binary) => &[0; 8],
-            _ => return None,
-        })
-    }
 }
 
 impl Shape {
@@ -130,7 +104,7 @@ impl Kind {
             | Self::Xml
             | Self::Hstore
             | Self::Opaque => true,
-            Self::Array(element, _) => element.holds_text(),
+            Self::Array(element) => element.holds_text(),
             Self::Composite(fields) => fields.iter().any(Self::holds_text),
             _ => false,
         }
@@ -143,14 +117,14 @@ fn kind(type_oid: u32, catalogue: &Catalogue, depth: usize) -> Kind {
         return kind;
     }
     if let Some(element) = builtin_element(type_oid) {
-        return builtin(element).map_or(Kind::Opaque, |kind| Kind::Array(Box::new(kind), element));
+        return builtin(element).map_or(Kind::Opaque, |kind| Kind::Array(Box::new(kind)));
     }
     let Some(known) = catalogue.types.get(&type_oid) else { return Kind::Opaque };
     match known {
         TypeKind::Enum(first) if !first.is_empty() => Kind::Enum(first.as_str().into()),
         TypeKind::Enum(_) => Kind::Opaque,
         TypeKind::Domain(base) => kind(*base, catalogue, deeper),
-        TypeKind::Array(element) => Kind::Array(Box::new(kind(*element, catalogue, deeper)), *element),
+        TypeKind::Array(element) => Kind::Array(Box::new(kind(*element, catalogue, deeper))),
         TypeKind::Composite(fields) => {
             Kind::Composite(fields.iter().map(|field| kind(*field, catalogue, deeper)).collect())
         }

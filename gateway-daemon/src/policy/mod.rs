@@ -21,6 +21,7 @@ mod rules;
 mod slice;
 mod source;
 mod state;
+mod unread;
 mod verdict;
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ const PRINCIPALS: [&str; 6] = [
     "principal is Agent in Group::\"qa\"",
 ];
 
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 11] = [
+    "action == Action::\"sql:write\"",
+    "action in [Action::\"sql:read\", Action::\"sql:write\"]",
     "action",
     "action == Action::\"connect\"",
     "action == Action::\"sql:read\"",
@@ -125,7 +127,7 @@ fn a_statement() -> impl Strategy<Value = Statement> {
         select(["email", "ssn", "name", "a", "b"].as_slice()),
         prop_oneof![
             3 => Just(ColumnUse::Projected),
-            1 => select([ColumnUse::Tested, ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written].as_slice()),
+            1 => select([ColumnUse::Tested, ColumnUse::Matched, ColumnUse::Compared, ColumnUse::Computed, ColumnUse::Moved, ColumnUse::Written, ColumnUse::Defined].as_slice()),
         ],
     )
         .prop_map(|(relation, name, usage)| ColumnAccess {
@@ -189,6 +191,7 @@ fn context(statement: &Statement, several: bool, usage: Option<ColumnUse>) -> Co
         ColumnUse::Tested | ColumnUse::Matched | ColumnUse::Compared => "compared",
         ColumnUse::Computed => "computed",
         ColumnUse::Moved | ColumnUse::Written => "moved",
+        ColumnUse::Defined => "defined",
     });
     let mut pairs = vec![
         ("has_where".to_owned(), RestrictedExpression::new_bool(statement.row_limit == RowLimit::Limited)),
@@ -229,9 +232,23 @@ fn reference(
                 return None;
             }
         }
-        for access in statement.columns.iter().filter(|access| access.usage != ColumnUse::Written) {
+        for access in &statement.columns {
             let tags = target.tags.get(&access.column.to_string());
             let resource = state.vocabulary.column(&target.name, &access.column, tags).unwrap();
+            if access.usage == ColumnUse::Written {
+                let context = context(statement, several, None);
+                let (_, forbids, errors) = cedar(state, groups, &state.vocabulary.write, &resource, context);
+                // A permit for every action does not mean writing; one that errs and names it counts.
+                let counts = |id: &String| {
+                    let rule = state.set.rules.iter().find(|rule| rule.id.as_str() == id).unwrap();
+                    rule.effect == Effect::Forbid
+                        || !matches!(rule.policy.action_constraint(), cedar_policy::ActionConstraint::Any)
+                };
+                if !forbids.is_empty() || errors.iter().any(counts) {
+                    return None;
+                }
+                continue;
+            }
             let (permits, forbids, errors) = cedar(
                 state,
                 groups,
@@ -241,7 +258,11 @@ fn reference(
             );
             let rules: Vec<_> =
                 state.set.rules.iter().filter(|rule| forbids.contains(rule.id.as_str())).collect();
-            if permits.is_empty() || !errors.is_empty() || rules.iter().any(|rule| rule.mask.is_none()) {
+            let needs_permit = access.usage != ColumnUse::Defined;
+            if needs_permit && permits.is_empty()
+                || !errors.is_empty()
+                || rules.iter().any(|rule| rule.mask.is_none())
+            {
                 return None;
             }
             if let Some(mask) = rules.iter().filter_map(|rule| rule.mask).reduce(Transform::stronger) {

@@ -14,7 +14,8 @@ use super::{
     state::State,
 };
 use crate::domain::statement::{
-    ColumnName, ColumnUse, CopyDirection, RelationName, ReplicationCommand, RowLimit, Statement, Verb,
+    ColumnName, ColumnUse, CopyDirection, OnConflict, RelationName, ReplicationCommand, RowLimit, Statement,
+    Verb,
 };
 
 /// See the module's description.
@@ -55,6 +56,7 @@ pub(super) struct Facts<'a> {
     /// Absent when no policy looks at them.
     functions: Option<Cow<'a, BTreeSet<String>>>,
     copy: Option<CopyDirection>,
+    on_conflict: Option<OnConflict>,
     replication: Option<ReplicationCommand>,
 }
 
@@ -100,6 +102,7 @@ impl Question<'_> {
                 multi_statement: self.facts.multi_statement,
                 opaque: self.facts.opaque,
                 copy: self.facts.copy,
+                on_conflict: self.facts.on_conflict,
                 replication: self.facts.replication,
             },
         }
@@ -150,6 +153,7 @@ impl<'a> Facts<'a> {
             opaque: false,
             functions: None,
             copy: None,
+            on_conflict: None,
             replication: None,
         }
     }
@@ -161,6 +165,7 @@ impl<'a> Facts<'a> {
             opaque: !statement.opaque.is_empty(),
             functions: state.set.looks_at(Look::Functions).then_some(Cow::Borrowed(&statement.functions)),
             copy: statement.copy,
+            on_conflict: statement.on_conflict,
             replication: statement.replication,
         }
     }
@@ -183,6 +188,14 @@ impl<'a> Facts<'a> {
             };
             pairs.push(("copy".to_owned(), text(copy)));
         }
+        // Reading a column knows of none.
+        if let Some(on_conflict) = self.on_conflict.filter(|_| usage.is_none()) {
+            let does = match on_conflict {
+                OnConflict::Nothing => "nothing",
+                OnConflict::Update => "update",
+            };
+            pairs.push(("on_conflict".to_owned(), text(does)));
+        }
         if let Some(command) = self.replication {
             pairs.push(("replication".to_owned(), text(command.as_str())));
         }
@@ -194,6 +207,7 @@ impl<'a> Facts<'a> {
                 ColumnUse::Moved => "moved",
                 // A question of its own, which has no usage.
                 ColumnUse::Written => "written",
+                ColumnUse::Defined => "defined",
             };
             pairs.push(("usage".to_owned(), text(usage)));
         }

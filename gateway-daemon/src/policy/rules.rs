@@ -13,6 +13,7 @@ use super::{
     entity::escape_target,
     error::{Place, PolicyError, Problem},
     source::Source,
+    unread,
 };
 use crate::domain::{
     decision::{RecordLimits, Transform},
@@ -124,6 +125,7 @@ pub(super) fn check(sources: &[Source]) -> Result<RuleSet, PolicyError> {
             help: Some("copy a pack, for example policies/read-only-analyst, into the directory".to_owned()),
         });
     }
+    warnings.extend(unread::beside_masks(&rules));
     validate(&schema, &rules, sources, &mut problems, &mut warnings)?;
     if !problems.is_empty() {
         problems.sort();

@@ -119,6 +119,16 @@ pub(super) struct Finding {
     pub(super) errors: Vec<(usize, String)>,
 }
 
+impl Finding {
+    /// Whether nothing permits and nothing refuses.
+    pub(super) fn is_left_open(&self, rules: &[Rule]) -> bool {
+        let mut forbids = self.forbids.iter();
+        self.permits.is_empty()
+            && self.errors.is_empty()
+            && !forbids.any(|rule| rules.get(*rule).is_none_or(Rule::refuses))
+    }
+}
+
 /// Whether permits are evaluated when a forbid already decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {

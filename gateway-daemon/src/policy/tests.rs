@@ -17,8 +17,8 @@ use crate::domain::{
     ids::{CgroupId, PolicyId},
     principal::Principal,
     statement::{
-        ColumnAccess, ColumnName, ColumnUse, Effect, Opaque, RelationName, ReplicationCommand, RowLimit, Run,
-        SessionEffect, Statement, Verb,
+        ColumnAccess, ColumnName, ColumnUse, Effect, OnConflict, Opaque, RelationName, ReplicationCommand,
+        RowLimit, Run, SessionEffect, Statement, Verb,
     },
 };
 
@@ -193,6 +193,123 @@ fn a_masked_column_is_masked_where_it_is_projected_and_refused_where_it_is_used_
         assert!(denial.hint.is_some());
     }
     assert_eq!(masks(&read(ColumnUse::Written)), []);
+}
+
+fn write(column: &str) -> Statement {
+    statement(Verb::Update, Some("customers"), &[(column, ColumnUse::Written)])
+}
+
+#[test]
+fn writing_a_column_needs_no_permit_and_a_forbid_of_it_counts() {
+    let rows = "@id(\"rows\") permit (principal, action in Action::\"sql:rows\", resource);\n";
+    let forbid = "@id(\"no-pii\") @message(\"Leave it.\") forbid (principal, action == Action::\"sql:write\", resource is Column)
+         when { resource.tags.contains(\"pii\") };";
+    let policies = policies(&format!("{rows}{forbid}"));
+    assert!(matches!(decide(&policies, &[write("name")]), Decision::Allow { .. }));
+    let denial = denial(decide(&policies, &[write("email")]));
+    assert_eq!(ids(&denial.policies), ["no-pii"]);
+    assert_eq!(denial.reason, "policy \"no-pii\" forbids writing public.customers.email of orders-db");
+    assert_eq!(denial.hint.as_deref(), Some("Leave it."));
+    // Answers that are kept depend on the tags of what is written.
+    let mut other = target();
+    other.tags.remove("public.customers.email");
+    for (facts, is_allowed) in [(&target(), false), (&other, true), (&target(), false)] {
+        let decision =
+            policies.decide(&principal(&["agents"]), &workload(), facts, Action::Sql(&[write("email")]));
+        assert_eq!(matches!(decision, Decision::Allow { .. }), is_allowed);
+    }
+    // A forbid that names no action means writing as well.
+    let all = format!(
+        "{PERMIT_ALL}@id(\"none\") forbid (principal, action, resource is Column) when {{ resource.name == \"name\" }};"
+    );
+    assert_eq!(ids(&self::denial(decide(&self::policies(&all), &[write("name")])).policies), ["none"]);
+}
+
+#[test]
+fn only_a_permit_that_names_writing_makes_a_column_writable_whatever_masks_show() {
+    let writable = |text: &str| match decide(&policies(text), &[write("email"), write("name")]) {
+        Decision::Allow { writable, policies, .. } => {
+            let columns: Vec<String> = writable.iter().map(|column| column.column.clone()).collect();
+            (columns, policies.iter().any(|policy| policy.as_str() == "w"))
+        }
+        Decision::Deny(denial) => panic!("{denial:?}"),
+    };
+    assert_eq!(writable(PERMIT_ALL), (Vec::new(), false));
+    assert_eq!(
+        writable(&format!(
+            "{PERMIT_ALL}@id(\"w\") permit (principal, action in [Action::\"sql:rows\", Action::\"sql:read\"], resource);"
+        )),
+        (Vec::new(), true)
+    );
+    assert_eq!(
+        writable(&format!(
+            "{PERMIT_ALL}@id(\"w\") permit (principal, action == Action::\"sql:write\", resource is Column) when {{ resource.tags.contains(\"pii\") }};"
+        )),
+        (vec!["email".to_owned()], true)
+    );
+    assert_eq!(
+        writable(&format!(
+            "{PERMIT_ALL}@id(\"w\") permit (principal, action in [Action::\"sql:read\", Action::\"sql:write\"], resource);"
+        )),
+        (vec!["email".to_owned(), "name".to_owned()], true)
+    );
+    // An error denies, whatever the rule would have said.
+    let err = format!(
+        "{PERMIT_ALL}@id(\"w\") permit (principal, action == Action::\"sql:write\", resource) when {{ 9223372036854775807 + 1 == 0 }};"
+    );
+    assert_eq!(ids(&denial(decide(&policies(&err), &[write("email")])).policies), ["w", POLICY_ERROR]);
+}
+
+#[test]
+fn an_explanation_shows_what_was_said_of_writing() {
+    let text = format!(
+        "{PERMIT_ALL}@id(\"w\") permit (principal, action == Action::\"sql:write\", resource is Column) when {{ resource.tags.contains(\"pii\") }};"
+    );
+    let explained = policies(&text).explain(
+        &principal(&[]),
+        &workload(),
+        &target(),
+        Action::Sql(&[write("email"), write("name")]),
+    );
+    let answers: Vec<_> = explained.answers.iter().filter(|answer| answer.action == "sql:write").collect();
+    let [answer] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!(answer.resource, "Column::\"orders-db/public.customers.email\"");
+    assert_eq!((answer.outcome, answer.permits.len()), (Outcome::Permitted, 1));
+}
+
+#[test]
+fn on_conflict_reaches_the_context() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}@id(\"no-oracle\") forbid (principal, action == Action::\"sql:write\", resource is Column)
+         when {{ resource.tags.contains(\"pii\") && context has on_conflict && context.on_conflict == \"nothing\" }};"
+    ));
+    for (on_conflict, column, is_allowed) in [
+        (None, "email", true),
+        (Some(OnConflict::Nothing), "email", false),
+        (Some(OnConflict::Nothing), "name", true),
+        (Some(OnConflict::Update), "email", true),
+    ] {
+        let insert = Statement {
+            on_conflict,
+            ..statement(Verb::Insert, Some("customers"), &[(column, ColumnUse::Written)])
+        };
+        assert_eq!(
+            matches!(decide(&policies, &[insert]), Decision::Allow { .. }),
+            is_allowed,
+            "{on_conflict:?} {column}"
+        );
+    }
+}
+
+#[test]
+fn a_column_that_may_not_be_read_is_no_mask_that_somebody_saw() {
+    let policies = policies(&format!(
+        "{PERMIT_ALL}{MASK_PII}@id(\"no-ssn\") forbid (principal, action == Action::\"sql:read\",
+         resource == Column::\"orders-db/public.customers.ssn\");"
+    ));
+    let plan = policies.masks_for(&principal(&[]), &workload(), &target(), &Catalogue::default());
+    assert_eq!(plan.columns.len(), 2);
+    assert_eq!(plan.unreadable, BTreeSet::from([column("customers", "ssn")]));
 }
 
 #[test]

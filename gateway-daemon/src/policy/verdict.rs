@@ -60,6 +60,17 @@ fn unreadable(statement: Option<&Statement>) -> String {
     }
 }
 
+/// What nobody can follow to the columns that it may show.
+fn unfollowed(statement: Option<&Statement>) -> String {
+    let all = statement.into_iter().flat_map(|statement| &statement.out_of_sight);
+    let names: Vec<&str> = all.map(String::as_str).take(3).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (it could show what is masked, and cannot be read: {})", names.join(", "))
+    }
+}
+
 /// What is asked for by another way than SQL.
 fn past_sql(statement: Option<&Statement>) -> String {
     let Some(statement) = statement else { return String::new() };
@@ -118,6 +129,11 @@ fn in_words(usage: ColumnUse, statement: &Statement) -> (&'static str, &'static 
         ColumnUse::Tested => {
             ("counted or tested for NULL, which the mask hides", "Count rows with count(*).")
         }
+        ColumnUse::Defined => (
+            "moved, copied, checked, sorted or derived anew by a definition, where its tag does not follow or the outcome \
+             would tell",
+            "Leave the column out of the definition, or have it made by somebody for whom it is not masked.",
+        ),
         // A definition has no query in which something else could be selected.
         ColumnUse::Matched | ColumnUse::Compared | ColumnUse::Computed
             if defines && !statement.does(Verb::Select) =>
@@ -214,6 +230,9 @@ impl<'a> Verdict<'a> {
                 Subject::Table(_, relation) => format!("{action} on {}", table_id(&target.name, relation)),
                 Subject::Target(Verb::Call) => {
                     format!("{action} on {}{}", target.name, unreadable(statement))
+                }
+                Subject::Target(Verb::CallUnmasked) => {
+                    format!("{action} on {}{}", target.name, unfollowed(statement))
                 }
                 Subject::Target(verb) if verb.must_be_named() => {
                     format!("{action} on {} ({})", target.name, past_sql(statement))
@@ -334,7 +353,13 @@ impl<'a> Verdict<'a> {
         statement: &Statement,
         finding: &Finding,
     ) {
-        let mut outcome = self.settle(|| format!("reading {column} of {}", target.name), finding);
+        // A definition reads nothing for whoever makes it: what it does to the column is a forbid's to stop.
+        let is_left_open = usage == ColumnUse::Defined && finding.is_left_open(&self.state.set.rules);
+        let mut outcome = if is_left_open {
+            Outcome::Permitted
+        } else {
+            self.settle(|| format!("reading {column} of {}", target.name), finding)
+        };
         if outcome == Outcome::Permitted
             && let Some(scan) = content_mask(&self.state.set.rules, finding)
         {
@@ -412,6 +437,7 @@ impl<'a> Verdict<'a> {
                 | ColumnUse::Matched
                 | ColumnUse::Compared
                 | ColumnUse::Computed
+                | ColumnUse::Defined
                 | ColumnUse::Written,
                 _,
             ) => Outcome::Permitted,

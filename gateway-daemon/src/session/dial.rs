@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
@@ -11,6 +11,7 @@ use super::{limits::Limits, route::Route, transport::Transport};
 use crate::{
     domain::{decision::Denial, way::UpstreamFrom},
     intercept::{Doubt, Intercept, NoUpstream},
+    tls::originate::{Roots, TlsError},
 };
 
 /// How connections to a target are made.
@@ -29,8 +30,8 @@ pub enum UpstreamTls {
     Disable,
     /// TLS with the certificate and its name verified.
     VerifyFull {
-        /// Roots, versions and application protocols.
-        config: Arc<ClientConfig>,
+        /// Who vouches for it, as the operator's file says at that moment.
+        roots: Arc<Roots>,
         /// The name in the certificate; the address that is dialled when there is none.
         server_name: Option<ServerName<'static>>,
     },
@@ -55,6 +56,9 @@ pub enum DialError {
         /// Why.
         doubt: Doubt,
     },
+    /// The file that says whom to trust cannot be used any more.
+    #[error(transparent)]
+    Roots(#[from] TlsError),
 }
 
 impl Dial {
@@ -93,11 +97,12 @@ impl Dial {
     /// # Errors
     /// The handshake failed; the connection is closed.
     pub async fn secure(&self, stream: TcpStream, address: SocketAddr) -> Result<Transport, DialError> {
-        let UpstreamTls::VerifyFull { config, server_name } = &self.tls else {
+        let UpstreamTls::VerifyFull { roots, server_name } = &self.tls else {
             return Ok(Transport::Plain(stream));
         };
+        let config = roots.config()?;
         let name = server_name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
-        let stream = TlsConnector::from(Arc::clone(config))
+        let stream = TlsConnector::from(config)
             .connect(name, stream)
             .await
             .map_err(|source| DialError::Connect { address, source })?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::{about::About, ledger::Ledger, limits::Limits, passing::Tapped, route::Route};
+use super::{about::About, ledger::Ledger, limits::Limits, passing::Tapped, route::Route, stop::Stop};
 use crate::{
     detect::Detected,
     domain::{
@@ -55,6 +55,8 @@ pub struct Client {
     pub asked: Vec<Arc<str>>,
     /// The connection; nothing has been read of it.
     pub stream: TcpStream,
+    /// Says when the session must end, and why. Every driver listens to it for as long as the session lives.
+    pub stop: Stop,
 }
 
 impl Client {
@@ -106,7 +108,8 @@ pub trait Driver {
     /// It cannot; the client is not told, since nobody knows in which words.
     fn takes(&self, target: &Self::Target, first: Detected) -> Result<(), Denial>;
 
-    /// Serves a connection to a target. That it may be is recorded first, and its end is.
+    /// Serves a connection to a target. That it may be is recorded first, and its end is. When `client.stop` is told, the
+    /// session ends within a second, with the reason in the protocol's own words.
     fn serve(
         &self,
         client: Client,

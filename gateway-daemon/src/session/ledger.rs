@@ -1,7 +1,7 @@
 //! What is recorded of a session, and what waits for that: a permission is on disk before the target is dialled, a refusal
 //! before the client is told, and an end is noted when it has happened.
 
-use super::about::About;
+use super::{about::About, stop::Reason};
 use crate::{
     audit::{AuditError, AuditLog},
     domain::{
@@ -47,11 +47,15 @@ impl Ledger {
         self.write(event).await
     }
 
-    /// Records that a session is over, and why; `mode` is the one that it was in, where that does not enforce.
-    pub fn closed(&self, about: &About, mode: Option<Mode>, reason: String) {
+    /// Records that a session is over, and why; `mode` is the one that it was in, where that does not enforce. `told` is
+    /// why it had to end, where somebody said so.
+    pub fn closed(&self, about: &About, mode: Option<Mode>, reason: String, told: Option<&Reason>) {
         let mut event = about.event(EventKind::Close, Outcome::Noted);
         event.mode = mode;
         event.reason = reason;
+        if let Some(denial) = told.and_then(Reason::denial) {
+            event.policies.clone_from(&denial.policies);
+        }
         if let Err(error) = self.log.note(event) {
             tracing::error!(%error, session = %about.session, "the end of a session could not be recorded");
         }

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod limits;
 pub mod passing;
 pub mod route;
+pub mod stop;
 pub mod transport;
 
 pub mod dns;

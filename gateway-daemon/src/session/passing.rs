@@ -23,7 +23,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::ending::reset;
+use super::{
+    ending::reset,
+    stop::{Reason, Stop},
+};
 
 /// Read and written at once, in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -44,6 +47,7 @@ pub struct Ended {
 enum How {
     Closed,
     Idle,
+    Told(Reason),
     Broken(End, io::Error),
 }
 
@@ -53,11 +57,22 @@ enum End {
     Target,
 }
 
+impl Ended {
+    /// Why it had to end, where somebody said so.
+    pub const fn told(&self) -> Option<&Reason> {
+        match &self.how {
+            How::Told(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             How::Closed => f.write_str("both sides closed")?,
             How::Idle => f.write_str("the session was idle for longer than limits.idle_timeout")?,
+            How::Told(reason) => write!(f, "{reason}")?,
             How::Broken(End::Client, error) => write!(f, "client: {error}")?,
             How::Broken(End::Target, error) => write!(f, "target: {error}")?,
         }
@@ -121,13 +136,14 @@ impl Tapped {
     }
 }
 
-/// Passes bytes on until both directions have ended, one has broken, or neither has moved for as long as `idle`. What
-/// breaks is reset on both sides.
+/// Passes bytes on until both directions have ended, one has broken, neither has moved for as long as `idle`, or the
+/// session is told to end. What does not end by itself is reset on both sides.
 pub async fn relay(
     mut client: TcpStream,
     mut target: TcpStream,
     idle: Option<Duration>,
     taps: Taps,
+    stop: &Stop,
 ) -> Ended {
     let (sent, received) = (Progress::new(), Progress::new());
     let how = {
@@ -141,6 +157,7 @@ pub async fn relay(
                 Err((end, error)) => How::Broken(end, error),
             },
             () = idled(idle, &sent, &received) => How::Idle,
+            reason = stop.heard() => How::Told(reason),
         }
     };
     if !matches!(how, How::Closed) {
@@ -235,7 +252,15 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
-    use super::{Tap, Taps, relay};
+    use tokio::task::JoinHandle;
+
+    use super::{Ended, Tap, Taps, relay};
+    use crate::session::stop::{Reason, Register};
+
+    fn spawn_relay(near: TcpStream, far: TcpStream, idle: Option<Duration>, taps: Taps) -> JoinHandle<Ended> {
+        let stop = Register::default().enter();
+        tokio::spawn(async move { relay(near, far, idle, taps, &stop).await })
+    }
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -246,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_half_closed_connection_still_gets_its_answer() {
         let ((mut client, near), (far, mut target)) = (pair().await, pair().await);
-        let relayed = tokio::spawn(relay(near, far, None, Taps::default()));
+        let relayed = spawn_relay(near, far, None, Taps::default());
         let question = vec![7_u8; 300_000];
         let asked = question.clone();
         let asking = tokio::spawn(async move {
@@ -269,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn what_breaks_on_one_side_breaks_on_the_other() {
         let ((mut client, near), (far, target)) = (pair().await, pair().await);
-        let relayed = tokio::spawn(relay(near, far, None, Taps::default()));
+        let relayed = spawn_relay(near, far, None, Taps::default());
         target.set_zero_linger().unwrap();
         drop(target);
         let broken = client.read_u8().await.unwrap_err();
@@ -280,7 +305,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_session_ends_and_a_busy_one_does_not() {
         let ((mut client, near), (far, _target)) = (pair().await, pair().await);
-        let relayed = tokio::spawn(relay(near, far, Some(Duration::from_millis(200)), Taps::default()));
+        let relayed = spawn_relay(near, far, Some(Duration::from_millis(200)), Taps::default());
         for _ in 0..6 {
             client.write_all(b"x").await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -293,7 +318,7 @@ mod tests {
     async fn bytes_go_on_when_whoever_looks_on_is_too_slow_or_gone() {
         let ((mut client, near), (far, mut target)) = (pair().await, pair().await);
         let (tap, mut tapped) = Tap::new();
-        let relayed = tokio::spawn(relay(near, far, None, Taps { client: Some(tap), target: None }));
+        let relayed = spawn_relay(near, far, None, Taps { client: Some(tap), target: None });
         client.write_all(b"first").await.unwrap();
         assert_eq!(tapped.next().await.unwrap(), "first");
         let mut echoed = vec![0; 5];
@@ -306,5 +331,21 @@ mod tests {
         while tapped.next().await.is_some() {}
         drop((client, target));
         assert_eq!(relayed.await.unwrap().sent_bytes, 605);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_told_to_end_is_reset_on_both_sides_and_says_what_it_passed() {
+        let ((mut client, near), (far, mut target)) = (pair().await, pair().await);
+        let register = Register::default();
+        let stop = register.enter();
+        let relayed = tokio::spawn(async move { relay(near, far, None, Taps::default(), &stop).await });
+        client.write_all(b"four").await.unwrap();
+        target.read_exact(&mut [0; 4]).await.unwrap();
+        register.end_all(&Reason::Drained);
+        assert_eq!(client.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(target.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        let ended = relayed.await.unwrap();
+        assert!(ended.to_string().contains("nodegate stops") && ended.to_string().contains("4 bytes sent"));
+        assert_eq!(ended.told(), Some(&Reason::Drained));
     }
 }

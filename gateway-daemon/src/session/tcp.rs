@@ -1,10 +1,7 @@
 //! One session with a target that nobody looks into: policy has said who may connect, and the bytes pass as they come.
 //! TLS is the two ends' own, and so are credentials.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
 use crate::{
     detect::Detected,
@@ -12,12 +9,9 @@ use crate::{
         action::TargetFacts,
         decision::Denial,
         event::{EventKind, Outcome},
-        principal::Principal,
         way::{UpstreamFrom, Way},
     },
     session::{
-        about::About,
-        caller::renewed,
         dial,
         driver::{Client, Driver, Followed, Opening, Permit, Shared},
         ending::reset,
@@ -47,21 +41,6 @@ impl Tcp {
     pub const fn new(shared: Shared) -> Self {
         Self { shared }
     }
-
-    /// Waits until the identity has expired and could not be renewed, and says so.
-    async fn expiry(&self, about: &About, principal: Arc<Principal>) -> String {
-        let mut principal = principal;
-        loop {
-            let left = principal.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-            // Clocks are set and machines sleep: none of these waits is believed for long.
-            tokio::time::sleep(left.clamp(Duration::from_millis(100), Duration::from_mins(1))).await;
-            match renewed(&self.shared.identity, &about.flow, &principal).await {
-                Ok(None) => {}
-                Ok(Some(fresher)) => principal = fresher,
-                Err(denial) => return denial.reason,
-            }
-        }
-    }
 }
 
 impl Driver for Tcp {
@@ -75,12 +54,12 @@ impl Driver for Tcp {
         Ok(())
     }
 
-    /// What cannot be recorded is not connected. An identity that expires and cannot be renewed ends the session.
+    /// What cannot be recorded is not connected.
     async fn serve(&self, client: Client, target: Arc<TcpTarget>, permit: Permit) {
         let Shared { intercept, ledger, limits, .. } = &self.shared;
         let Route { netns, address } = client.route();
         let route = Route { netns: intercept.dialled_from(target.from, netns), address };
-        let Client { about, stream, .. } = client;
+        let Client { about, stream, stop, .. } = client;
         let mut event = about.event(EventKind::Connect, Outcome::Allowed);
         event.policies = permit.policies;
         "passed on without being looked into".clone_into(&mut event.reason);
@@ -88,17 +67,19 @@ impl Driver for Tcp {
             tracing::error!(%error, session = %about.session, "a connection could not be recorded, so it is reset");
             return reset(&stream);
         }
-        let reason = match dial::as_the_agent(intercept, *limits, route).await {
-            Ok(upstream) => tokio::select! {
-                ended = relay(stream, upstream, limits.idle, Taps::default()) => ended.to_string(),
-                reason = self.expiry(&about, permit.principal) => reason,
-            },
-            Err(error) => {
+        let upstream = match stop.cuts(dial::as_the_agent(intercept, *limits, route)).await {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => {
                 reset(&stream);
-                format!("the target cannot be reached: {error}")
+                return ledger.closed(&about, None, format!("the target cannot be reached: {error}"), None);
+            }
+            Err(reason) => {
+                reset(&stream);
+                return ledger.closed(&about, None, reason.to_string(), Some(&reason));
             }
         };
-        ledger.closed(&about, None, reason);
+        let ended = relay(stream, upstream, limits.idle, Taps::default(), &stop).await;
+        ledger.closed(&about, None, ended.to_string(), ended.told());
     }
 
     /// A reset: the protocol, if it has one, is not known here.

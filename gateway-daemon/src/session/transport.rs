@@ -14,6 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use super::stop::{Reason, Stop};
 use crate::audit::{AuditError, Receipt};
 
 /// Reading stops while this much is waiting to be written to the other side.
@@ -126,7 +127,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
         self.output.clear();
     }
 
-    /// Whether the peer may have got only a part of a message, so that nothing more can be said to it.
+    /// Says nothing more: what was to be sent is thrown away, and a farewell is none of it.
+    pub fn fall_silent(&mut self) {
+        self.output.clear();
+        self.partly_written = true;
+    }
+
+    /// Whether the peer may have got only a part of a message, or has been told the last word already: nothing more
+    /// can be said to it.
     pub fn is_cut_off(&self) -> bool {
         self.partly_written && self.output.is_empty()
     }
@@ -244,44 +252,49 @@ pub enum Reading {
 /// disk; it is `None` from then on.
 ///
 /// # Errors
-/// The socket's error and the side it came from, or that the events will never be on disk.
+/// The socket's error and the side it came from, that the events will never be on disk, or that the session must end:
+/// that is looked at and not waited for, see [`Stop::warns`].
 pub async fn turn<C, U>(
     client: &mut Side<C>,
     upstream: &mut Side<U>,
     client_reading: Reading,
     unwritten: &mut Option<Receipt>,
-) -> Result<(), Stop>
+    stop: &Stop,
+) -> Result<(), Halt>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     poll_fn(|cx| {
+        if let Some(reason) = stop.told() {
+            return Poll::Ready(Err(Halt::Told(reason.clone())));
+        }
         let mut progress = false;
         if upstream.has_output() {
             match upstream.poll_drain(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Upstream, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Io(End::Upstream, error))),
                 Poll::Pending => {}
             }
         }
         if client.has_output() && poll_written(unwritten, cx)?.is_ready() {
             match client.poll_drain(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Client, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Io(End::Client, error))),
                 Poll::Pending => {}
             }
         }
         if !upstream.ended && client.output.len() < BACKLOG_BYTES {
             match upstream.poll_fill(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Upstream, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Io(End::Upstream, error))),
                 Poll::Pending => {}
             }
         }
         if client_reading == Reading::On && !client.ended && upstream.output.len() < BACKLOG_BYTES {
             match client.poll_fill(cx) {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Io(End::Client, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Io(End::Client, error))),
                 Poll::Pending => {}
             }
         }
@@ -290,9 +303,9 @@ where
     .await
 }
 
-fn poll_written(unwritten: &mut Option<Receipt>, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+fn poll_written(unwritten: &mut Option<Receipt>, cx: &mut Context<'_>) -> Poll<Result<(), Halt>> {
     let Some(receipt) = unwritten.as_ref() else { return Poll::Ready(Ok(())) };
-    let written = receipt.poll_durable(cx).map_err(Stop::Audit);
+    let written = receipt.poll_durable(cx).map_err(Halt::Audit);
     if written.is_ready() {
         *unwritten = None;
     }
@@ -301,11 +314,13 @@ fn poll_written(unwritten: &mut Option<Receipt>, cx: &mut Context<'_>) -> Poll<R
 
 /// Why no more bytes are moved.
 #[derive(Debug)]
-pub enum Stop {
+pub enum Halt {
     /// A socket failed.
     Io(End, io::Error),
     /// The record of what the client would see cannot be written.
     Audit(AuditError),
+    /// The session must end.
+    Told(Reason),
 }
 
 /// Which side of the session something came from.

@@ -34,6 +34,7 @@ use crate::{
         ledger::Ledger,
         limits::Limits,
         postgres::{Judge, Postgres},
+        stop::Register,
         tcp::Tcp,
     },
     tls::{authority::Authority, terminate::Terminator},
@@ -138,6 +139,7 @@ pub(super) async fn build(
         own_door: config.admin.listen,
         authority,
         ahead: Ahead::default(),
+        register: Register::default(),
         counters: Counters::default(),
     };
     Ok((Arc::new(gateway), streams, audit))

@@ -79,8 +79,7 @@ impl Control for DaemonControl {
 
     async fn end_run(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.end_run(cgroup).await.map_err(|error| failed(&error))?;
-        self.gateway.identity.forget(cgroup);
-        self.gateway.dns.forget(cgroup);
+        self.gateway.forget(cgroup);
         self.gateway.settle_ahead();
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "run ended".to_owned());
         Ok(())
@@ -96,8 +95,7 @@ impl Control for DaemonControl {
 
     async fn release(&self, cgroup: CgroupId) -> Result<(), ControlError> {
         self.gateway.intercept.release(cgroup).await.map_err(|error| failed(&error))?;
-        self.gateway.identity.forget(cgroup);
-        self.gateway.dns.forget(cgroup);
+        self.gateway.forget(cgroup);
         self.gateway.settle_ahead();
         self.note(EventKind::Capture, Outcome::Noted, Some(cgroup), "released".to_owned());
         Ok(())

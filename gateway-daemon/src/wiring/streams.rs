@@ -95,8 +95,7 @@ pub(super) async fn note_changes(gateway: Arc<Gateway>, mut changes: mpsc::Unbou
             }
             Change::Relabelled { workload, before } => {
                 // Who it was as another workload, it is not as this one.
-                gateway.identity.forget(workload.cgroup);
-                gateway.dns.forget(workload.cgroup);
+                gateway.forget(workload.cgroup);
                 gateway.open_datagrams(&workload);
                 gateway.settle_ahead();
                 let (before, now) = (named(before.as_deref()), named(workload.label.as_deref()));
@@ -105,12 +104,12 @@ pub(super) async fn note_changes(gateway: Arc<Gateway>, mut changes: mpsc::Unbou
                 (workload, reason)
             }
             Change::Released(workload) => {
-                gateway.identity.forget(workload.cgroup);
+                gateway.forget(workload.cgroup);
                 let reason = format!("released {}: its label was removed", workload.path);
                 (workload, reason)
             }
             Change::Gone(workload) => {
-                gateway.identity.forget(workload.cgroup);
+                gateway.forget(workload.cgroup);
                 let reason = format!("{} is gone", workload.path);
                 (workload, reason)
             }

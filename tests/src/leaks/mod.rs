@@ -5,11 +5,14 @@
 //! that is recorded. A *difference*: whatever depends on a secret, be it a value, a count, an order, an error or its
 //! absence, tells the twins apart, although no mark is seen.
 
+mod definitions;
 mod expressions;
 pub mod marks;
+mod operands;
 mod queries;
 pub mod random;
 mod schema;
+mod speech;
 pub mod statements;
 pub mod vault;
 

@@ -1,9 +1,11 @@
 //! The hunt's steps: what an agent may send to see what it should not, as short scripts that leave the vault as it was.
 
 use super::{
+    definitions, operands,
     queries::Queries,
     random::Random,
     schema::{Kind, RELATIONS},
+    speech,
     vault::PEOPLE,
 };
 
@@ -237,14 +239,21 @@ pub fn startup(random: &mut Random) -> &'static [(&'static str, &'static str)] {
         &[("options", "-c role=postgres -c log_statement=all")],
         &[("options", "-c session_replication_role=replica")],
         &[("options", "-c standard_conforming_strings=off")],
+        &[("options", "-c enable_seqscan=off -c enable_bitmapscan=off")],
+        &[("random_page_cost", "0")],
     ];
     if random.chance(60) { &[] } else { BEGINNINGS[random.below(BEGINNINGS.len())] }
 }
 
 /// One step: statements in order, all on one connection.
 pub fn step(random: &mut Random) -> Vec<String> {
+    if random.chance(12) {
+        return definitions::step(random);
+    }
     match random.below(100) {
-        0..=52 => vec![Queries::new(random).query()],
+        0..=36 => vec![Queries::new(random).query()],
+        37..=46 => vec![operands::statement(random)],
+        47..=52 => speech::step(random),
         53..=55 => along_another_path(random),
         56..=59 => behind_another(random),
         60..=70 => {

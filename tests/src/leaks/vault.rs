@@ -15,7 +15,7 @@ pub const PEOPLE: usize = 24;
 /// Letters of one row's secrets together.
 const PAD: usize = 380;
 
-const SCHEMA: &str = include_str!("vault.sql");
+const SCHEMA: &str = concat!(include_str!("vault.sql"), include_str!("speech.sql"));
 
 /// Tagged columns and the tag that decides how they are masked.
 pub const TAGS: &[(&str, &str)] = &[
@@ -43,6 +43,12 @@ pub const TAGS: &[(&str, &str)] = &[
     ("public.events.payload", "redacted"),
     ("public.letters.body", "redacted"),
     ("other.notes.body", "redacted"),
+    ("public.remarks.remark", "looked-through"),
+    ("public.remarks.papers", "looked-through"),
+    ("public.clients.secret", "redacted"),
+    ("public.clients.mail", "partly"),
+    ("public.clients.pad", "redacted"),
+    ("public.mails.mail", "partly"),
 ];
 
 /// The policies of the hunt: everything is permitted but to see what is tagged and to run what cannot be read.
@@ -62,12 +68,29 @@ forbid (principal, action == Action::"sql:read", resource is Column) when { reso
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("tail") };
 @id("hash") @mask("hash") @compare("equal")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("hashed") };
+@id("finds") @mask("redact") @detect("email,card")
+forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("looked-through") };
 @id("null") @mask("null")
 forbid (principal, action == Action::"sql:read", resource is Column) when { resource.tags.contains("hidden") };
 "#;
 
 /// What both servers are told, so that the order of rows depends on the rows alone.
 pub const SETTINGS: &str = "enable_hashagg = off\nenable_hashjoin = off\nenable_memoize = off\njit = off\n";
+
+/// What a superuser makes beside: a server of another name that leads back to the one at `port`, and a table there that shows
+/// nothing masked.
+pub fn loop_back(port: u16) -> String {
+    format!(
+        "CREATE EXTENSION postgres_fdw;
+         CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'shop');
+         CREATE USER MAPPING FOR app_agent SERVER loop
+         OPTIONS (user 'app_agent', password '{password}');
+         GRANT USAGE ON FOREIGN SERVER loop TO app_agent;
+         CREATE FOREIGN TABLE far (id integer, label text) SERVER loop OPTIONS (schema_name 'public', table_name 'people');
+         ALTER FOREIGN TABLE far OWNER TO app_agent;",
+        password = super::super::postgres::PASSWORD,
+    )
+}
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +131,10 @@ pub fn sql(twin: Twin) -> (String, Marks) {
         let mood = ["calm", "glad", "grim"][random.below(3)];
         let flag = random.below(2) == 1;
         let uid = format!("{:016x}{:016x}", random.next(), random.next());
+        rows.push(format!(
+            "INSERT INTO remarks VALUES ({id}, 'asked {email}@{card}.com about it', \
+             '{{\"from\": \"{email}@{card}.com\", \"lines\": [\"Kind regards\", {id}]}}');"
+        ));
         rows.push(format!(
             "SELECT vault_row({id}, '{secret}', 'q{email}@{email}.io', '{card}0000', '{reference}', {pin}, {salary}.25, \
              '{year}-03-{day:02}', ARRAY['{tag}', '{other}'], '{{\"k\": \"{key}\", \"n\": {pin}}}', \

@@ -44,6 +44,8 @@ CREATE TABLE events_north PARTITION OF events FOR VALUES IN ('north');
 CREATE TABLE events_south PARTITION OF events FOR VALUES IN ('south');
 CREATE TABLE letters (id integer PRIMARY KEY, person integer, subject text, body text);
 CREATE TABLE notes (id integer PRIMARY KEY, person integer REFERENCES people (id), body text, amount integer);
+CREATE DOMAIN vault_check AS text CHECK (VALUE NOT LIKE 'q%');
+CREATE TABLE remarks (id integer PRIMARY KEY, remark text, papers jsonb) WITH (fillfactor = 20);
 CREATE TABLE sink (id integer, body text, amount bigint);
 CREATE VIEW folk AS SELECT id, label, secret AS hint, email AS address, salary, doc FROM people;
 CREATE VIEW folk_nested AS SELECT id, hint AS deeper, address, label FROM folk WHERE id > 2;

@@ -278,6 +278,7 @@ fn row(answer: &Answer) -> [String; 4] {
         crate::domain::statement::ColumnUse::Computed => " (computed)",
         crate::domain::statement::ColumnUse::Moved => " (moved)",
         crate::domain::statement::ColumnUse::Written => " (written)",
+        crate::domain::statement::ColumnUse::Defined => " (defined)",
     });
     let outcome = match answer.outcome {
         Outcome::Permitted => "permitted",

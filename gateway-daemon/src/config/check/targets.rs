@@ -16,6 +16,7 @@ use crate::{
     domain::{
         action::TargetFacts,
         credential::PasswordSource,
+        decision::Notices,
         way::{UpstreamFrom, Way},
     },
 };
@@ -107,7 +108,14 @@ impl Checker {
         let credential = self
             .there(entry, raw.credential.as_ref(), "credential")
             .and_then(|credential| self.credential(credential));
-        Some(checked::Postgres { database: database?, tls: tls?, credential: credential? })
+        let notices = match &raw.concealed {
+            None => Some(Notices::default()),
+            Some(word) => self.word(word, "concealed", &["notice", "silent"], &[]).map(|word| match word {
+                "silent" => Notices::Silent,
+                _ => Notices::Sent,
+            }),
+        };
+        Some(checked::Postgres { database: database?, tls: tls?, credential: credential?, notices: notices? })
     }
 
     /// A target whose bytes nobody looks into: what would look into them has no meaning.
@@ -145,6 +153,7 @@ impl Checker {
         self.unused(raw.database.as_ref(), "database", protocol);
         self.unused(raw.tls.as_ref(), "tls", protocol);
         self.unused(raw.credential.as_ref(), "credential", protocol);
+        self.unused(raw.concealed.as_ref(), "concealed", protocol);
         self.unused(raw.tags.values().next(), "tags", protocol);
     }
 

@@ -4,7 +4,7 @@ use crate::{
     config::{checked, checked::Host},
     protocol::http::ALPN,
     session::http::{Credential, Hosts, HttpTarget, Place, TowardsClients},
-    tls::originate::{self, TlsError},
+    tls::originate::{Roots, TlsError},
 };
 
 /// `all` are the targets of the configuration: a wildcard does not cover what another of them names.
@@ -18,7 +18,7 @@ pub(super) fn target(
 ) -> Result<HttpTarget, TlsError> {
     let tls = match &http.upstream {
         None => None,
-        Some(upstream) => Some(originate::client_config_for(upstream.ca.as_deref(), ALPN)?),
+        Some(upstream) => Some(Roots::new(upstream.ca.as_deref(), &[ALPN])?),
     };
     let others = all.iter().filter(|other| {
         other.facts.name != target.facts.name && other.ports.iter().any(|port| target.has_port(*port))

@@ -8,16 +8,22 @@ mod tls;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::ahead::Place;
 use crate::{
     config::{Cidr, checked},
-    domain::{action::TargetFacts, address::OriginalDestination, way::Way},
+    domain::{action::TargetFacts, address::OriginalDestination, ids::TargetName, way::Way},
     session::{dns::TargetNames, http::HttpTarget, postgres::PostgresTarget, tcp::TcpTarget},
     tls::originate::TlsError,
 };
+
+/// How many configurations' targets there have been.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// One target, with what its protocol takes.
 #[derive(Debug, Clone)]
@@ -70,6 +76,7 @@ impl Target {
 pub struct Targets {
     entries: Vec<Entry>,
     datagrams: Vec<DatagramTarget>,
+    generation: u64,
 }
 
 /// A target for datagrams.
@@ -94,7 +101,8 @@ impl Targets {
     /// # Errors
     /// A CA file that cannot be used, or a server name that is none.
     pub fn new(config: &[checked::Target]) -> Result<Self, TlsError> {
-        let mut targets = Self::default();
+        let mut targets =
+            Self { generation: GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1, ..Self::default() };
         for one in config {
             let (config, all, resolved) = (one.clone(), config, Vec::new());
             match Target::new(&config, all)? {
@@ -121,7 +129,18 @@ impl Targets {
         for target in &mut datagrams {
             resolve(&target.config, &mut target.resolved);
         }
-        Self { entries, datagrams }
+        Self { entries, datagrams, generation: self.generation }
+    }
+
+    /// Tells the targets of one configuration from those of another.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The target of that name that takes connections, as policies see it.
+    pub fn facts(&self, name: &TargetName) -> Option<&TargetFacts> {
+        let facts = self.entries.iter().map(|entry| entry.target.facts());
+        facts.into_iter().find(|facts| facts.name == name.as_str())
     }
 
     fn configs(&self) -> impl Iterator<Item = &checked::Target> {

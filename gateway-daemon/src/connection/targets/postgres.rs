@@ -8,7 +8,7 @@ use crate::{
         dial::{Dial, UpstreamTls},
         postgres::{ChannelBinding, KeptKeys, Negotiation, PostgresTarget},
     },
-    tls::originate::{self, TlsError},
+    tls::originate::{Roots, TlsError},
 };
 
 /// # Errors
@@ -27,6 +27,7 @@ pub(super) fn target(
         client_tls: towards_clients(target, postgres.tls.client),
         username: postgres.credential.username.clone(),
         password: postgres.credential.password.clone(),
+        notices: postgres.notices,
         kept_keys: KeptKeys::default(),
     })
 }
@@ -40,17 +41,15 @@ fn upstream(
             Ok((UpstreamTls::Disable, Negotiation::Request, ChannelBinding::Prefer))
         }
         checked::UpstreamTls::VerifyFull { ca, server_name, negotiation, channel_binding } => {
-            let (config, negotiation) = match negotiation {
-                checked::Negotiation::Request => (originate::client_config(Some(ca))?, Negotiation::Request),
-                checked::Negotiation::Direct => {
-                    (originate::client_config_for(Some(ca), ALPN)?, Negotiation::Direct)
-                }
+            let (roots, negotiation) = match negotiation {
+                checked::Negotiation::Request => (Roots::new(Some(ca), &[])?, Negotiation::Request),
+                checked::Negotiation::Direct => (Roots::new(Some(ca), &[ALPN])?, Negotiation::Direct),
             };
             let binding = match channel_binding {
                 checked::ChannelBinding::Prefer => ChannelBinding::Prefer,
                 checked::ChannelBinding::Require => ChannelBinding::Require,
             };
-            Ok((verified(target, config, server_name.as_deref())?, negotiation, binding))
+            Ok((verified(target, roots, server_name.as_deref())?, negotiation, binding))
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 
 use crate::{
     config::checked,
     session::{client_tls::ClientTls, dial::UpstreamTls},
-    tls::originate::TlsError,
+    tls::originate::{Roots, TlsError},
 };
 
 /// Towards clients: certificates bear the names that the target is known by.
@@ -21,7 +21,7 @@ pub(super) fn towards_clients(target: &checked::Target, client: checked::ClientT
 /// Towards the target: the name to verify is the one that the configuration says, or the target's first.
 pub(super) fn verified(
     target: &checked::Target,
-    config: Arc<ClientConfig>,
+    roots: Roots,
     server_name: Option<&str>,
 ) -> Result<UpstreamTls, TlsError> {
     let server_name = match server_name.or_else(|| target.host_names().next()) {
@@ -31,5 +31,5 @@ pub(super) fn verified(
         // Without a name the certificate must bear the address that is dialled.
         None => None,
     };
-    Ok(UpstreamTls::VerifyFull { config, server_name })
+    Ok(UpstreamTls::VerifyFull { roots: Arc::new(roots), server_name })
 }

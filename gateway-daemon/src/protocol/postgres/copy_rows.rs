@@ -354,3 +354,111 @@ fn number(digits: &[u8], base: u32, most: usize) -> (u8, &[u8]) {
     let value = digits.iter().filter_map(digit).fold(0_u32, |value, digit| value * base + digit);
     (u8::try_from(value & 0xff).unwrap_or_default(), rest)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{CopyRows, CopyStyle};
+
+    fn text() -> CopyStyle {
+        CopyStyle::Text { delimiter: b'\t', null: b"\\N".to_vec() }
+    }
+
+    fn csv(quote: u8, escape: u8) -> CopyStyle {
+        CopyStyle::Csv { delimiter: b',', null: Vec::new(), quote, escape }
+    }
+
+    /// The second and third field of every row, of bytes that come in pieces of this size.
+    fn fields(style: &CopyStyle, bytes: &[u8], piece: usize) -> Vec<(usize, String)> {
+        let mut rows = CopyRows::new(style.clone(), vec![false, true, true]);
+        let mut all = Vec::new();
+        let mut take = |field: usize, value: &[u8]| -> Option<()> {
+            all.push((field, String::from_utf8_lossy(value).into_owned()));
+            None
+        };
+        for piece in bytes.chunks(piece.max(1)) {
+            rows.feed(piece, &mut take);
+        }
+        rows.finish(&mut take);
+        all
+    }
+
+    fn binary(rows: &[&[Option<&[u8]>]]) -> Vec<u8> {
+        let mut all = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\x03abc".to_vec();
+        for row in rows {
+            all.extend(u16::try_from(row.len()).unwrap().to_be_bytes());
+            for value in *row {
+                match value {
+                    Some(value) => {
+                        all.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+                        all.extend(*value);
+                    }
+                    None => all.extend([0xff; 4]),
+                }
+            }
+        }
+        all.extend([0xff; 2]);
+        all
+    }
+
+    #[test]
+    fn fields_are_found_wherever_the_rows_are_cut() {
+        let cases: [(CopyStyle, Vec<u8>, &[(usize, &str)]); 8] = [
+            (text(), b"1\ta\tb\n2\t\\N\tc\\td\n".to_vec(), &[(1, "a"), (2, "b"), (2, "c\td")]),
+            (text(), b"1\t\\x41\\102\\\\\te\\\nf\r\n".to_vec(), &[(1, "AB\\"), (2, "e\nf")]),
+            (text(), b"1\ta\tb\n\\.\n2\tc\td\n".to_vec(), &[(1, "a"), (2, "b")]),
+            (text(), b"1\ta\tlast".to_vec(), &[(1, "a"), (2, "last")]),
+            (
+                csv(b'"', b'"'),
+                b"1,a,b\n2,,\"\"\n3,\"x,\n\"\"y\"\"\",z\"\"z\n".to_vec(),
+                &[(1, "a"), (2, "b"), (2, ""), (1, "x,\n\"y\""), (2, "zz")],
+            ),
+            (
+                csv(b'!', b'\\'),
+                b"1,!a\\!,\\\\b!,c\\d\n2,!\\x!,e".to_vec(),
+                &[(1, "a!,\\b"), (2, "c\\d"), (1, "\\x"), (2, "e")],
+            ),
+            (
+                CopyStyle::Binary,
+                binary(&[&[Some(b"1"), Some(b"a"), None], &[None, Some(b""), Some(b"c\n")]]),
+                &[(1, "a"), (1, ""), (2, "c\n")],
+            ),
+            (CopyStyle::Binary, binary(&[]), &[]),
+        ];
+        for (style, bytes, expected) in cases {
+            let expected: Vec<_> =
+                expected.iter().map(|(field, value)| (*field, (*value).to_owned())).collect();
+            for piece in 1..=bytes.len() {
+                assert_eq!(fields(&style, &bytes, piece), expected, "{} by {piece}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_taken_ends_the_reading_and_a_long_one_is_not_kept() {
+        let mut rows = CopyRows::new(text(), vec![true]);
+        assert_eq!(
+            rows.feed(b"a\nb\nc\n", |_, value| (value == b"b").then(|| value.to_vec())),
+            Some(b"b".to_vec())
+        );
+        let mut rows = CopyRows::new(text(), vec![true]);
+        for _ in 0..40 {
+            assert_eq!(rows.feed(&[b'x'; 64 * 1024], |_, _| Some(())), None);
+        }
+        assert!(rows.raw.len() <= super::FIELD_BYTES);
+        assert_eq!(rows.feed(b"\nshort\n", |_, value| Some(value.to_vec())), Some(b"short".to_vec()));
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_read_the_same_in_any_pieces(
+            bytes in prop::collection::vec(prop::sample::select(&b"a\t\n\r\\.,\"!N\0\xff\x01"[..]), 0..60),
+            piece in 1_usize..9,
+            style in prop::sample::select(vec![text(), csv(b'"', b'"'), csv(b'!', b'\\'), CopyStyle::Binary]),
+        ) {
+            prop_assert_eq!(fields(&style, &bytes, piece), fields(&style, &bytes, bytes.len()));
+        }
+    }
+}

@@ -90,7 +90,7 @@ impl Http {
     /// Serves one connection to its end. Whether it may be is on disk first, and its end is recorded.
     async fn attend(&self, client: Client, admission: Admission, policies: Vec<PolicyId>) {
         let route = client.route();
-        let Client { about, workload, asked, stream } = client;
+        let Client { about, workload, asked, stream, stop } = client;
         let address = route.address.ip();
         let ledger = &self.shared.ledger;
         let recorded = match &admission {
@@ -109,16 +109,17 @@ impl Http {
         let secure = matches!(stream.peek(&mut first).await, Ok(1)) && first == [TLS_HANDSHAKE];
         let Secured { transport, asked_for } = if secure {
             let handshake = front::shake_hands(&self.terminator, stream, address, &asked);
-            match timeout(self.shared.limits.startup, handshake).await {
-                Ok(Ok(secured)) => secured,
-                Ok(Err(error)) => {
+            match stop.cuts(timeout(self.shared.limits.startup, handshake)).await {
+                Ok(Ok(Ok(secured))) => secured,
+                Ok(Ok(Err(error))) => {
                     let reason = format!("the TLS handshake with the client failed: {error}");
-                    return ledger.closed(&about, None, reason);
+                    return ledger.closed(&about, None, reason, None);
                 }
-                Err(_) => {
+                Ok(Err(_)) => {
                     let reason = "the TLS handshake took longer than limits.startup_timeout".to_owned();
-                    return ledger.closed(&about, None, reason);
+                    return ledger.closed(&about, None, reason, None);
                 }
+                Err(told) => return ledger.closed(&about, None, told.to_string(), Some(&told)),
             }
         } else {
             Secured { transport: Transport::Plain(stream), asked_for: None }
@@ -139,9 +140,14 @@ impl Http {
             client: End::new(transport),
             upstream: None,
             limits: Limits::default(),
+            stop: &stop,
         };
-        let ending = conversation.hold().await;
-        tracing::debug!(session = %about.session, %ending, "session ended");
-        ledger.closed(&about, None, ending.to_string());
+        match stop.warns(conversation.hold()).await {
+            Ok(ending) => {
+                tracing::debug!(session = %about.session, %ending, "session ended");
+                ledger.closed(&about, None, ending.to_string(), ending.told());
+            }
+            Err(told) => ledger.closed(&about, None, told.to_string(), Some(&told)),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig,
+    CertificateError,
     pki_types::{DnsName, ServerName},
 };
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ use crate::{
         route::Route,
         transport::Transport,
     },
+    tls::originate::Roots,
 };
 
 /// How clients of a target come.
@@ -43,7 +44,7 @@ pub struct HttpTarget {
     pub from: UpstreamFrom,
     /// Towards clients.
     pub clients: TowardsClients,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Arc<Roots>>,
     /// Which hosts it stands for.
     pub hosts: Hosts,
     /// What its requests bear.
@@ -99,11 +100,11 @@ impl HttpTarget {
         facts: TargetFacts,
         from: UpstreamFrom,
         clients: TowardsClients,
-        tls: Option<Arc<ClientConfig>>,
+        tls: Option<Roots>,
         hosts: Hosts,
         credential: Option<Credential>,
     ) -> Self {
-        Self { facts, from, clients, tls, hosts, credential }
+        Self { facts, from, clients, tls: tls.map(Arc::new), hosts, credential }
     }
 
     /// Who vouches for the server's name.
@@ -123,8 +124,8 @@ impl HttpTarget {
     ) -> Result<Transport, Unreachable> {
         let tls = match &self.tls {
             None => UpstreamTls::Disable,
-            Some(config) => {
-                UpstreamTls::VerifyFull { config: Arc::clone(config), server_name: server_name(host) }
+            Some(roots) => {
+                UpstreamTls::VerifyFull { roots: Arc::clone(roots), server_name: server_name(host) }
             }
         };
         let dial = Dial { from: self.from, tls };

@@ -146,6 +146,7 @@ mod tests {
                 client_tls: ClientTls::Plaintext,
                 username: "u".to_owned(),
                 password: crate::domain::credential::PasswordSource::Environment("NONE".to_owned()),
+                notices: crate::domain::decision::Notices::default(),
                 kept_keys: KeptKeys::default(),
             }),
             route: Route { netns: NetnsCookie(1), address: "127.0.0.1:1".parse().unwrap() },

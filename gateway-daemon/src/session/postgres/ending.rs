@@ -8,8 +8,11 @@ use crate::{
     domain::decision::Denial,
     protocol::wire::WireError,
     recording::RecordingError,
-    session::{dial::DialError, transport::End},
+    session::{dial::DialError, stop::Reason, transport::End},
 };
+
+/// SQLSTATE admin_shutdown.
+pub const STOPPED: &str = "57P01";
 
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,9 @@ pub enum Ending {
     /// The session may not go on: the identity has expired, or the like.
     #[error("{}", .0.reason)]
     Refused(Denial),
+    /// Somebody said that the session must end.
+    #[error("{0}")]
+    Stopped(Reason),
     /// What must be recorded cannot be.
     #[error("the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),
@@ -85,6 +91,14 @@ pub enum Ending {
     /// The schema could not be read.
     #[error("the target's schema cannot be read: {0}")]
     Catalogue(LoginError),
+    /// A result that is not what its statement was read as.
+    #[error(
+        "the result's column \"{column}\" cannot be traced to what it shows, and something of it may be masked"
+    )]
+    Untraced {
+        /// Its name.
+        column: String,
+    },
     /// A row could not be masked.
     #[error("a row could not be masked: {0}")]
     Mask(String),
@@ -117,6 +131,8 @@ impl Ending {
             }
             // Told with its policy and hint by the caller.
             Self::Refused(denial) => Some(("28000", denial.reason.clone())),
+            // As a server says that ends its sessions.
+            Self::Stopped(reason) => Some((STOPPED, reason.to_string())),
             Self::Audit(_) => Some((
                 "58030",
                 "the request cannot be recorded, so it is not run; tell your operator".to_owned(),
@@ -144,7 +160,18 @@ impl Ending {
                 "58000",
                 "the target's schema cannot be read, so nothing can be judged; tell your operator".to_owned(),
             )),
+            Self::Untraced { .. } => {
+                Some(("42501", format!("{self}: the schema has changed meanwhile; connect again")))
+            }
             Self::Mask(_) => Some(("58000", "a value could not be masked; tell your operator".to_owned())),
+        }
+    }
+
+    /// Why the session had to end, where somebody said so.
+    pub const fn told(&self) -> Option<&Reason> {
+        match self {
+            Self::Stopped(reason) => Some(reason),
+            _ => None,
         }
     }
 

@@ -22,12 +22,25 @@ pub(super) struct Request {
     pub started: Instant,
     /// Rows returned or affected so far.
     pub rows: u64,
+    /// How many of its statements have ended.
+    pub ended: usize,
+    /// Whether the client knows already which columns of the statement are concealed.
+    pub told: Told,
     /// What the recording must know of it, until its reply is recorded.
     pub(super) recorded: Option<Recorded>,
     /// The statement's name that this request gives a meaning by SQL's PREPARE.
     pub prepares: Option<(Vec<u8>, Learnt)>,
     /// Set while its rows are counted.
     pub limit: Option<Box<Limited>>,
+}
+
+/// Whether a client has been told of concealed columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It is told as soon as a value is concealed.
+    NotYet,
+    /// It has been, or does not want to be.
+    Already,
 }
 
 /// An answer that is owed.

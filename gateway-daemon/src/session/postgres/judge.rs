@@ -15,13 +15,14 @@ use crate::{
         flow::Workload,
         ids::PolicyId,
         principal::Principal,
+        results::{Results, Span},
         statement::{
             ColumnAccess, ColumnName, ColumnUse, CopyDirection, Effect, Opaque, RelationName, Run,
             SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
         },
     },
     policy::Policies,
-    sql::postgres::{SqlError, works_on_large_objects},
+    sql::postgres::{SqlError, beside_masks, why_unmasked, works_on_large_objects},
 };
 
 /// Reads and judges for all sessions; what was read is remembered.
@@ -142,7 +143,7 @@ impl Verdict {
     }
 
     /// Whether values that are masked as a whole can be among the rows.
-    fn may_show_masked(&self) -> bool {
+    pub fn may_show_masked(&self) -> bool {
         if self.target_masks.columns.is_empty() && self.masks.columns.is_empty() {
             return false;
         }
@@ -157,6 +158,29 @@ impl Verdict {
         }
         !self.masks.scans.is_empty()
             || !self.touches_only(|origin| !self.target_masks.scans.contains_key(origin))
+    }
+
+    /// The refusal of a result of which nobody could tell the masked columns from the others.
+    fn untraceable(&self) -> Option<Denial> {
+        let is_masked = |name: &ColumnName| {
+            self.masks.columns.contains_key(name) || self.target_masks.columns.contains_key(name)
+        };
+        let (results, place) = self
+            .statements
+            .iter()
+            .find_map(|statement| Some((&statement.results, statement.results.untraceable(is_masked)?)))?;
+        let masked = results.names_of(place).find(|name| is_masked(name))?;
+        let column = place
+            .name
+            .as_ref()
+            .map_or_else(|| "a column".to_owned(), |name| format!("the column \"{name}\""));
+        Some(Denial::builtin(
+            format!(
+                "where {column} of the result is, which reads {masked}, cannot be told: beside it stand columns of unknown number"
+            ),
+            "Write out the columns in place of *, or name the columns of functions and rows.",
+            "untraceable-column",
+        ))
     }
 
     /// What is looked for in texts that can quote any value of the target.
@@ -213,7 +237,11 @@ impl Verdict {
             let makes = |name| effect.verb == Verb::Create && self.catalogue.relation(name).is_none();
             effect.relation.as_ref().is_some_and(|name| !makes(name))
         };
-        !statement.columns.is_empty() || statement.effects.iter().any(looks)
+        // A function may have become another one.
+        let calls = |name: &String| !name.starts_with("pg_catalog.");
+        !statement.columns.is_empty()
+            || statement.effects.iter().any(looks)
+            || statement.functions.iter().any(calls)
     }
 
     /// Whether the statements run code of unknown effect, which may set what a session has.
@@ -375,6 +403,7 @@ impl Judge {
             verdict.denial = Some(denied(&SqlError::where_masked(what)));
             return verdict;
         }
+        let statements = seen_beside_masks(statements, &verdict.target_masks);
         if !statements.is_empty() {
             let action = Action::Sql(&statements);
             match self.policies.decide(&asker.principal, &asker.workload, target, action) {
@@ -385,10 +414,19 @@ impl Judge {
                     verdict.masks = masks;
                     verdict.policies = policies;
                 }
-                Decision::Deny(denial) => verdict.denial = Some(Arc::new(denial)),
+                Decision::Deny(mut denial) => {
+                    let unmasked = statements.iter().find(|statement| statement.does(Verb::CallUnmasked));
+                    if let Some(statement) = unmasked.filter(|_| names_calls(&denial)) {
+                        denial.reason.push_str(&why_unmasked(statement, &verdict.target_masks));
+                    }
+                    verdict.denial = Some(Arc::new(denial));
+                }
             }
         }
         verdict.statements = statements;
+        if verdict.denial.is_none() {
+            verdict.denial = verdict.untraceable().map(Arc::new);
+        }
         verdict.rows = verdict.trace_rows();
         if verdict.denial.is_none() {
             verdict.forwarding = verdict.forwarding();
@@ -396,6 +434,20 @@ impl Judge {
         }
         verdict
     }
+}
+
+/// The statements as they are judged where this is masked: see `beside_masks`. Those of which all can be followed stay the
+/// very reading that they are.
+fn seen_beside_masks(statements: Arc<[Statement]>, masks: &MaskPlan) -> Arc<[Statement]> {
+    if !masks.is_of_anything() || statements.iter().all(|statement| statement.out_of_sight.is_empty()) {
+        return statements;
+    }
+    statements.iter().map(|statement| beside_masks(statement.clone(), masks)).collect()
+}
+
+/// Whether a denial is about code that could show what is masked.
+fn names_calls(denial: &Denial) -> bool {
+    denial.reason.contains("sql:call_unmasked")
 }
 
 /// What is put to the policies.
@@ -462,7 +514,23 @@ fn with_executed(statements: Arc<[Statement]>, prepared: &impl Prepared) -> Resu
     if executed.is_empty() {
         return Ok(Judgeable { statements, behind });
     }
-    Ok(Judgeable { statements: statements.iter().cloned().chain(executed).collect(), behind })
+    let mut own = statements.to_vec();
+    for (number, executed) in behind.iter().zip(&executed) {
+        if let Some(statement) = own.get_mut(*number) {
+            statement.results = returned(statement, executed);
+        }
+    }
+    Ok(Judgeable { statements: own.into_iter().chain(executed).collect(), behind })
+}
+
+/// What an EXECUTE returns, or the EXPLAIN ANALYZE of one.
+fn returned(statement: &Statement, executed: &Statement) -> Results {
+    let results = executed.results.clone();
+    match statement.results.plan {
+        Some(plan) => Results { plan: Some(plan), ..Results::alike(results.names, Span::One) },
+        None if statement.does(Verb::Create) || statement.does(Verb::Explain) => statement.results.clone(),
+        None => results,
+    }
 }
 
 /// A statement whose rows CREATE TABLE AS EXECUTE keeps in a table.

@@ -12,6 +12,7 @@ mod answer;
 mod bound;
 mod cancel;
 mod catalogues;
+mod concealed;
 mod constants;
 mod copying;
 mod driver;
@@ -53,7 +54,8 @@ pub use target::{ChannelBinding, KeptKeys, LoginError, Negotiation, PostgresTarg
 use self::{
     cancel::Cancellable,
     catalogues::Snapshot,
-    ending::Ending,
+    ending::{Ending, STOPPED},
+    expected::Told,
     parameters::Parameters,
     recorded::Recording,
     relay::{Relay, Start},
@@ -64,7 +66,7 @@ use crate::{
     audit::AuditLog,
     credential::Provider,
     domain::{
-        decision::{Denial, RecordLimits},
+        decision::{Denial, Notices, RecordLimits},
         event::{EventKind, Outcome},
         flow::Workload,
         ids::PolicyId,
@@ -82,6 +84,7 @@ use crate::{
         ledger::Ledger,
         limits::Limits,
         route::Route,
+        stop::{Reason, Stop},
         transport::{Side, Transport},
     },
     sql::postgres::Connection,
@@ -90,6 +93,8 @@ use crate::{
 
 /// How long the last word to a client may take to leave.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// And to one whose session was told to end, which is over within a second.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What all PostgreSQL sessions share.
 pub struct Postgres {
@@ -130,21 +135,24 @@ enum Admission {
 impl Postgres {
     /// Serves one connection to its end. Every end is recorded. Cancel-safe: dropping the future closes both sides.
     async fn attend(&self, client: Client, admission: Admission, encryption: Encryption) {
-        let Client { about, workload, stream, .. } = client;
+        let Client { about, workload, stream, stop, .. } = client;
         let mut client = Side::new(Transport::Plain(stream), BytesMut::new());
-        let ending = match startup::receive(&mut client, &encryption, self.limits.startup).await {
+        let asked = stop.cuts(startup::receive(&mut client, &encryption, self.limits.startup)).await;
+        let ending = match asked.unwrap_or_else(|reason| Err(Ending::Stopped(reason))) {
             Ok(Asked::Cancel(key)) => {
                 self.cancel(&about, &key).await;
                 part(&mut client).await;
                 return;
             }
-            Ok(Asked::Session(wanted)) => self.open(&about, workload, admission, wanted, &mut client).await,
+            Ok(Asked::Session(wanted)) => {
+                self.open(&about, workload, admission, wanted, &mut client, &stop).await
+            }
             Err(ending) => ending,
         };
         self.say_farewell(&ending, &mut client).await;
         part(&mut client).await;
         tracing::debug!(session = %about.session, %ending, "session ended");
-        self.ledger.closed(&about, None, ending.to_string());
+        self.ledger.closed(&about, None, ending.to_string(), ending.told());
     }
 
     /// From the startup message to the session's end.
@@ -155,6 +163,7 @@ impl Postgres {
         admission: Admission,
         wanted: Wanted,
         client: &mut Side<Transport>,
+        stop: &Stop,
     ) -> Ending {
         let (target, route, Permit { principal, policies, record }) = match admission {
             Admission::Admitted(target, route, permit) => (target, route, permit),
@@ -195,7 +204,10 @@ impl Postgres {
             return Ending::Audit(error);
         }
         let login = target.login(&self.intercept, &self.credentials, route, &parameters.passed);
-        let login = timeout(self.limits.startup, login).await.unwrap_or(Err(LoginError::Timeout));
+        let login = match stop.cuts(timeout(self.limits.startup, login)).await {
+            Ok(login) => login.unwrap_or(Err(LoginError::Timeout)),
+            Err(reason) => return Ending::Stopped(reason),
+        };
         let upstream = match login {
             Ok(upstream) => upstream,
             Err(LoginError::Dial(DialError::Doubtful { doubt, .. })) => {
@@ -211,7 +223,10 @@ impl Postgres {
                 return Ending::Login(error);
             }
         };
-        match self.begin(about, asker, &target, route, wanted, &parameters, upstream, record, client).await {
+        match self
+            .begin(about, asker, &target, route, wanted, &parameters, upstream, record, client, stop)
+            .await
+        {
             Ok(ending) | Err(ending) => ending,
         }
     }
@@ -236,6 +251,7 @@ impl Postgres {
         upstream: Upstream,
         record: RecordLimits,
         client: &mut Side<Transport>,
+        stop: &Stop,
     ) -> Result<Ending, Ending> {
         let Upstream { mut side, parameters, cancel_key } = upstream;
         advice::warn_of_login(&target.facts, &target.username, &parameters);
@@ -243,10 +259,10 @@ impl Postgres {
         let moving = sent.moving();
         let snapshot = match wanted.replication {
             Some(Connection::Physical) => Snapshot::of_nothing(),
-            None | Some(Connection::Database) => self
-                .catalogues
-                .of(&target.facts, &place, &moving, &mut side)
+            None | Some(Connection::Database) => stop
+                .cuts(self.catalogues.of(&target.facts, &place, &moving, &mut side))
                 .await
+                .map_err(Ending::Stopped)?
                 .map_err(Ending::Catalogue)?,
         };
         if let Some(verdict) = self.judge.decide_startup(&asker, &target.facts, &snapshot.catalogue, sent)
@@ -271,19 +287,15 @@ impl Postgres {
             }
         };
         let server_process = cancel_key.as_ref().map(|key| key.process_id);
-        let registration = match cancel_key {
-            Some(key) => {
-                let what = Cancellable {
-                    session: about.session.clone(),
-                    owner: about.flow.captured_cgroup,
-                    target: Arc::clone(target),
-                    route,
-                    key,
-                };
-                self.cancel_keys.register(what, wanted.key_length())
-            }
-            None => None,
-        };
+        let running = cancel_key.map(|key| Cancellable {
+            session: about.session.clone(),
+            owner: about.flow.captured_cgroup,
+            target: Arc::clone(target),
+            route,
+            key,
+        });
+        let registration =
+            running.clone().and_then(|what| self.cancel_keys.register(what, wanted.key_length()));
         wanted.negotiate(&mut client.output)?;
         greet(client, &parameters, registration.as_ref().map(|registration| &registration.key))?;
         let mut relay = Relay::new(Start {
@@ -292,6 +304,10 @@ impl Postgres {
             asker,
             replication: wanted.replication,
             facts: &target.facts,
+            notices: match target.notices {
+                Notices::Sent => Told::NotYet,
+                Notices::Silent => Told::Already,
+            },
             place,
             path_moved: !moving.is_empty(),
             client,
@@ -299,10 +315,24 @@ impl Postgres {
             server_process,
             snapshot,
             recording,
+            stop,
         });
-        let ending = relay.serve().await;
+        let ending = stop.warns(relay.serve()).await.unwrap_or_else(|reason| {
+            relay.give_up();
+            Ending::Stopped(reason)
+        });
         if let Some(recording) = relay.recording.take() {
             recording.end(&ending);
+        }
+        if ending.told().is_some() {
+            // The client first: it is to hear of it at once, whatever the target does.
+            self.say_farewell(&ending, relay.client).await;
+            relay.client.fall_silent();
+            if let Some(running) = running.filter(|_| relay.is_owed())
+                && let Err(error) = cancel::forward(&self.intercept, &running).await
+            {
+                tracing::warn!(%error, session = %about.session, "what runs for a session that is over goes on");
+            }
         }
         relay.part().await;
         Ok(ending)
@@ -334,16 +364,21 @@ impl Postgres {
         if client.is_cut_off() {
             return;
         }
+        let out = &mut client.output;
         let said = match ending {
-            Ending::Refused(denial) => answer::fatal_refusal("28000", denial, &mut client.output),
+            Ending::Refused(denial) => answer::fatal_refusal("28000", denial, out),
+            Ending::Stopped(Reason::Identity(denial) | Reason::Revoked(denial)) => {
+                answer::fatal_refusal(STOPPED, denial, out)
+            }
             _ => match ending.farewell() {
-                Some((sqlstate, message)) => answer::fatal(sqlstate, &message, &mut client.output),
+                Some((sqlstate, message)) => answer::fatal(sqlstate, &message, out),
                 None => Ok(()),
             },
         };
         if said.is_ok() {
             // A client that does not read its last message misses it.
-            let _ = timeout(FAREWELL_TIMEOUT, client.drain()).await;
+            let patience = if ending.told().is_some() { LAST_WORD_TIMEOUT } else { FAREWELL_TIMEOUT };
+            let _ = timeout(patience, client.drain()).await;
         }
     }
 }

@@ -7,9 +7,10 @@
 
 use std::{collections::HashSet, mem, sync::Arc};
 
-use super::{answer::has_finds, ending::Ending, expected::Expected, relay::Relay};
+use super::{answer::has_finds, ending::Ending, expected::Expected, judge::Verdict, relay::Relay};
 use crate::{
     domain::{
+        catalogue::Catalogue,
         decision::MaskPlan,
         statement::{ColumnName, Continues, TransactionStep},
     },
@@ -34,6 +35,8 @@ pub(super) struct Notifying {
     has_run_code: bool,
     /// Whether there is such code, in the schema of that epoch with those masks.
     known: Option<(u64, Arc<MaskPlan>, bool)>,
+    /// Whether what was judged last sets off such code.
+    judged: Option<(Arc<Verdict>, bool)>,
     /// The last one whose payload was withheld, where nothing has come since.
     last: Option<(u32, Vec<u8>)>,
 }
@@ -41,7 +44,7 @@ pub(super) struct Notifying {
 impl Notifying {
     /// Of a session that this process serves.
     pub(super) fn new(process: Option<u32>) -> Self {
-        Self { process, sent: HashSet::new(), has_run_code: false, known: None, last: None }
+        Self { process, sent: HashSet::new(), has_run_code: false, known: None, judged: None, last: None }
     }
 
     /// The transaction has ended, and what it sent has come.
@@ -84,7 +87,8 @@ impl Relay<'_> {
 
     /// Whether the payload may be of code that can see a masked column.
     fn hides(&mut self, process_id: u32, channel: &[u8], payload: &[u8]) -> bool {
-        if !self.notifiers_see() {
+        let (masks, catalogue) = (self.masks_now(), Arc::clone(&self.snapshot.catalogue));
+        if !self.notifying.somebody_sees(&masks, &catalogue) {
             return false;
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -94,32 +98,46 @@ impl Relay<'_> {
         !is_own
     }
 
-    /// Whether some code of the database that notifies can see a masked column.
-    fn notifiers_see(&mut self) -> bool {
-        let masks = self.masks_now();
-        if masks.columns.is_empty() {
-            return false;
-        }
-        let catalogue = &self.snapshot.catalogue;
-        if let Some((epoch, of, sees)) = &self.notifying.known
-            && *epoch == catalogue.epoch
-            && Arc::ptr_eq(of, &masks)
-        {
-            return *sees;
-        }
-        let is_masked = |column: &ColumnName| masks.columns.contains_key(column);
-        let sees = reach_of_all(catalogue, &is_masked).notifies;
-        self.notifying.known = Some((catalogue.epoch, Arc::clone(&masks), sees));
-        sees
-    }
-
     /// A statement has run: notes what it has sent, and whether code that it set off may have.
     pub(super) fn note_notifications(&mut self) {
         let Some(Expected::Simple(request, _) | Expected::Execute(request)) = self.queue.front() else {
             return;
         };
         let verdict = Arc::clone(&request.verdict);
-        if verdict.target_masks.columns.is_empty() || !self.notifiers_see() {
+        if self.notifying.somebody_sees(&verdict.target_masks, &verdict.catalogue) {
+            self.notifying.note(verdict);
+        }
+    }
+}
+
+impl Notifying {
+    /// Whether some code of the database that notifies can see a masked column.
+    fn somebody_sees(&mut self, masks: &Arc<MaskPlan>, catalogue: &Catalogue) -> bool {
+        if masks.columns.is_empty() {
+            return false;
+        }
+        if let Some((epoch, of, sees)) = &self.known
+            && *epoch == catalogue.epoch
+            && Arc::ptr_eq(of, masks)
+        {
+            return *sees;
+        }
+        let is_masked = |column: &ColumnName| masks.columns.contains_key(column);
+        let sees = reach_of_all(catalogue, &is_masked).notifies;
+        self.known = Some((catalogue.epoch, Arc::clone(masks), sees));
+        sees
+    }
+
+    fn note(&mut self, verdict: Arc<Verdict>) {
+        for notification in verdict.statements.iter().flat_map(|statement| &statement.notifies) {
+            if self.sent.len() < MAX_SENT {
+                self.sent.insert(notification.clone());
+            }
+        }
+        if let Some((known, runs_code)) = &self.judged
+            && Arc::ptr_eq(known, &verdict)
+        {
+            self.has_run_code |= runs_code;
             return;
         }
         let is_masked = |column: &ColumnName| {
@@ -129,12 +147,9 @@ impl Relay<'_> {
         let mut own = verdict.statements.iter().filter(|statement| {
             statement.transaction == TransactionStep::None && statement.continues != Continues::Deferred
         });
-        self.notifying.has_run_code |= own
+        let runs_code = own
             .any(|statement| reach(std::slice::from_ref(statement), &verdict.catalogue, &is_masked).notifies);
-        for notification in verdict.statements.iter().flat_map(|statement| &statement.notifies) {
-            if self.notifying.sent.len() < MAX_SENT {
-                self.notifying.sent.insert(notification.clone());
-            }
-        }
+        self.has_run_code |= runs_code;
+        self.judged = Some((verdict, runs_code));
     }
 }

@@ -10,7 +10,11 @@ use super::{
     readings::denied,
 };
 use crate::{
-    domain::{action::TargetFacts, catalogue::Catalogue, statement::Statement},
+    domain::{
+        action::TargetFacts,
+        catalogue::Catalogue,
+        statement::{Statement, Verb},
+    },
     sql::postgres::{CalledFunction, Connection, Shows, SqlError, beside_masks, function_call, why_unmasked},
 };
 
@@ -36,7 +40,9 @@ impl Judge {
         let shows = called.as_ref().map_or(Shows::Anything, |(_, shows)| *shows);
         let reading = called.map(|(statement, _)| Arc::from([statement])).map_err(|error| denied(&error));
         let mut verdict = self.decide(asker, target, catalogue, reading, &Nothing);
-        if verdict.denial.is_none() && shows.may_hold_masked(&verdict.target_masks) {
+        // What policy names may show what it likes.
+        let is_named = verdict.statements.iter().any(|statement| statement.does(Verb::CallUnmasked));
+        if verdict.denial.is_none() && !is_named && shows.may_hold_masked(&verdict.target_masks) {
             verdict.denial = Some(Arc::new(function.unmasked()));
         }
         verdict

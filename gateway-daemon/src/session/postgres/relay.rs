@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use super::{
     constants::{kept, kept_reason},
     copying::CopyIn,
     ending::Ending,
-    expected::Expected,
+    expected::{Expected, Told},
     judge::{Asker, Judge, Verdict},
     judging::Lately,
     names::{Batch, Names},
@@ -39,7 +39,8 @@ use crate::{
     session::{
         about::About,
         caller::renewed,
-        transport::{End, Reading, Side, Stop, Transport, turn},
+        stop::Stop,
+        transport::{End, Halt, Reading, Side, Transport, turn},
     },
     sql::postgres::{CalledFunction, Connection},
 };
@@ -74,6 +75,8 @@ pub(super) struct Portal {
     pub(super) bound: Option<Arc<Bound>>,
     /// What its values were held against, where they go into masked columns.
     pub(super) looked_at: Option<LookedAt>,
+    /// It has been executed, maybe not to its end.
+    pub(super) executed: AtomicBool,
 }
 
 /// Where a prepared statement comes from.
@@ -117,6 +120,8 @@ pub(super) struct Relay<'a> {
     pub(super) about: About,
     pub(super) asker: Asker,
     pub(super) facts: &'a TargetFacts,
+    /// What a request begins with: whether its client wants to be told of concealed columns.
+    pub(super) notices: Told,
     pub(super) place: Place,
     pub(super) client: &'a mut Side<Transport>,
     pub(super) upstream: Side<Transport>,
@@ -174,6 +179,8 @@ pub(super) struct Relay<'a> {
     pub(super) submitter: Submitter,
     /// What the client asks and sees, where that is recorded.
     pub(super) recording: Option<Recording>,
+    /// Says when the session must end.
+    pub(super) stop: &'a Stop,
     /// Since when the client has owed the rest of a message.
     pub(super) half_sent_since: Option<Instant>,
     /// Since when the target has owed the rest of a message, and how far it had come: bytes held, bytes to pass on.
@@ -187,6 +194,8 @@ pub(super) struct Start<'a> {
     pub(super) asker: Asker,
     pub(super) replication: Option<Connection>,
     pub(super) facts: &'a TargetFacts,
+    /// See [`Relay::notices`].
+    pub(super) notices: Told,
     pub(super) place: Place,
     /// See [`Relay::path_moved`].
     pub(super) path_moved: bool,
@@ -196,6 +205,7 @@ pub(super) struct Start<'a> {
     pub(super) server_process: Option<u32>,
     pub(super) snapshot: Snapshot,
     pub(super) recording: Option<Recording>,
+    pub(super) stop: &'a Stop,
 }
 
 impl<'a> Relay<'a> {
@@ -206,6 +216,7 @@ impl<'a> Relay<'a> {
             asker,
             replication,
             facts,
+            notices,
             place,
             path_moved,
             client,
@@ -213,12 +224,14 @@ impl<'a> Relay<'a> {
             server_process,
             snapshot,
             recording,
+            stop,
         } = start;
         Self {
             room,
             about,
             asker,
             facts,
+            notices,
             place,
             client,
             upstream,
@@ -254,6 +267,7 @@ impl<'a> Relay<'a> {
             unwritten: None,
             submitter: room.audit.submitter(),
             recording,
+            stop,
             half_sent_since: None,
             half_received: None,
         }
@@ -270,6 +284,16 @@ impl<'a> Relay<'a> {
                 Err(failure) => failure,
             };
         }
+    }
+
+    /// The session was given up wherever it was: what it had not said by then it does not say.
+    pub(super) fn give_up(&mut self) {
+        self.client.fall_silent();
+    }
+
+    /// Whether the target works on something that was asked of it.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Waits until every record is on disk; should they never be, the replies to their requests are thrown away.
@@ -324,14 +348,21 @@ impl<'a> Relay<'a> {
         }
         let reading = if self.waits() { Reading::Off } else { Reading::On };
         let deadline = self.deadline(reading);
-        let progress = turn(self.client, &mut self.upstream, reading, &mut self.unwritten);
+        let progress = turn(self.client, &mut self.upstream, reading, &mut self.unwritten, self.stop);
         let moved = match deadline {
             Some((deadline, ending)) => timeout_at(deadline, progress).await.map_err(|_| ending)?,
             None => progress.await,
         };
-        moved.map_err(|stop| match stop {
-            Stop::Io(end, source) => Ending::Io { end, source },
-            Stop::Audit(error) => {
+        moved.map_err(|halt| match halt {
+            Halt::Io(end, source) => Ending::Io { end, source },
+            Halt::Told(reason) => {
+                if self.reply_bytes_left > 0 {
+                    // In the middle of a message that has begun nothing else can be said.
+                    self.client.fall_silent();
+                }
+                Ending::Stopped(reason)
+            }
+            Halt::Audit(error) => {
                 self.client.discard();
                 Ending::Audit(error)
             }

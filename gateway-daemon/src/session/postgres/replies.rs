@@ -8,18 +8,19 @@ use bytes::{Buf, BytesMut};
 use super::{
     answer,
     catalogues::{Reach, Stale},
+    concealed::Concealing,
     constants::Constants,
     ending::Ending,
-    expected::{Expected, skip_to_sync},
+    expected::{Expected, Told, skip_to_sync},
     judge::{Rows, Verdict},
     recorded::Recorded,
     relay::{Copying, Fate, Relay},
-    shown::{RowHandling, scan_of, trace},
+    shown::{RowHandling, Untraced, scan_of, trace},
     texts::{Circumstances, Phase, Scrubbed},
 };
 use crate::{
     domain::decision::MaskPlan,
-    mask::{Finds, Format, mask_data_row},
+    mask::{Concealed, Finds, Format, mask_data_row},
     protocol::postgres::{
         Frame, HEADER_BYTES,
         backend::{self, Field, Fields, Message, TransactionStatus},
@@ -207,7 +208,7 @@ impl Relay<'_> {
             (RowHandling::Copied(..), b'd') => Ok(false),
             // COPY TO of a masked column is refused beforehand: what comes is clear.
             (RowHandling::Clear, _) | (_, b'd') => Ok(true),
-            (RowHandling::Masked(_) | RowHandling::Copied(..), _) => Ok(false),
+            (RowHandling::Masked(..) | RowHandling::Copied(..), _) => Ok(false),
             (RowHandling::Undescribed, _) => {
                 Err(Ending::Mask("rows came without a description of their columns".to_owned()))
             }
@@ -384,6 +385,8 @@ impl Relay<'_> {
         match self.queue.front_mut() {
             Some(Expected::Simple(request, _)) if request.refusal.is_none() => {
                 request.rows += affected;
+                request.ended += 1;
+                request.told = self.notices;
                 if let Some((name, learnt)) = request.prepares.take() {
                     self.statements.confirm(&name, learnt);
                 }
@@ -456,14 +459,18 @@ impl Relay<'_> {
                 if let Some(recording) = &mut self.recording {
                     recording.begin_rows(request.recorded.as_ref());
                 }
-                self.rows = trace(&request.verdict, fields, &self.room.masker)
-                    .map_err(|error| Ending::Mask(error.to_string()))?;
+                self.rows = match trace(&request.verdict, request.ended, fields, &self.room.masker) {
+                    Ok(rows) => rows,
+                    Err(why) => return Err(self.untraced(why)),
+                };
                 self.client.output.extend_from_slice(frame.raw());
                 Ok(())
             }
             Some(Expected::DescribeOurs(verdict)) => {
-                self.rows = trace(verdict, fields, &self.room.masker)
-                    .map_err(|error| Ending::Mask(error.to_string()))?;
+                self.rows = match trace(verdict, 0, fields, &self.room.masker) {
+                    Ok(rows) => rows,
+                    Err(why) => return Err(self.untraced(why)),
+                };
                 if let Some(recording) = &mut self.recording {
                     recording.announce();
                 }
@@ -474,16 +481,55 @@ impl Relay<'_> {
         }
     }
 
+    /// Why the session ends at a result whose columns are not what they were when the statement was read: whoever comes next
+    /// reads the schema anew.
+    fn untraced(&mut self, why: Untraced) -> Ending {
+        match why {
+            Untraced::Column(column) => {
+                self.unsettled = Stale::Schema;
+                self.schema_reach = Reach::All;
+                Ending::Untraced { column }
+            }
+            Untraced::Mask(error) => Ending::Mask(error.to_string()),
+        }
+    }
+
     fn masked_row(&mut self, frame: &Frame) -> Result<(), Ending> {
-        let RowHandling::Masked(plan) = &self.rows else { return Err(unexpected(frame.tag)) };
+        let RowHandling::Masked(plan, concealing) = &mut self.rows else { return Err(unexpected(frame.tag)) };
         let start = self.client.output.len();
-        mask_data_row(frame, plan, &self.room.masker, &mut self.client.output)
+        let concealed = mask_data_row(frame, plan, &self.room.masker, &mut self.client.output)
             .map_err(|error| Ending::Mask(error.to_string()))?;
         if let Some(recording) = &mut self.recording {
             let masked = self.client.output.get(start + HEADER_BYTES..).unwrap_or_default();
             recording.row(front_recorded(&self.queue), masked);
         }
+        if concealed == Concealed::Something
+            && let Some(concealing) = concealing.take()
+        {
+            self.tell_concealed(&concealing)?;
+        }
         Ok(())
+    }
+
+    /// Tells the client which columns are concealed, once for a statement.
+    fn tell_concealed(&mut self, concealing: &Concealing) -> Result<(), Ending> {
+        let (told, verdict) = match self.queue.front_mut() {
+            Some(Expected::Simple(request, _) | Expected::Execute(request)) => {
+                (&mut request.told, Arc::clone(&request.verdict))
+            }
+            _ => return Ok(()),
+        };
+        if mem::replace(told, Told::Already) == Told::Already {
+            return Ok(());
+        }
+        concealing
+            .fields(|fields| {
+                if let Some(recording) = &mut self.recording {
+                    recording.notice(constants(Some(&verdict)), fields);
+                }
+                backend::notice_response(&mut self.client.output, fields)
+            })
+            .map_err(|error| Ending::upstream(&error))
     }
 
     /// Whether what COPY sends is looked through, for the request whose answer comes now.

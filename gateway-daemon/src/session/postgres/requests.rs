@@ -1,6 +1,13 @@
 //! The client's messages: judged, recorded, then forwarded as they came, or replaced by one that fails.
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use bytes::{Buf as _, BytesMut};
 
@@ -10,7 +17,7 @@ use super::{
     catalogues::{Reach, Stale},
     constants::{Constants, kept},
     ending::Ending,
-    expected::{Expected, Request},
+    expected::{Expected, Request, Told},
     function_call::Arguments,
     judge::{Forwarding, Rows, Verdict},
     judging::{Judged, needs_no_schema},
@@ -436,7 +443,7 @@ impl Relay<'_> {
         self.expect_stream(&verdict);
         let limit = self.count_query(&verdict, frame, &mut batched.staged)?;
         self.executed = false;
-        let request = Request { limit, ..request(verdict, None, recorded, learnt) };
+        let request = Request { limit, told: self.notices, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         Ok(())
@@ -559,7 +566,8 @@ impl Relay<'_> {
             };
             recording.bind(prepared.as_ref(), constants, values, masker)
         });
-        let learnt = self.portals.learn(portal, Portal { prepared, bound, looked_at }, self.batch);
+        let executed = AtomicBool::new(false);
+        let learnt = self.portals.learn(portal, Portal { prepared, bound, looked_at, executed }, self.batch);
         self.unsynced = true;
         self.queue.push_back(Expected::Bind { name: portal.to_vec(), learnt, verdict });
         Ok(Taken::Done)
@@ -611,6 +619,11 @@ impl Relay<'_> {
             batched.record(event, &verdict);
             recorded = known;
         }
+        // A portal that is fetched in pieces is one statement.
+        let told = match self.portals.lookup(portal, self.batch) {
+            Lookup::Known(portal) if portal.executed.swap(true, Ordering::Relaxed) => Told::Already,
+            _ => self.notices,
+        };
         if verdict.rows == Rows::Traced {
             let describe = Message::Describe { kind: Kind::Portal, name: portal };
             describe.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
@@ -625,7 +638,7 @@ impl Relay<'_> {
             // The relay waits for the server's word before it looks at the client's next message.
             Message::Flush.encode(&mut batched.staged).map_err(|error| Ending::client(&error))?;
         }
-        let request = Request { limit, ..request(verdict, None, recorded, learnt) };
+        let request = Request { limit, told, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Execute(Box::new(request)));
         Ok(Taken::Done)
     }
@@ -767,7 +780,17 @@ fn request(
     recorded: Option<Recorded>,
     prepares: Option<(Vec<u8>, Learnt)>,
 ) -> Request {
-    Request { verdict, refusal, started: Instant::now(), rows: 0, recorded, prepares, limit: None }
+    Request {
+        verdict,
+        refusal,
+        started: Instant::now(),
+        rows: 0,
+        ended: 0,
+        told: Told::Already,
+        recorded,
+        prepares,
+        limit: None,
+    }
 }
 
 /// Whether a text was refused because it is no SQL to nodegate.

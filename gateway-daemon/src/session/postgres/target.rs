@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     credential::{CredentialError, Provider},
-    domain::{action::TargetFacts, credential::PasswordSource, sensitive::Sensitive},
+    domain::{action::TargetFacts, credential::PasswordSource, decision::Notices, sensitive::Sensitive},
     intercept::Intercept,
     protocol::{
         postgres::{
@@ -73,6 +73,8 @@ pub struct PostgresTarget {
     pub username: String,
     /// Its password.
     pub password: PasswordSource,
+    /// Whether agents are told which columns are concealed.
+    pub notices: Notices,
     /// What the last SCRAM login derived: most of a login's cost.
     pub kept_keys: KeptKeys,
 }

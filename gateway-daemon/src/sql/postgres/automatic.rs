@@ -8,6 +8,7 @@ use crate::domain::catalogue::Catalogue;
 use crate::domain::code::{Code, Events, Expression, ForeignKey, Function, Language, Text, Trigger};
 use crate::domain::statement::RelationName;
 
+use super::functions;
 use super::snapshot::{Rows, SnapshotError, flag, number};
 
 /// Place of the first of these queries among those of the snapshot.
@@ -18,7 +19,7 @@ pub(super) const FUNCTIONS: &str = "SELECT p.oid, n.nspname, p.proname, l.lannam
      COALESCE((SELECT x.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid OPERATOR(pg_catalog.=) d.refobjid \
      WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) p.oid \
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'e' LIMIT '1'), ''), \
-     CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{sql,plpgsql}'::pg_catalog.name[]) THEN p.prosrc ELSE '' END \
+     CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{sql,plpgsql,internal}'::pg_catalog.name[]) THEN p.prosrc ELSE '' END \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
      JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang WHERE p.oid OPERATOR(pg_catalog.>=) 16384";
 
@@ -116,7 +117,7 @@ const HARMLESS_EXTENSIONS: &[&str] = &[
 /// Fills in the code.
 pub(super) fn code(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
     let mut code = Code::default();
-    functions(rows, &mut code)?;
+    user_functions(rows, &mut code)?;
     attached(rows, &mut code)?;
     foreign_keys(rows, &mut code)?;
     for relation in catalogue.relations.values() {
@@ -129,14 +130,15 @@ pub(super) fn code(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), Sna
     Ok(())
 }
 
-fn functions(rows: &Rows<'_>, code: &mut Code) -> Result<(), SnapshotError> {
+fn user_functions(rows: &Rows<'_>, code: &mut Code) -> Result<(), SnapshotError> {
     for [oid, schema, name, language, is_immutable, extension, text] in rows.of(FIRST)? {
         let oid = number(FIRST, oid)?;
         let is_immutable = flag(FIRST, is_immutable)?;
         let language = match language {
             "sql" => Language::Sql,
             "plpgsql" => Language::PlPgSql,
-            "internal" => Language::Harmless,
+            // PostgreSQL's own under another name.
+            "internal" if !functions::runs_anything(text) => Language::Harmless,
             // Without tables to look at, it has nothing but what it is given.
             "c" if is_immutable || HARMLESS_EXTENSIONS.contains(&extension) => Language::Harmless,
             "c" if !extension.is_empty() && extension != "tcn" => Language::Compiled,

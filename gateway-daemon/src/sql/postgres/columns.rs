@@ -3,7 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::catalogue::{Column, Relation};
+use crate::domain::results::{ResultColumn, Results};
 use crate::domain::statement::{ColumnName, ColumnUse, RelationName};
+
+use super::scope::Outputs;
 
 /// The base columns whose values flow into an expression.
 pub(super) type Reads = BTreeSet<u32>;
@@ -31,7 +34,10 @@ pub(super) const fn is_marked(number: u32) -> bool {
 /// What a use amounts to for the column of that number.
 pub(super) const fn amounts_to(usage: ColumnUse, number: u32) -> ColumnUse {
     match usage {
-        ColumnUse::Projected | ColumnUse::Compared if number & TESTED != 0 => ColumnUse::Tested,
+        // What can be computed of it tells no more than that there is a value.
+        ColumnUse::Projected | ColumnUse::Compared | ColumnUse::Computed if number & TESTED != 0 => {
+            ColumnUse::Tested
+        }
         ColumnUse::Compared if number & MATCHED != 0 => ColumnUse::Matched,
         usage => usage,
     }
@@ -76,6 +82,25 @@ impl Columns {
         let numbers = self.known.get(&key).map_or(&[][..], Vec::as_slice);
         into.extend(numbers);
         numbers.len()
+    }
+
+    /// What the columns of a result are made of. Of what is only tested nothing flows into them.
+    pub(super) fn results(&self, outputs: &Outputs<'_>) -> Results {
+        let mut names = Vec::new();
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        let columns = outputs.columns.iter().map(|output| {
+            let mut reads = Vec::with_capacity(output.reads.len());
+            for number in output.reads.iter().filter(|number| **number & TESTED == 0) {
+                let place = places.entry(number & !MATCHED).or_insert_with(|| {
+                    names.extend(self.name(*number).cloned());
+                    names.len().saturating_sub(1)
+                });
+                reads.push(*place);
+            }
+            ResultColumn { name: output.name.as_deref().map(str::to_owned), span: output.span, reads }
+        });
+        let columns = columns.collect();
+        Results { names, columns, plan: None }
     }
 
     /// The name behind a number, marked or not.

@@ -68,13 +68,13 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
 });
 
 /// The first line that allows the operation with these arguments.
-pub(super) fn find(kind: Kind, name: &str, arguments: &[Value], is_cased: bool) -> Option<&'static Entry> {
+pub(super) fn find(kind: Kind, name: &str, arguments: &[Value], is_whole: bool) -> Option<&'static Entry> {
     let entries = ENTRIES.iter().filter(|entry| entry.kind == kind && entry.name == name);
-    entries.into_iter().find(|entry| entry.takes(arguments, is_cased))
+    entries.into_iter().find(|entry| entry.takes(arguments, is_whole))
 }
 
 impl Entry {
-    fn takes(&self, arguments: &[Value], is_cased: bool) -> bool {
+    fn takes(&self, arguments: &[Value], is_whole: bool) -> bool {
         let Some(rest) = arguments.len().checked_sub(self.first.len()) else { return false };
         let fits = match self.repeated.len() {
             0 => rest == 0,
@@ -84,7 +84,7 @@ impl Entry {
         // A constant has the type of what stands beside it.
         let first = arguments.iter().find(|value| value.is_typed());
         fits && wanted.zip(arguments).all(|(wanted, value)| match wanted {
-            Argument::Of(Class::Cased) => is_cased && value.is_of(Class::Text),
+            Argument::Of(Class::Letters) => is_whole && value.is_of(Class::Text),
             Argument::Of(class) => {
                 let is_text = value.literal_bytes().is_some() && class.has_texts();
                 value.is_of(*class) || is_text || (self.unites() && value.is_constant())
@@ -152,6 +152,7 @@ fn argument(word: &str) -> Option<Argument> {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -162,5 +163,36 @@ mod tests {
             assert!(entry(line).is_some(), "{line}");
         }
         assert!(ENTRIES.len() > 60);
+    }
+
+    #[test]
+    fn the_documentation_shows_the_list() {
+        let pages = include_str!("../../../../docs/masking.md");
+        let rows: Vec<Vec<&str>> = pages
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .map(|line| line.trim_matches(['|', ' ']).split(" | ").map(str::trim).collect())
+            .collect();
+        let lines = LIST.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let (mut shown, mut listed) = (0, 0);
+        for line in lines {
+            let cells: Vec<&str> = line.split(" : ").map(str::trim).collect();
+            let [kind, name, arguments, ..] = *cells.as_slice() else { panic!("{line}") };
+            let name = format!("`{}`", name.replace('|', "\\|"));
+            let is_shown = rows.iter().any(|row| {
+                matches!(row.as_slice(), [of, names, with] if *of == kind && *with == arguments
+                    && names.split(", ").any(|shown| shown == name))
+            });
+            assert!(is_shown, "docs/masking.md does not show: {line}");
+            listed += 1;
+        }
+        for row in rows {
+            if let [kind, names, _] = row.as_slice()
+                && ["function", "aggregate", "window", "operator", "cast", "form"].contains(kind)
+            {
+                shown += names.split(", ").count();
+            }
+        }
+        assert_eq!(shown, listed, "docs/masking.md shows what is not on the list");
     }
 }

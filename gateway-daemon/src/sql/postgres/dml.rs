@@ -7,7 +7,7 @@ use pg_query::protobuf::{
 };
 use pg_query::{Node, NodeEnum};
 
-use crate::domain::statement::{CopyDirection, Verb};
+use crate::domain::statement::{CopyDirection, OnConflict, Verb};
 
 use super::columns::Reads;
 use super::error::SqlError;
@@ -61,7 +61,10 @@ impl<'a> Reader<'a> {
             }
             self.optional(infer.where_clause.as_deref(), &plain, &mut steering)?;
         }
-        if OnConflictAction::try_from(conflict.action) == Ok(OnConflictAction::OnconflictUpdate) {
+        let updates = OnConflictAction::try_from(conflict.action) == Ok(OnConflictAction::OnconflictUpdate);
+        let does = if updates { OnConflict::Update } else { OnConflict::Nothing };
+        self.facts.on_conflict = self.facts.on_conflict.max(Some(does));
+        if updates {
             let (name, _) = self.relation(var)?;
             self.effect(Verb::Update, Some(name));
         }
@@ -157,7 +160,10 @@ impl<'a> Reader<'a> {
             self.expressions(&when.values, &inside, &mut values)?;
             self.moved(values);
         }
-        let outputs = self.returning(stmt.returning_clause.as_ref(), &level, env)?;
+        // `*` shows the source's columns before the target's.
+        let mut shown = level;
+        shown.items.rotate_left(1);
+        let outputs = self.returning(stmt.returning_clause.as_ref(), &shown, env)?;
         self.leave();
         Ok(outputs)
     }
@@ -230,9 +236,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Notes that a column is written, and with it those that it shows: a view's is a way to its table's.
     fn write(&mut self, target: &Source<'a>, column: &str) {
         let relation = match &target.rows {
-            Rows::Relation(relation) => &relation.name,
+            Rows::Relation(relation) => {
+                if let Some(known) = relation.columns.iter().find(|known| known.name == column) {
+                    self.columns.read(relation, known, &mut self.facts.written);
+                }
+                &relation.name
+            }
             Rows::Unknown(name) => name,
             Rows::Derived(_) => return,
         };

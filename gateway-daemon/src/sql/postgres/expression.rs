@@ -241,7 +241,10 @@ impl<'a> Reader<'a> {
             }
             NodeEnum::ResTarget(target) => {
                 for step in &target.indirection {
-                    self.indirection_step(step, env, &mut reads)?;
+                    // A field that is assigned calls nothing.
+                    if !matches!(inner(step), Some(NodeEnum::String(_))) {
+                        self.indirection_step(step, env, &mut reads)?;
+                    }
                 }
                 self.optional_value(target.val.as_deref(), env, &mut reads)?
             }
@@ -386,8 +389,17 @@ impl<'a> Reader<'a> {
         env: &Env<'_, 'a>,
         into: &mut Reads,
     ) -> Result<Value, SqlError> {
-        let mut value = self.optional_value(indirection.arg.as_deref(), env, into)?;
-        for step in &indirection.indirection {
+        let mut steps = indirection.indirection.as_slice();
+        let mut value = match self.field_of_row(indirection, env)? {
+            Some((row, field)) => {
+                steps = steps.get(1..).unwrap_or_default();
+                let whole = self.optional_value(indirection.arg.as_deref(), env, &mut Reads::new())?;
+                self.resolve_qualified(row, field, env, into)?;
+                self.field(field, whole, into)
+            }
+            None => self.optional_value(indirection.arg.as_deref(), env, into)?,
+        };
+        for step in steps {
             let mut subscripts = Reads::new();
             self.indirection_step(step, env, &mut subscripts)?;
             value = match inner(step) {
@@ -401,6 +413,34 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
+    /// Whether the value is certainly a whole row of FROM.
+    pub(super) fn is_whole_row(&mut self, value: &'a Node, env: &Env<'_, 'a>) -> Result<bool, SqlError> {
+        let Some(NodeEnum::ColumnRef(column)) = inner(value) else { return Ok(false) };
+        match column.fields.as_slice() {
+            [name] => text(name).map_or(Ok(false), |name| self.is_row(name, env)),
+            [_, star] => Ok(matches!(inner(star), Some(NodeEnum::AStar(_)))),
+            _ => Ok(false),
+        }
+    }
+
+    /// The source and the column of it that `(source).column` means.
+    fn field_of_row(
+        &mut self,
+        indirection: &'a AIndirection,
+        env: &Env<'_, 'a>,
+    ) -> Result<Option<(&'a str, &'a str)>, SqlError> {
+        let Some(NodeEnum::ColumnRef(column)) = indirection.arg.as_deref().and_then(inner) else {
+            return Ok(None);
+        };
+        match (column.fields.as_slice(), indirection.indirection.first().and_then(text)) {
+            ([row], Some(field)) => match text(row) {
+                Some(row) if self.is_row(row, env)? => Ok(Some((row, field))),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
     /// One step behind a value: a field, a subscript or `.*`.
     fn indirection_step(
         &mut self,
@@ -409,7 +449,9 @@ impl<'a> Reader<'a> {
         into: &mut Reads,
     ) -> Result<(), SqlError> {
         match inner(step) {
-            Some(NodeEnum::String(_) | NodeEnum::AStar(_)) => Ok(()),
+            // A field, or a function that is called on the row.
+            Some(NodeEnum::String(field)) => self.called_as_column(&field.sval, into),
+            Some(NodeEnum::AStar(_)) => Ok(()),
             _ => self.expression(step, env, into),
         }
     }
@@ -594,7 +636,7 @@ impl<'a> Reader<'a> {
         // More than one row is an error; so much work may be noticed.
         self.can_fail(&Reads::new());
         Ok(match outputs.columns.as_slice() {
-            [only] if outputs.open.is_none() => only.value.from_within(link.location),
+            [only] if !outputs.is_open() => only.value.from_within(link.location),
             _ => Value::UNKNOWN,
         })
     }

@@ -9,7 +9,7 @@ use crate::domain::decision::{Denial, MaskPlan};
 use crate::domain::statement::{Effect, Opaque, Statement, Verb};
 
 use super::error::SqlError;
-use super::functions::{check_secret, is_harmless};
+use super::functions::{check_secret, is_harmless, sees_no_table};
 use super::settings;
 
 /// Oids from here on are the database's own objects, not PostgreSQL's.
@@ -104,10 +104,17 @@ pub fn function_call(
     if is_own && is_harmless(name, catalogue) {
         return Ok((statement, Shows::NoTable));
     }
+    let sees_none = is_own && sees_no_table(name);
+    if !sees_none {
+        statement.out_of_sight.insert(written.clone());
+    }
     statement.opaque.insert(Opaque::Function(written));
     statement.effects.insert(Effect { verb: Verb::Call, relation: None });
-    let shows =
-        if is_own && LARGE_OBJECTS.contains(&name.as_str()) { Shows::LargeObject } else { Shows::Anything };
+    let shows = match sees_none {
+        true if LARGE_OBJECTS.contains(&name.as_str()) => Shows::LargeObject,
+        true => Shows::NoTable,
+        false => Shows::Anything,
+    };
     Ok((statement, shows))
 }
 

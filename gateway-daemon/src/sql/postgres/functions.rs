@@ -7,7 +7,7 @@ use pg_query::protobuf::{FuncCall, TypeName};
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
-use crate::domain::statement::Opaque;
+use crate::domain::statement::{Opaque, Verb};
 
 use super::columns::{Reads, tested};
 use super::error::SqlError;
@@ -15,7 +15,7 @@ use super::expression::marked;
 use super::names::{inner, parts, setting_text};
 use super::offline;
 use super::reader::Reader;
-use super::scope::{Env, Needs};
+use super::scope::{Env, Needs, Outputs};
 use super::settings;
 use super::value::Value;
 
@@ -71,6 +71,59 @@ const HARMLESS_VOLATILE: &[&str] = &[
 /// Those of them that leave something behind which a later statement, or another session, can see.
 const LEAVES_TRACES: &[&str] = &["nextval", "setseed"];
 
+/// Functions whose effects reach beyond the session, and which see no table: whoever may call them learns nothing of one.
+const SEES_NO_TABLE: &[&str] = &[
+    "brin_desummarize_range",
+    "brin_summarize_new_values",
+    "brin_summarize_range",
+    "gin_clean_pending_list",
+    "lo_close",
+    "lo_creat",
+    "lo_create",
+    "lo_from_bytea",
+    "lo_get",
+    "lo_lseek",
+    "lo_lseek64",
+    "lo_open",
+    "lo_put",
+    "lo_tell",
+    "lo_tell64",
+    "lo_truncate",
+    "lo_truncate64",
+    "lo_unlink",
+    "loread",
+    "lowrite",
+    "pg_backup_start",
+    "pg_backup_stop",
+    "pg_cancel_backend",
+    "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot",
+    "pg_create_restore_point",
+    "pg_drop_replication_slot",
+    "pg_log_backend_memory_contexts",
+    "pg_log_standby_snapshot",
+    "pg_notify",
+    "pg_promote",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pg_stat_clear_snapshot",
+    "pg_stat_force_next_flush",
+    "pg_stat_reset",
+    "pg_stat_reset_shared",
+    "pg_stat_reset_single_function_counters",
+    "pg_stat_reset_single_table_counters",
+    "pg_stat_reset_slru",
+    "pg_switch_wal",
+    "pg_terminate_backend",
+    "pg_timezone_names",
+    "pg_wal_replay_pause",
+    "pg_wal_replay_resume",
+    "setval",
+];
+
 /// Functions that are stable by declaration and still run SQL from text, or read what is not theirs.
 const HARMFUL_STABLE: &[&str] = &[
     "cursor_to_xml",
@@ -124,6 +177,16 @@ pub(super) enum Whose {
     Users,
 }
 
+/// What a function's name in a call stands for.
+struct Called<'a> {
+    /// A function of PostgreSQL's own, and no other.
+    own: Option<&'a str>,
+    /// A function of PostgreSQL's own, perhaps among others of that name.
+    may_be: Option<&'a str>,
+    /// What the result may be made of beside the arguments: what the bodies of others read.
+    shown: Reads,
+}
+
 static SET_RETURNING: LazyLock<HashSet<&'static str>> = LazyLock::new(offline::set_returning_functions);
 
 impl<'a> Reader<'a> {
@@ -134,13 +197,17 @@ impl<'a> Reader<'a> {
         env: &Env<'_, 'a>,
         into: &mut Reads,
     ) -> Result<Value, SqlError> {
-        let name = self.function_name(&call.funcname)?;
+        let Called { own: name, may_be, mut shown } = self.called(&call.funcname)?;
         let mut arguments = Reads::new();
         let value = self.call_arguments(name, call, env, &mut arguments)?;
         if name == Some("count")
             && !call.agg_distinct
             && let [argument] = call.args.as_slice()
         {
+            if self.is_whole_row(argument, env)? {
+                // A row is there or not, whatever its columns hold.
+                arguments.clear();
+            }
             arguments = marked(arguments, Some(argument), env, Needs::AnyType, tested);
         }
         if call.agg_distinct || name.is_some_and(|name| SET_RETURNING.contains(name)) {
@@ -159,7 +226,7 @@ impl<'a> Reader<'a> {
         if let Some(window) = call.over.as_deref() {
             self.window(window, env)?;
         }
-        if let Some(name) = name {
+        if let Some(name) = may_be {
             self.check_settings_function(name, &call.args)?;
         }
         if name == Some("pg_notify")
@@ -169,11 +236,12 @@ impl<'a> Reader<'a> {
             self.facts.notifies.insert((channel, payload));
         }
         into.append(&mut arguments);
+        into.append(&mut shown);
         Ok(value)
     }
 
-    /// Notes a function by name; returns the name when it is one of PostgreSQL's own.
-    pub(super) fn function_name(&mut self, nodes: &'a [Node]) -> Result<Option<&'a str>, SqlError> {
+    /// Notes a function by name.
+    fn called(&mut self, nodes: &'a [Node]) -> Result<Called<'a>, SqlError> {
         let (schema, name) = match parts(nodes)?.as_slice() {
             [name] => (None, *name),
             [schema, name] | [_, schema, name] => (Some(*schema), *name),
@@ -186,15 +254,29 @@ impl<'a> Reader<'a> {
             Some(_) => false,
             None => is_builtin && !self.catalogue.user_functions.contains_key(name),
         };
-        if !is_own {
-            let written = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
-            self.facts.functions.insert(written.clone());
-            self.opaque(Opaque::Function(written));
-            return Ok(None);
+        if is_own {
+            self.own_function(name);
+            return Ok(Called { own: Some(name), may_be: Some(name), shown: Reads::new() });
         }
+        let written = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
+        self.facts.functions.insert(written.clone());
+        let Some(shown) = self.bodies(schema, name)? else {
+            self.opaque(Opaque::Function(written));
+            return Ok(Called { own: None, may_be: None, shown: Reads::new() });
+        };
+        let may_be = (is_builtin && schema.is_none_or(|schema| schema == "pg_catalog")).then_some(name);
+        if let Some(name) = may_be {
+            self.own_function(name);
+        }
+        Ok(Called { own: None, may_be, shown })
+    }
+
+    /// Notes a function that is PostgreSQL's own.
+    fn own_function(&mut self, name: &str) {
         self.facts.functions.insert(format!("pg_catalog.{name}"));
         if !is_harmless(name, self.catalogue) && settings::FUNCTION != name {
-            self.opaque(Opaque::Function(format!("pg_catalog.{name}")));
+            let what = Opaque::Function(format!("pg_catalog.{name}"));
+            if sees_no_table(name) { self.opaque_but_blind(what) } else { self.opaque(what) }
         }
         if LEAVES_TRACES.contains(&name)
             || name.starts_with("pg_advisory")
@@ -202,7 +284,39 @@ impl<'a> Reader<'a> {
         {
             self.facts.leaves_traces = true;
         }
-        Ok(Some(name))
+    }
+
+    /// Notes what CALL runs.
+    pub(super) fn called_procedure(&mut self, name: &[&str]) -> Result<(), SqlError> {
+        let written = name.join(".");
+        self.facts.functions.insert(written.clone());
+        let shown = match *name {
+            [name] => self.bodies(None, name)?,
+            [schema, name] | [_, schema, name] => self.bodies(Some(schema), name)?,
+            _ => None,
+        };
+        match shown {
+            Some(shown) => self.shown(&Outputs::opaque(shown)),
+            None => {
+                self.effect(Verb::Call, None);
+                self.opaque_code(&format!("CALL {written}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a function that is called on a row by the notation of a column, if there is one of that name; adds what its
+    /// result may be made of beside the row.
+    pub(super) fn called_as_column(&mut self, name: &str, into: &mut Reads) -> Result<(), SqlError> {
+        if !self.catalogue.user_functions.contains_key(name) {
+            return Ok(());
+        }
+        self.facts.functions.insert(name.to_owned());
+        match self.bodies(None, name)? {
+            Some(mut shown) => into.append(&mut shown),
+            None => self.opaque(Opaque::Function(name.to_owned())),
+        }
+        Ok(())
     }
 
     /// Notes syntax that an older server reads as a call of a function of that name.
@@ -283,6 +397,11 @@ pub(super) fn check_secret(name: &str) -> Result<(), SqlError> {
 /// Whether a function of PostgreSQL's own runs text as SQL, or shows what is not its caller's.
 pub(super) fn runs_anything(name: &str) -> bool {
     HARMFUL_STABLE.contains(&name) || check_secret(name).is_err()
+}
+
+/// Whether a function of PostgreSQL's own shows nothing of any table, whatever else it does.
+pub(super) fn sees_no_table(name: &str) -> bool {
+    SEES_NO_TABLE.contains(&name)
 }
 
 /// Whether a function of PostgreSQL's own changes nothing outside the session and shows nothing of others.

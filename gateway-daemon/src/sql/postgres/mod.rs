@@ -5,11 +5,16 @@
 
 #![allow(clippy::unnested_or_patterns, reason = "groups of node kinds are macros, named side by side")]
 
+mod alter_table;
 mod automatic;
+mod bodies;
 mod body;
 mod columns;
 mod computable;
 mod ddl;
+mod ddl_objects;
+mod ddl_parts;
+mod ddl_relations;
 mod dml;
 mod error;
 mod expression;
@@ -34,6 +39,7 @@ pub mod snapshot;
 mod source;
 mod statement;
 mod total;
+mod touched;
 mod typing;
 mod value;
 mod written;
@@ -44,7 +50,7 @@ mod tests;
 
 pub use error::{SqlError, UNREADABLE};
 pub use function_call::{CalledFunction, Shows, function_call, works_on_large_objects};
-pub use lineage::{origins, unknown_relations};
+pub use lineage::{Origin, Shown, trace_columns, unknown_relations};
 pub use literals::without_literals;
 pub use offline::offline_catalogue;
 pub use provision::{Access, provision};

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use pg_query::protobuf::{CommonTableExpr, SelectStmt, SetOperation, WithClause};
+use pg_query::protobuf::{
+    AExprKind, CommonTableExpr, MinMaxOp, SelectStmt, SetOperation, SubLinkType, WithClause, a_const,
+};
 use pg_query::{Node, NodeEnum};
 
 use super::columns::Reads;
@@ -94,11 +96,11 @@ impl<'a> Reader<'a> {
                         column.reads.append(&mut reads);
                         column.value = self.united(column.value, value, &column.reads);
                     }
-                    None => outputs.columns.push(Output {
-                        name: Some(Cow::Owned(format!("column{}", index + 1))),
+                    None => outputs.columns.push(Output::one(
+                        Some(Cow::Owned(format!("column{}", index + 1))),
                         reads,
                         value,
-                    }),
+                    )),
                 }
             }
         }
@@ -123,7 +125,7 @@ impl<'a> Reader<'a> {
             }
         };
         let mut values = Vec::new();
-        if left.open.is_none() && right.open.is_none() {
+        if !left.is_open() && !right.is_open() {
             for (left, right) in left.columns.iter().zip(&right.columns) {
                 let reads = left.reads.union(&right.reads).copied().collect();
                 values.push(self.united(left.value, right.value, &reads));
@@ -202,10 +204,9 @@ impl<'a> Reader<'a> {
         match inner(node) {
             Some(NodeEnum::AConst(_)) => {
                 let position = integer(node).and_then(|position| usize::try_from(position).ok());
-                let column = position.and_then(|position| outputs.columns.get(position.checked_sub(1)?));
-                match column {
-                    Some(column) if outputs.open.is_none() => into.extend(&column.reads),
-                    _ => into.extend(outputs.all()),
+                match position.and_then(|position| outputs.at(position)) {
+                    Some(column) => into.extend(&column.reads),
+                    None => into.extend(outputs.all()),
                 }
                 Ok(())
             }
@@ -230,7 +231,6 @@ impl<'a> Reader<'a> {
                         .iter()
                         .filter(|column| column.name.is_none())
                         .for_each(|column| into.extend(&column.reads));
-                    into.extend(outputs.open.iter().flatten());
                 }
                 self.expression(node, env, into)
             }
@@ -274,7 +274,8 @@ impl<'a> Reader<'a> {
             let expanded = match star(value) {
                 Star::All => Some(self.expand_all(level)?),
                 Star::Of(name) => Some(self.star_of(name, env)?),
-                Star::Untraced => {
+                Star::OfName(name) if self.is_row(name, env)? => Some(self.star_of(name, env)?),
+                Star::OfName(_) | Star::OfValue => {
                     let mut reads = Reads::new();
                     self.expression(value, env, &mut reads)?;
                     Some(Outputs::opaque(reads))
@@ -288,13 +289,7 @@ impl<'a> Reader<'a> {
             let mut reads = Reads::new();
             let known = self.value(value, env, &mut reads)?.settled();
             let name = if target.name.is_empty() { made_up_name(value) } else { Some(target.name.as_str()) };
-            chain(
-                &mut outputs,
-                Outputs {
-                    columns: vec![Output { name: name.map(Cow::Borrowed), reads, value: known }],
-                    open: None,
-                },
-            );
+            outputs.columns.push(Output::one(name.map(Cow::Borrowed), reads, known));
         }
         Ok(outputs)
     }
@@ -314,13 +309,13 @@ impl<'a> Reader<'a> {
                     for source in several {
                         self.whole(source, &mut reads)?;
                     }
-                    return Ok(Outputs::opaque(reads));
+                    return Ok(Outputs::unsure(reads));
                 }
             }
         }
         let mut reads = Reads::new();
         self.everything(env, &mut reads)?;
-        Ok(Outputs::opaque(reads))
+        Ok(Outputs::unsure(reads))
     }
 
     /// WITH: each query in turn, visible to those behind it; with RECURSIVE to all of them.
@@ -368,7 +363,7 @@ impl<'a> Reader<'a> {
         // Still growing: every column may show everything that any of them shows.
         let all: Reads = ctes.iter().flat_map(|cte| cte.outputs.all()).collect();
         for cte in &mut ctes {
-            cte.outputs = Rc::new(Outputs::opaque(all.clone()));
+            cte.outputs = Rc::new(Outputs::unsure(all.clone()));
         }
         let scope = Env { level: None, ctes: &ctes, parent: Some(env) };
         for cte in &queries {
@@ -388,7 +383,7 @@ impl<'a> Reader<'a> {
             let reads = named_reads(&outputs, &search.search_col_list)?;
             self.compared(reads.clone());
             let name = Some(Cow::Borrowed(search.search_seq_column.as_str()));
-            outputs.columns.push(Output { name, reads, value: Value::UNKNOWN });
+            outputs.columns.push(Output::one(name, reads, Value::UNKNOWN));
         }
         if let Some(cycle) = cte.cycle_clause.as_deref() {
             let mut reads = named_reads(&outputs, &cycle.cycle_col_list)?;
@@ -397,7 +392,7 @@ impl<'a> Reader<'a> {
             self.compared(reads.clone());
             for name in [&cycle.cycle_mark_column, &cycle.cycle_path_column] {
                 let name = Some(Cow::Borrowed(name.as_str()));
-                outputs.columns.push(Output { name, reads: reads.clone(), value: Value::UNKNOWN });
+                outputs.columns.push(Output::one(name, reads.clone(), Value::UNKNOWN));
             }
         }
         Ok(outputs)
@@ -414,26 +409,31 @@ fn named_reads(outputs: &Outputs<'_>, names: &[Node]) -> Result<Reads, SqlError>
 
 /// The columns of a set operation: by position, under the left side's names.
 fn unite<'a>(left: Outputs<'a>, right: Outputs<'a>) -> Outputs<'a> {
-    if left.open.is_some() || right.open.is_some() || left.columns.len() != right.columns.len() {
+    let count = [&left, &right].into_iter().find(|side| !side.is_open()).map(|side| side.columns.len());
+    let sides = count.and_then(|count| Some((left.fit(count)?, right.fit(count)?)));
+    let Some((reads, others)) = sides else {
         let mut all = left.all();
         all.extend(right.all());
-        let columns =
-            left.columns.into_iter().map(|column| Output { reads: all.clone(), ..column }).collect();
-        return Outputs { columns, open: Some(all) };
-    }
-    let mut outputs = left;
-    for (column, mut other) in outputs.columns.iter_mut().zip(right.columns) {
-        column.reads.append(&mut other.reads);
-    }
-    outputs
+        let unsure = left.columns.into_iter().map(|column| Output { reads: all.clone(), ..column });
+        return Outputs { columns: unsure.chain(Outputs::unsure(all.clone()).columns).collect() };
+    };
+    let names = if left.is_open() { Vec::new() } else { left.columns };
+    let mut names = names.into_iter().map(|column| column.name);
+    let each = reads.into_iter().zip(others).map(|(mut reads, mut other)| {
+        reads.append(&mut other);
+        Output::one(names.next().flatten(), reads, Value::UNKNOWN)
+    });
+    Outputs { columns: each.collect() }
 }
 
 enum Star<'a> {
     None,
     All,
     Of(&'a str),
+    /// `(name).*`: of a row, or of a composite column.
+    OfName(&'a str),
     /// `(expression).*`
-    Untraced,
+    OfValue,
 }
 
 fn star(value: &Node) -> Star<'_> {
@@ -441,11 +441,17 @@ fn star(value: &Node) -> Star<'_> {
     match inner(value) {
         Some(NodeEnum::ColumnRef(column)) => match column.fields.as_slice() {
             [only] if is_star(only) => Star::All,
-            [.., relation, last] if is_star(last) => text(relation).map_or(Star::Untraced, Star::Of),
+            [.., relation, last] if is_star(last) => text(relation).map_or(Star::OfValue, Star::Of),
             _ => Star::None,
         },
         Some(NodeEnum::AIndirection(indirection)) if indirection.indirection.last().is_some_and(is_star) => {
-            Star::Untraced
+            match (indirection.arg.as_deref().and_then(inner), indirection.indirection.as_slice()) {
+                (Some(NodeEnum::ColumnRef(column)), [_]) => match column.fields.as_slice() {
+                    [only] => text(only).map_or(Star::OfValue, Star::OfName),
+                    _ => Star::OfValue,
+                },
+                _ => Star::OfValue,
+            }
         }
         _ => Star::None,
     }
@@ -453,14 +459,59 @@ fn star(value: &Node) -> Star<'_> {
 
 /// The name that PostgreSQL gives a column without AS, where that is certain (parse_target.c: `FigureColname`).
 fn made_up_name(value: &Node) -> Option<&str> {
+    figured_name(value).map(|(name, _)| name)
+}
+
+/// How sure PostgreSQL is of a name: a cast and a CASE give theirs to what has no better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strength {
+    None,
+    Weak,
+    Strong,
+}
+
+fn or_weak<'a>(inside: Option<&'a Node>, name: &'a str) -> Option<(&'a str, Strength)> {
+    match inside.map(figured_name) {
+        Some(Some((_, Strength::None | Strength::Weak))) | None => Some((name, Strength::Weak)),
+        Some(found) => found,
+    }
+}
+
+fn figured_name(value: &Node) -> Option<(&str, Strength)> {
+    const NAMELESS: (&str, Strength) = ("?column?", Strength::None);
+    let strong = |name| Some((name, Strength::Strong));
     match inner(value)? {
-        NodeEnum::ColumnRef(column) => text(column.fields.last()?),
-        NodeEnum::FuncCall(call) => text(call.funcname.last()?),
-        NodeEnum::CollateClause(collate) => made_up_name(collate.arg.as_deref()?),
-        NodeEnum::TypeCast(cast) => match inner(cast.arg.as_deref()?)? {
-            NodeEnum::ColumnRef(_) | NodeEnum::FuncCall(_) => made_up_name(cast.arg.as_deref()?),
+        NodeEnum::ColumnRef(column) => strong(text(column.fields.last()?)?),
+        NodeEnum::FuncCall(call) => strong(text(call.funcname.last()?)?),
+        NodeEnum::CollateClause(collate) => figured_name(collate.arg.as_deref()?),
+        NodeEnum::TypeCast(cast) => {
+            or_weak(cast.arg.as_deref(), text(cast.type_name.as_ref()?.names.last()?)?)
+        }
+        NodeEnum::CaseExpr(case) => or_weak(case.defresult.as_deref(), "case"),
+        NodeEnum::CoalesceExpr(_) => strong("coalesce"),
+        NodeEnum::AArrayExpr(_) => strong("array"),
+        NodeEnum::RowExpr(_) => strong("row"),
+        NodeEnum::GroupingFunc(_) => strong("grouping"),
+        NodeEnum::MinMaxExpr(expression) => match MinMaxOp::try_from(expression.op) {
+            Ok(MinMaxOp::IsGreatest) => strong("greatest"),
+            Ok(MinMaxOp::IsLeast) => strong("least"),
             _ => None,
         },
+        NodeEnum::AExpr(expression) => match AExprKind::try_from(expression.kind) {
+            Ok(AExprKind::AexprNullif) => strong("nullif"),
+            _ => Some(NAMELESS),
+        },
+        NodeEnum::SubLink(link) => match SubLinkType::try_from(link.sub_link_type) {
+            Ok(SubLinkType::ExistsSublink) => strong("exists"),
+            Ok(SubLinkType::ArraySublink) => strong("array"),
+            Ok(SubLinkType::AllSublink | SubLinkType::AnySublink) => Some(NAMELESS),
+            _ => None,
+        },
+        NodeEnum::BoolExpr(_) | NodeEnum::NullTest(_) | NodeEnum::ParamRef(_) => Some(NAMELESS),
+        // How a boolean is written in the parse tree, and so what it is called, depends on the version.
+        NodeEnum::AConst(constant) if !matches!(constant.val, Some(a_const::Val::Boolval(_))) => {
+            Some(NAMELESS)
+        }
         _ => None,
     }
 }

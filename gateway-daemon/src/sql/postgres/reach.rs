@@ -94,6 +94,8 @@ struct Walk<'a> {
     /// Functions that were handed a masked value.
     given: BTreeSet<u32>,
     open: Vec<(u32, Events)>,
+    /// Something computes with masked columns of rows that are inserted.
+    computes_inserted: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -106,6 +108,7 @@ impl<'a> Walk<'a> {
             functions: HashSet::new(),
             given: BTreeSet::new(),
             open: Vec::new(),
+            computes_inserted: false,
         }
     }
 
@@ -118,14 +121,22 @@ impl<'a> Walk<'a> {
         self.found.computes |= reads_masked;
         for effect in &statement.effects {
             let events = events(effect.verb, statement.copy);
-            if matches!(effect.verb, Verb::Create | Verb::Alter | Verb::Drop | Verb::Grant) {
+            if matches!(
+                effect.verb,
+                Verb::Create | Verb::Alter | Verb::Drop | Verb::Grant | Verb::Maintenance
+            ) {
                 for function in &self.catalogue.code.on_definition {
                     self.function(*function);
                 }
             }
             match &effect.relation {
                 Some(name) => match self.catalogue.relation(name) {
-                    Some(relation) => self.visit(relation.oid, events),
+                    Some(relation) => {
+                        self.visit(relation.oid, events);
+                        // Statistics of expressions, whatever is kept sorted.
+                        self.found.computes |=
+                            effect.verb == Verb::Maintenance && is_masked(relation, self.is_masked);
+                    }
                     // It is not there, or has come without anybody's knowing what hangs on it.
                     None => {
                         self.found.unknown.insert(name.clone());
@@ -149,6 +160,10 @@ impl<'a> Walk<'a> {
             Continues::Nothing => {}
             Continues::Cursor => self.everything(),
             Continues::Deferred => self.deferred(),
+        }
+        // Whatever converts a value without being asked to.
+        for function in &self.catalogue.code.anywhere {
+            self.handed_if_code(*function, reads_masked);
         }
         self.called(statement, reads_masked);
     }
@@ -199,8 +214,13 @@ impl<'a> Walk<'a> {
 
     fn handed(&mut self, function: u32, is_given: bool) {
         self.function(function);
-        if is_given {
-            self.given.insert(function);
+        if is_given && self.given.insert(function) {
+            // An aggregate hands on what it is given.
+            let called = self.catalogue.code.functions.get(&function);
+            let called = called.filter(|function| function.language == Language::Harmless);
+            for other in called.into_iter().flat_map(|function| &function.calls) {
+                self.handed(*other, true);
+            }
         }
     }
 
@@ -298,7 +318,15 @@ impl<'a> Walk<'a> {
         }
         for expression in attached.expressions.iter().filter(|expression| expression.events.meets(events)) {
             let fails_by = fails_by(expression, relation, self.catalogue);
-            self.found.computes |= fails_by.iter().any(|column| self.shows_masked(column));
+            let computes = fails_by.iter().any(|column| self.shows_masked(column));
+            // What is inserted is the client's own, unless code has put something else into the row.
+            if events.without(Events::INSERT.and(Events::READ)).is_empty()
+                && !expression.events.meets(Events::READ)
+            {
+                self.computes_inserted |= computes;
+            } else {
+                self.found.computes |= computes;
+            }
         }
         if events.meets(Events::WRITE) {
             for other in &attached.ruled {
@@ -381,10 +409,7 @@ impl<'a> Walk<'a> {
             self.unreadable("code that has just come");
             return;
         };
-        if function.language == Language::Harmless {
-            return;
-        }
-        self.found.has_code = true;
+        self.found.has_code |= function.language != Language::Harmless;
         let body = body::body(function);
         let named = |index: &HashMap<String, Vec<u32>>, names: &BTreeSet<String>| -> Vec<u32> {
             names.iter().filter_map(|name| index.get(name)).flatten().copied().collect()
@@ -434,6 +459,7 @@ impl<'a> Walk<'a> {
             speakers.push(speaker);
         }
         self.found.speakers.extend(speakers);
+        self.found.computes |= self.computes_inserted && !self.found.speakers.is_empty();
         self.found
     }
 
@@ -524,12 +550,7 @@ fn fails_by<'e>(
                 format!("SELECT {text} FROM {}.{}", quoted(schema), quoted(name))
             }
         };
-        let Ok(statements) = reader::read(&text, catalogue) else { return all() };
-        let accesses = statements.iter().flat_map(|statement| &statement.columns);
-        accesses
-            .filter(|access| access.usage == ColumnUse::Computed)
-            .map(|access| access.column.clone())
-            .collect()
+        reader::computed_columns(&text, catalogue).unwrap_or_else(all)
     })
 }
 
@@ -557,6 +578,7 @@ const fn events(verb: Verb, copy: Option<CopyDirection>) -> Events {
         | Verb::FunctionCall
         | Verb::Replication
         | Verb::CopyBoth
-        | Verb::ReplicationUnmasked => Events::NONE,
+        | Verb::ReplicationUnmasked
+        | Verb::CallUnmasked => Events::NONE,
     }
 }

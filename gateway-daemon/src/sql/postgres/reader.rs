@@ -7,9 +7,10 @@ use pg_query::protobuf::a_const;
 use pg_query::{Node, NodeEnum};
 
 use crate::domain::catalogue::Catalogue;
+use crate::domain::results::Results;
 use crate::domain::statement::{
-    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, Opaque, RelationName, RowLimit,
-    Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
+    ColumnAccess, ColumnName, ColumnUse, Continues, CopyDirection, Effect, OnConflict, Opaque, RelationName,
+    RowLimit, Run, SearchPathStep, SessionEffect, Statement, TransactionStep, Verb,
 };
 
 use super::columns::{Columns, Reads, amounts_to};
@@ -17,7 +18,7 @@ use super::error::SqlError;
 use super::names::{inner, parts};
 use super::parser;
 use super::relations;
-use super::scope::Env;
+use super::scope::{Env, Outputs};
 use super::total::Met;
 
 /// Longest text that is read at once.
@@ -78,11 +79,16 @@ fn read_here(text: &str, catalogue: &Catalogue) -> Result<Text, SqlError> {
     let parsed = parser::parse(text, MAX_TEXT_BYTES)?;
     let mut reader = Reader::new(catalogue);
     let mut statements = Vec::with_capacity(parsed.statements.len());
+    // An extension takes such a comment for a choice of the plan.
+    let hints = text.contains("/*+");
     for raw in &parsed.statements {
         if let Some(node) = raw.stmt.as_deref() {
             reader.statement(node)?;
-            let statement = reader.finish();
+            let mut statement = reader.finish();
             relations::refuse_secret_columns(&statement)?;
+            if hints && statement.unpins.is_none() {
+                statement.unpins = Some("a planner's hint (/*+ … */)".to_owned());
+            }
             statements.push(statement);
         }
     }
@@ -100,16 +106,35 @@ pub(super) struct ViewColumn {
 
 /// What each column of a view may show, by its definition; `None` when the definition cannot be followed.
 pub(super) fn view_columns(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
-    if definition.len() > INLINE_BYTES {
-        return thread::scope(|scope| {
-            let reader = thread::Builder::new()
-                .name("sql-reader".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || view_columns_here(definition, catalogue));
-            reader.ok()?.join().ok().flatten()
-        });
+    with_stack(definition, || view_columns_here(definition, catalogue))
+}
+
+/// Columns by whose values a statement may fail, also where it compares them; `None` when it cannot be read.
+pub(super) fn computed_columns(text: &str, catalogue: &Catalogue) -> Option<BTreeSet<ColumnName>> {
+    with_stack(text, || {
+        let parsed = parser::parse(text, MAX_TEXT_BYTES).ok()?;
+        let mut reader = Reader::new(catalogue);
+        for raw in &parsed.statements {
+            reader.statement(raw.stmt.as_deref()?).ok()?;
+        }
+        Some(
+            reader.facts.computed.iter().filter_map(|number| reader.columns.name(*number)).cloned().collect(),
+        )
+    })
+}
+
+/// Reads on a stack that is large enough for the text.
+fn with_stack<T: Send>(text: &str, read: impl FnOnce() -> Option<T> + Send) -> Option<T> {
+    if text.len() <= INLINE_BYTES {
+        return read();
     }
-    view_columns_here(definition, catalogue)
+    thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .name("sql-reader".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, read);
+        reader.ok()?.join().ok().flatten()
+    })
 }
 
 fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<ViewColumn>> {
@@ -118,7 +143,7 @@ fn view_columns_here(definition: &str, catalogue: &Catalogue) -> Option<Vec<View
     let query = raw.stmt.as_deref()?;
     let mut reader = Reader::new(catalogue);
     let outputs = reader.query_node(query, &Env::EMPTY).ok()?;
-    if outputs.open.is_some() {
+    if outputs.is_open() {
         return None;
     }
     let mut plain = reader.passed_on(query);
@@ -168,18 +193,25 @@ pub(super) struct Facts {
     /// See [`Statement::run`].
     pub(super) run: Run,
     pub(super) projected: Reads,
+    /// See [`ColumnUse::Defined`].
+    pub(super) defined: Reads,
     pub(super) compared: Reads,
     pub(super) computed: Reads,
     pub(super) moved: Reads,
     pub(super) written: Reads,
     /// Those of expressions that hold a constant or a parameter.
     pub(super) beside_constants: Reads,
+    /// See [`Statement::results`].
+    pub(super) results: Option<Results>,
     pub(super) functions: BTreeSet<String>,
     pub(super) opaque: BTreeSet<Opaque>,
+    /// See [`Statement::out_of_sight`].
+    pub(super) out_of_sight: BTreeSet<String>,
     pub(super) unlimited: bool,
     /// A function was called whose effect outlives the row, so that calling it or not tells something.
     pub(super) leaves_traces: bool,
     pub(super) copy: Option<CopyDirection>,
+    pub(super) on_conflict: Option<OnConflict>,
     pub(super) session_effect: Option<SessionEffect>,
     pub(super) transaction: Option<TransactionStep>,
     pub(super) search_path: Option<SearchPathStep>,
@@ -235,7 +267,9 @@ pub(super) struct Reader<'a> {
     pub(super) nesting: usize,
     /// The schema that is being made, with what is in it.
     pub(super) new_schema: Option<&'a str>,
-    work: usize,
+    /// The functions whose bodies are being read, from the outside in.
+    pub(super) within: Vec<(String, String)>,
+    pub(super) work: usize,
     /// See [`Text::free`].
     free: Vec<usize>,
 }
@@ -257,6 +291,7 @@ impl<'a> Reader<'a> {
             constants: 0,
             nesting: 0,
             new_schema: None,
+            within: Vec::new(),
             work: MAX_WORK,
             free: Vec::new(),
         }
@@ -280,6 +315,7 @@ impl<'a> Reader<'a> {
         let mut columns = BTreeSet::new();
         for (reads, usage) in [
             (&facts.projected, ColumnUse::Projected),
+            (&facts.defined, ColumnUse::Defined),
             (&facts.compared, ColumnUse::Compared),
             (&facts.computed, ColumnUse::Computed),
             (&facts.moved, ColumnUse::Moved),
@@ -299,10 +335,13 @@ impl<'a> Reader<'a> {
             uncounted: facts.uncounted,
             run: facts.run,
             columns,
+            results: facts.results.unwrap_or_default(),
             functions: facts.functions,
             opaque: facts.opaque,
+            out_of_sight: facts.out_of_sight,
             row_limit: if facts.unlimited { RowLimit::Unlimited } else { RowLimit::Limited },
             copy: facts.copy,
+            on_conflict: facts.on_conflict,
             session_effect: facts.session_effect.unwrap_or(SessionEffect::None),
             transaction: facts.transaction.unwrap_or(TransactionStep::None),
             search_path: facts.search_path.unwrap_or(SearchPathStep::None),
@@ -335,14 +374,26 @@ impl<'a> Reader<'a> {
         if self.depth == 1 || self.is_prepared { Counting::Counted } else { Counting::Uncounted }
     }
 
-    /// Notes something that cannot be read.
+    /// Notes something that cannot be read, and so may show whatever it likes.
     pub(super) fn opaque(&mut self, what: Opaque) {
+        let (Opaque::Function(name) | Opaque::Operator(name) | Opaque::Code(name)) = &what;
+        self.out_of_sight(name);
         self.facts.opaque.insert(what);
     }
 
     /// Notes code that cannot be read.
     pub(super) fn opaque_code(&mut self, what: &str) {
         self.opaque(Opaque::Code(what.to_owned()));
+    }
+
+    /// Notes something whose effects cannot be read, though it sees no table.
+    pub(super) fn opaque_but_blind(&mut self, what: Opaque) {
+        self.facts.opaque.insert(what);
+    }
+
+    /// Notes what nobody can follow to the columns that it may show.
+    pub(super) fn out_of_sight(&mut self, what: &str) {
+        self.facts.out_of_sight.insert(what.to_owned());
     }
 
     /// Notes that the value of an operand or a written value does not matter, if it is an integer constant, or those
@@ -362,6 +413,11 @@ impl<'a> Reader<'a> {
         merge(&mut self.facts.compared, reads);
     }
 
+    /// Notes that a definition is about these columns: see [`ColumnUse::Defined`].
+    pub(super) fn defined(&mut self, reads: &Reads) {
+        self.facts.defined.extend(reads);
+    }
+
     /// Notes that an operation on the columns' values can fail, or decides whether another one is run.
     pub(super) fn computed(&mut self, reads: &Reads) {
         self.facts.computed.extend(reads);
@@ -373,10 +429,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes where the values of the statement's own result columns go.
-    pub(super) fn shown(&mut self, reads: Reads) {
+    pub(super) fn shown(&mut self, outputs: &Outputs<'a>) {
         match self.destination {
-            Destination::Client => merge(&mut self.facts.projected, reads),
-            Destination::Elsewhere => merge(&mut self.facts.moved, reads),
+            Destination::Client => {
+                merge(&mut self.facts.projected, outputs.all());
+                self.facts.results = Some(self.columns.results(outputs));
+            }
+            Destination::Elsewhere => merge(&mut self.facts.moved, outputs.all()),
             Destination::Nowhere => {}
         }
     }

@@ -108,6 +108,9 @@ impl<'a> Reader<'a> {
         if self.catalogue.opaque_relations.contains(&name) {
             self.opaque_code(&format!("view {name}"));
         }
+        if verb.changes_rows() && shows_settings(&name, known) {
+            return Err(SqlError::session_state("a change of pg_settings, which is SET by another name,"));
+        }
         self.effect(verb, Some(name.clone()));
         let alias = var.alias.as_ref().map_or(var.relname.as_str(), |alias| alias.aliasname.as_str());
         Ok(Source { name: Some(alias), rows: known.map_or(Rows::Unknown(name), Rows::Relation) })
@@ -206,6 +209,17 @@ impl<'a> Reader<'a> {
 /// Whether a relation of that name, wherever it is, shows what nobody may read.
 pub(super) fn may_be_secret(name: &str) -> bool {
     SECRET_RELATIONS.contains(&name) || SECRET_ANYWHERE.contains(&name) || OF_THE_SESSION.contains(&name)
+}
+
+/// Whether a relation is the server's view of its parameters, or a view of that: a change of a row sets the parameter.
+fn shows_settings(name: &RelationName, known: Option<&Relation>) -> bool {
+    let is_view =
+        |name: &RelationName| name.name == "pg_settings" && (name.schema == "pg_catalog" || known.is_none());
+    let mut origins =
+        known.into_iter().flat_map(|relation| &relation.columns).flat_map(|column| &column.origins);
+    is_view(name)
+        || origins
+            .any(|origin| origin.relation.schema == "pg_catalog" && origin.relation.name == "pg_settings")
 }
 
 /// What a name stands for, unless nobody may read it.

@@ -5,7 +5,7 @@
 //! names, strings, numbers and positions in the log, so that nothing else stands behind it.
 
 use crate::domain::decision::MaskPlan;
-use crate::domain::statement::{Effect, ReplicationCommand, Statement, Verb};
+use crate::domain::statement::{Effect, ReplicationCommand, SessionEffect, Statement, Verb};
 
 use super::error::SqlError;
 use super::settings::check_shown;
@@ -71,16 +71,31 @@ fn of(command: ReplicationCommand) -> Statement {
 }
 
 /// The same, where this is masked for whoever asks: a stream holds what it holds, so it is refused in whole, or let
-/// through in clear by name.
+/// through in clear by name. So is what nobody can follow to the columns that it may show.
 pub fn beside_masks(mut statement: Statement, masks: &MaskPlan) -> Statement {
+    if let SessionEffect::Prepare { statement: prepared, .. } = &mut statement.session_effect
+        && !prepared.out_of_sight.is_empty()
+    {
+        **prepared = beside_masks((**prepared).clone(), masks);
+    }
     if masks.is_of_anything() {
-        statement.effects.insert(Effect { verb: Verb::ReplicationUnmasked, relation: None });
+        let mut named = |verb| statement.effects.insert(Effect { verb, relation: None });
+        if statement.replication.is_some() {
+            named(Verb::ReplicationUnmasked);
+        }
+        if !statement.out_of_sight.is_empty() {
+            named(Verb::CallUnmasked);
+        }
     }
     statement
 }
 
 /// What is told beside a refusal: what would go out in clear; empty where nothing would.
 pub fn why_unmasked(statement: &Statement, masks: &MaskPlan) -> String {
+    if statement.does(Verb::CallUnmasked) {
+        let column = masks.columns.keys().chain(masks.scans.keys()).next();
+        return column.map(|column| format!("; {column} is masked for this agent")).unwrap_or_default();
+    }
     if !statement.does(Verb::ReplicationUnmasked) {
         return String::new();
     }

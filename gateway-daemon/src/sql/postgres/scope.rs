@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::domain::catalogue::{Column, Relation, RelationKind};
+use crate::domain::results::Span;
 use crate::domain::statement::RelationName;
 
 use super::columns::Reads;
@@ -44,7 +45,7 @@ const RECORD: u32 = 2249;
 /// Types whose values cannot be tried one by one: bytea, name, bigint, integer, text, inet, char, varchar, numeric, uuid.
 const TYPES_OF_MANY: [u32; 10] = [17, 19, 20, 23, 25, 869, 1042, 1043, 1700, 2950];
 
-/// One result column of a query.
+/// One result column of a query, or several that are not told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Output<'a> {
     /// Its name; `None` where PostgreSQL makes one up: it is taken to match any.
@@ -53,50 +54,75 @@ pub(super) struct Output<'a> {
     pub(super) reads: Reads,
     /// What else is known of its value.
     pub(super) value: Value,
+    /// How many columns it stands for.
+    pub(super) span: Span,
+}
+
+impl<'a> Output<'a> {
+    /// A single column.
+    pub(super) const fn one(name: Option<Cow<'a, str>>, reads: Reads, value: Value) -> Self {
+        Self { name, reads, value, span: Span::One }
+    }
+
+    /// Something else, of whose value nothing is known.
+    const fn spanning(name: Option<Cow<'a, str>>, reads: Reads, span: Span) -> Self {
+        Self { name, reads, value: Value::UNKNOWN, span }
+    }
 }
 
 /// The result columns of a query, a function or a join.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Outputs<'a> {
     pub(super) columns: Vec<Output<'a>>,
-    /// Set when there may be more columns than are listed: what those may be made of.
-    pub(super) open: Option<Reads>,
 }
 
 impl<'a> Outputs<'a> {
-    /// Columns of unknown number and name, each of which may show all of `reads`.
+    /// Columns of unknown number and name, each of which shows what all of `reads` are put together to.
     pub(super) fn opaque(reads: Reads) -> Self {
-        Self { columns: Vec::new(), open: Some(reads) }
+        Self { columns: vec![Output::spanning(None, reads, Span::Any)] }
+    }
+
+    /// Columns of unknown number and name, of which nobody knows which of `reads` each of them shows.
+    pub(super) fn unsure(reads: Reads) -> Self {
+        Self { columns: vec![Output::spanning(None, reads, Span::Unsure)] }
     }
 
     /// Everything that any of the columns is made of.
     pub(super) fn all(&self) -> Reads {
-        let mut all: Reads = self.columns.iter().flat_map(|column| column.reads.iter().copied()).collect();
-        all.extend(self.open.iter().flatten());
-        all
+        self.columns.iter().flat_map(|column| column.reads.iter().copied()).collect()
+    }
+
+    /// Whether there may be more columns than are listed, or fewer.
+    pub(super) fn is_open(&self) -> bool {
+        self.certain() < self.columns.len()
+    }
+
+    /// How many of the first columns are single ones.
+    fn certain(&self) -> usize {
+        self.columns.iter().take_while(|column| column.span == Span::One).count()
+    }
+
+    /// The column in that place, counted from 1.
+    pub(super) fn at(&self, position: usize) -> Option<&Output<'a>> {
+        let index = position.checked_sub(1).filter(|index| *index < self.certain())?;
+        self.columns.get(index)
     }
 
     /// Gives the first columns new names, as `AS t(a, b)` does.
     pub(super) fn rename(&mut self, names: &[&'a str]) {
-        if names.is_empty() {
-            return;
-        }
-        if self.open.is_some() {
-            // Which column bears which name is not known: each of the names may be any of them.
-            let all = self.all();
-            self.columns = names
-                .iter()
-                .map(|name| Output {
-                    name: Some(Cow::Borrowed(*name)),
-                    reads: all.clone(),
-                    value: Value::UNKNOWN,
-                })
-                .collect();
-            self.open = Some(all);
-            return;
-        }
-        for (column, name) in self.columns.iter_mut().zip(names) {
+        let certain = self.certain();
+        for (column, name) in self.columns.iter_mut().take(certain).zip(names) {
             column.name = Some(Cow::Borrowed(name));
+        }
+        if let Some(names) = names.get(certain..).filter(|names| !names.is_empty() && self.is_open()) {
+            // Which column bears which name is not known: each of the names may be any of them.
+            let rest: Vec<Output<'a>> = self.columns.drain(certain..).collect();
+            let reads: Reads = rest.iter().flat_map(|column| column.reads.iter().copied()).collect();
+            let is_sure = rest.iter().all(|column| column.span != Span::Unsure && column.reads == reads);
+            let span = if is_sure { Span::One } else { Span::Unsure };
+            let named = |name: &&'a str| Output::spanning(Some(Cow::Borrowed(*name)), reads.clone(), span);
+            self.columns.extend(names.iter().map(named));
+            self.columns.extend(if is_sure { Self::opaque(reads) } else { Self::unsure(reads) }.columns);
         }
     }
 
@@ -112,10 +138,6 @@ impl<'a> Outputs<'a> {
         }
         for column in self.columns.iter().filter(|column| column.name.is_none()) {
             into.extend(&column.reads);
-            found = Found::Maybe;
-        }
-        if let Some(rest) = &self.open {
-            into.extend(rest);
             found = Found::Maybe;
         }
         found
@@ -135,9 +157,32 @@ impl<'a> Outputs<'a> {
         self.named(name, &mut Reads::new()) == Found::Absent
     }
 
+    /// Whether there certainly is a column of that name.
+    fn has(&self, name: &str) -> bool {
+        self.named(name, &mut Reads::new()) == Found::Exact
+    }
+
     /// Whether every column and its name are known.
     pub(super) fn is_certain(&self) -> bool {
-        self.open.is_none() && self.columns.iter().all(|column| column.name.is_some())
+        !self.is_open() && self.columns.iter().all(|column| column.name.is_some())
+    }
+
+    /// What each of `count` columns may be made of; `None` where there cannot be so many.
+    pub(super) fn fit(&self, count: usize) -> Option<Vec<Reads>> {
+        let singles = |columns: &[Output<'a>]| {
+            columns.iter().map(|column| column.reads.clone()).collect::<Vec<Reads>>()
+        };
+        let Some(last) = self.columns.iter().rposition(|column| column.span != Span::One) else {
+            return (self.columns.len() == count).then(|| singles(&self.columns));
+        };
+        let (before, rest) = self.columns.split_at_checked(self.certain())?;
+        let (middle, behind) = rest.split_at_checked((last + 1).checked_sub(before.len())?)?;
+        let between = count.checked_sub(before.len() + behind.len())?;
+        let reads: Reads = middle.iter().flat_map(|column| column.reads.iter().copied()).collect();
+        let mut each = singles(before);
+        each.extend(std::iter::repeat_n(reads, between));
+        each.extend(singles(behind));
+        Some(each)
     }
 }
 
@@ -260,10 +305,9 @@ impl<'e, 'a> Env<'e, 'a> {
                     stored += 1;
                     relation.kind == RelationKind::Table
                         && needs.are_met_by(column.type_oid)
-                        && column
-                            .origins
-                            .iter()
-                            .all(|origin| origin.relation == relation.name && origin.column == column.name)
+                        && !column.is_computed
+                        // What a table inherits, or its children hold, is the same column stored elsewhere.
+                        && column.origins.iter().all(|origin| origin.column == column.name)
                 }
                 None => true,
             },
@@ -361,7 +405,7 @@ impl<'a> Reader<'a> {
                     // Functional notation: `c.f` calls f on the whole row.
                     let mut row = Reads::new();
                     self.whole(source, &mut row)?;
-                    self.called_by_field(name);
+                    self.called_as_column(name, into)?;
                     self.can_fail(&row);
                     into.append(&mut row);
                 }
@@ -371,6 +415,18 @@ impl<'a> Reader<'a> {
             }
         }
         self.everything(env, into)
+    }
+
+    /// Whether an unqualified name certainly means a whole row: it is a source's, and no column's.
+    pub(super) fn is_row(&mut self, name: &str, env: &Env<'_, 'a>) -> Result<bool, SqlError> {
+        let mut is_source = false;
+        for source in env.chain().filter_map(|env| env.level).flat_map(|level| &level.sources) {
+            if self.look_up(source, name, &mut Reads::new())? != Found::Absent {
+                return Ok(false);
+            }
+            is_source |= source.name == Some(name);
+        }
+        Ok(is_source)
     }
 
     /// Adds every column of the nearest source of that name; of all sources when there is none.
@@ -460,13 +516,13 @@ impl<'a> Reader<'a> {
                     let many = self.columns.read(relation, column, &mut reads);
                     self.spend(many)?;
                     let value = Value::of_column(column, self.catalogue, id(source, relation.oid));
-                    outputs.columns.push(Output { name: Some(Cow::Borrowed(&column.name)), reads, value });
+                    outputs.columns.push(Output::one(Some(Cow::Borrowed(&column.name)), reads, value));
                 }
                 Ok(outputs)
             }
             Rows::Unknown(relation) => {
                 let all = Reads::from([self.columns.own(relation, "*")]);
-                Ok(Outputs::opaque(all))
+                Ok(Outputs::unsure(all))
             }
             Rows::Derived(outputs) => {
                 self.spend(1 + outputs.columns.len())?;
@@ -507,30 +563,25 @@ impl<'a> Reader<'a> {
 
 /// Puts the columns of `more` behind those of `outputs`.
 pub(super) fn chain<'a>(outputs: &mut Outputs<'a>, more: Outputs<'a>) {
-    if outputs.open.is_some() || more.open.is_some() {
-        // Positions behind an unknown number of columns are not known either; names still are.
-        let mut all = outputs.all();
-        all.extend(more.all());
-        outputs.open = Some(all);
-    }
     outputs.columns.extend(more.columns);
 }
 
 fn join<'a>(left: Outputs<'a>, right: Outputs<'a>, merged: &Merged<'a>) -> Outputs<'a> {
+    let is_known = |name: &Cow<'a, str>| left.has(name) && right.has(name);
     let names = match merged {
-        Merged::Named(names) if left.open.is_none() && right.open.is_none() => names,
-        Merged::Named(names) if names.is_empty() => names,
+        // Were there another column of that name, the server would not know which is meant.
+        Merged::Named(names) if names.iter().all(is_known) => names,
         Merged::Named(_) | Merged::Unknown => {
             let mut all = left.all();
             all.extend(right.all());
-            return Outputs::opaque(all);
+            return Outputs::unsure(all);
         }
     };
     let mut outputs = Outputs::default();
     for name in names {
         let mut reads = left.reads_of(name);
         reads.extend(right.reads_of(name));
-        outputs.columns.push(Output { name: Some(name.clone()), reads, value: Value::UNKNOWN });
+        outputs.columns.push(Output::one(Some(name.clone()), reads, Value::UNKNOWN));
     }
     for mut side in [left, right] {
         side.columns.retain(|column| column.name.as_ref().is_none_or(|name| !names.contains(name)));

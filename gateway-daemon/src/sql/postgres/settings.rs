@@ -33,7 +33,7 @@ const ROLES: &[&str] = &["role", "session_authorization"];
 const OF_READING: &[&str] =
     &["backslash_quote", "client_encoding", "standard_conforming_strings", "transform_null_equals"];
 
-/// Parameters that may take any value: formats, limits and planner choices of the session itself.
+/// Parameters that may take any value: formats and limits of the session itself.
 const HARMLESS: &[&str] = &[
     "application_name",
     "array_nulls",
@@ -41,37 +41,22 @@ const HARMLESS: &[&str] = &[
     "client_connection_check_interval",
     "client_min_messages",
     "commit_delay",
-    "constraint_exclusion",
-    "cpu_index_tuple_cost",
-    "cpu_operator_cost",
-    "cpu_tuple_cost",
-    "cursor_tuple_fraction",
     "datestyle",
     "deadlock_timeout",
-    "debug_parallel_query",
-    "default_statistics_target",
     "default_tablespace",
     "default_text_search_config",
     "default_toast_compression",
     "default_transaction_deferrable",
     "default_transaction_isolation",
     "default_transaction_read_only",
-    "effective_cache_size",
     "effective_io_concurrency",
     "escape_string_warning",
     "extra_float_digits",
-    "force_parallel_mode",
-    "from_collapse_limit",
-    "geqo",
-    "geqo_threshold",
-    "gin_fuzzy_search_limit",
-    "hash_mem_multiplier",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "intervalstyle",
     "jit",
     "jit_above_cost",
-    "join_collapse_limit",
     "lc_messages",
     "lc_monetary",
     "lc_numeric",
@@ -79,20 +64,9 @@ const HARMLESS: &[&str] = &[
     "lock_timeout",
     "maintenance_work_mem",
     "max_parallel_maintenance_workers",
-    "max_parallel_workers",
-    "max_parallel_workers_per_gather",
-    "min_parallel_index_scan_size",
-    "min_parallel_table_scan_size",
-    "parallel_leader_participation",
-    "parallel_setup_cost",
-    "parallel_tuple_cost",
     "password_encryption",
-    "plan_cache_mode",
     "quote_all_identifiers",
-    "random_page_cost",
-    "recursive_worktable_factor",
     "seed",
-    "seq_page_cost",
     "statement_timeout",
     "stats_fetch_consistency",
     "synchronize_seqscans",
@@ -113,9 +87,45 @@ const HARMLESS: &[&str] = &[
     "vacuum_cost_page_dirty",
     "vacuum_cost_page_hit",
     "vacuum_cost_page_miss",
-    "work_mem",
     "xmlbinary",
     "xmloption",
+];
+
+/// Parameters by which somebody chooses how the server finds rows, beside all `enable_…`: by an index of his choice they come in
+/// the order of what it is on, whatever that is. Harmless where nothing is masked.
+const OF_PLANNING: &[&str] = &[
+    "constraint_exclusion",
+    "cpu_index_tuple_cost",
+    "cpu_operator_cost",
+    "cpu_tuple_cost",
+    "cursor_tuple_fraction",
+    "debug_parallel_query",
+    "default_statistics_target",
+    "effective_cache_size",
+    "force_parallel_mode",
+    "from_collapse_limit",
+    "geqo",
+    "geqo_effort",
+    "geqo_generations",
+    "geqo_pool_size",
+    "geqo_seed",
+    "geqo_selection_bias",
+    "geqo_threshold",
+    "gin_fuzzy_search_limit",
+    "hash_mem_multiplier",
+    "join_collapse_limit",
+    "max_parallel_workers",
+    "max_parallel_workers_per_gather",
+    "min_parallel_index_scan_size",
+    "min_parallel_table_scan_size",
+    "parallel_leader_participation",
+    "parallel_setup_cost",
+    "parallel_tuple_cost",
+    "plan_cache_mode",
+    "random_page_cost",
+    "recursive_worktable_factor",
+    "seq_page_cost",
+    "work_mem",
 ];
 
 /// Parameters that may be set to the one value that they are pinned to.
@@ -166,9 +176,14 @@ const OF_BEGINNING: &[&str] = &[
     "session_preload_libraries",
 ];
 
+/// Whether a parameter is one of those by which plans are chosen.
+fn is_of_planning(parameter: &str) -> bool {
+    OF_PLANNING.contains(&parameter) || parameter.starts_with("enable_")
+}
+
 /// Whether a parameter may be given these values wherever that is written.
-fn is_harmless(parameter: &str, values: &[String]) -> bool {
-    let is_harmless = HARMLESS.contains(&parameter) || parameter.starts_with("enable_");
+pub(super) fn is_harmless(parameter: &str, values: &[String]) -> bool {
+    let is_harmless = HARMLESS.contains(&parameter);
     let is_pinned_value = PINNED.iter().any(|(name, allowed)| {
         *name == parameter
             && !values.is_empty()
@@ -348,6 +363,40 @@ pub(super) enum Place {
     Expression,
     /// Before the first one.
     Startup,
+    /// Kept in the database, for later sessions or for the calls of a function.
+    Stored,
+}
+
+impl<'a> Reader<'a> {
+    /// A setting that is kept: ALTER ROLE, DATABASE or SYSTEM … SET, and the SET of a function.
+    pub(super) fn keeps_setting(&mut self, stmt: &'a VariableSetStmt) -> Result<(), SqlError> {
+        match VariableSetKind::try_from(stmt.kind) {
+            Ok(VariableSetKind::VarSetValue) => {
+                let values: Option<Vec<String>> = stmt.args.iter().map(value_text).collect();
+                let values =
+                    values.ok_or_else(|| SqlError::session_state(&format!("setting {}", stmt.name)))?;
+                self.sets(&stmt.name, &values, Place::Stored)
+            }
+            // What is kept so far may be what keeps names or plans as they are; later sessions would do without.
+            Ok(VariableSetKind::VarReset | VariableSetKind::VarSetDefault) => {
+                let parameter = stmt.name.to_ascii_lowercase();
+                if !HARMLESS.contains(&parameter.as_str()) {
+                    self.facts.unpins = Some(format!("resetting {parameter} for later sessions"));
+                }
+                Ok(())
+            }
+            Ok(VariableSetKind::VarResetAll) => {
+                self.facts.unpins = Some("resetting all parameters for later sessions".to_owned());
+                Ok(())
+            }
+            Ok(VariableSetKind::VarSetCurrent) => {
+                Err(SqlError::session_state(&format!("setting {} from the session", stmt.name)))
+            }
+            Ok(VariableSetKind::VarSetMulti | VariableSetKind::Undefined) | Err(_) => {
+                Err(SqlError::UnknownNode { kind: "VariableSetStmt" })
+            }
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -358,6 +407,10 @@ impl Reader<'_> {
             return Ok(());
         }
         let refused = || SqlError::session_state(&format!("setting {parameter}"));
+        if is_of_planning(&parameter) {
+            self.facts.unpins = Some(format!("setting {parameter}"));
+            return Ok(());
+        }
         if OF_READING.contains(&parameter.as_str()) {
             return Err(refused());
         }
@@ -368,16 +421,23 @@ impl Reader<'_> {
         if moves && place == Place::Expression {
             return Err(refused());
         }
+        // With those of PostgreSQL's own left out, these come first, and nothing stands in for them. Temporary relations
+        // come first as well, unless they are put behind.
+        let is_reserved = |(place, schema): (usize, &String)| {
+            schema.starts_with("pg_") && !(place > 0 && schema == "pg_temp")
+        };
+        if parameter == SEARCH_PATH && values.iter().enumerate().any(is_reserved) {
+            return Err(refused());
+        }
+        if place == Place::Stored {
+            self.facts.unpins = Some(format!("setting {parameter}"));
+            return Ok(());
+        }
         if moves {
             self.facts.search_path = Some(SearchPathStep::Moves);
         }
         if parameter == SEARCH_PATH {
-            // With those of PostgreSQL's own left out, these come first, and nothing stands in for them. Temporary
-            // relations come first as well, unless they are put behind.
-            let is_reserved = |(place, schema): (usize, &String)| {
-                schema.starts_with("pg_") && !(place > 0 && schema == "pg_temp")
-            };
-            return if values.iter().enumerate().any(is_reserved) { Err(refused()) } else { Ok(()) };
+            return Ok(());
         }
         self.opaque_code(&format!("SET {parameter}"));
         self.facts.unpins = Some(format!("setting {parameter}"));

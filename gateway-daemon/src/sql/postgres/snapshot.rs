@@ -4,6 +4,8 @@
 //! Every name in them is qualified, operators too, so that nothing in the search path can stand in for PostgreSQL's own:
 //! an operator that somebody has made for exactly the types at hand comes before one that takes a conversion.
 
+mod definitions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -100,12 +102,13 @@ pub const QUERIES: &[&str] = &[
      OR t.oid OPERATOR(pg_catalog.=) (pg_catalog.to_jsonb(r) OPERATOR(pg_catalog.->>) 'rngmultitypid')::pg_catalog.oid \
      WHERE t.oid OPERATOR(pg_catalog.>=) 16384",
     // 13: what bears the name of PostgreSQL's own, and the encoding
-    "SELECT 'f', p.proname FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_proc o \
+    "SELECT 'f', p.proname, '' FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_proc o \
      WHERE o.proname OPERATOR(pg_catalog.=) p.proname AND o.oid OPERATOR(pg_catalog.<) 16384) \
-     UNION ALL SELECT 'o', o.oprname FROM pg_catalog.pg_operator o WHERE o.oid OPERATOR(pg_catalog.>=) 16384 \
-     UNION ALL SELECT 't', t.typname FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_type o \
+     UNION ALL SELECT 'o', o.oprname, '' FROM pg_catalog.pg_operator o WHERE o.oid OPERATOR(pg_catalog.>=) 16384 \
+     UNION ALL SELECT 't', t.typname, n.nspname FROM pg_catalog.pg_type t \
+     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace WHERE t.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT FROM pg_catalog.pg_type o \
      WHERE o.typname OPERATOR(pg_catalog.=) t.typname AND o.oid OPERATOR(pg_catalog.<) 16384) \
-     UNION ALL SELECT 'e', pg_catalog.getdatabaseencoding()",
+     UNION ALL SELECT 'e', pg_catalog.getdatabaseencoding(), ''",
     // 14 to 22: what the server runs by itself
     automatic::FUNCTIONS,
     automatic::CALLS,
@@ -116,6 +119,13 @@ pub const QUERIES: &[&str] = &[
     automatic::FOREIGN_KEYS,
     automatic::RULES,
     automatic::EXPRESSIONS,
+    // 23 to 28: what definitions are made of
+    definitions::QUERIES[0],
+    definitions::QUERIES[1],
+    definitions::QUERIES[2],
+    definitions::QUERIES[3],
+    definitions::QUERIES[4],
+    definitions::QUERIES[5],
 ];
 
 /// Rows that are not what the queries ask for.
@@ -171,6 +181,8 @@ pub fn build(results: &[Vec<Vec<Option<String>>>]) -> Result<Catalogue, Snapshot
     automatic::code(&rows, &mut catalogue)?;
     types(&rows, &mut catalogue)?;
     namesakes(&rows, &mut catalogue)?;
+    // Before the views, whose definitions may call functions.
+    catalogue.definitions = Arc::new(definitions::definitions(&rows, &catalogue.search_path)?);
     generated_columns(&rows, &mut catalogue)?;
     inherited_columns(&rows, &mut catalogue, &partitions)?;
     views(&rows, &mut catalogue)?;
@@ -274,13 +286,15 @@ fn types(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError
 
 /// What bears the name of PostgreSQL's own, and the encoding. One that is not known is taken for the worst.
 fn namesakes(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotError> {
-    catalogue.encoding = Encoding::Multibyte;
+    catalogue.encoding = Encoding::Other;
     let mut overloaded = Overloaded::default();
-    for [kind, name] in rows.of(13)? {
+    for [kind, name, schema] in rows.of(13)? {
         match kind {
             "f" => drop(overloaded.functions.insert(name.to_owned())),
             "o" => drop(overloaded.operators.insert(name.to_owned())),
-            "t" => drop(overloaded.types.insert(name.to_owned())),
+            "t" => {
+                overloaded.types.entry(name.to_owned()).or_default().insert(schema.to_owned());
+            }
             "e" => catalogue.encoding = encoding(name),
             _ => return Err(SnapshotError::Row { query: 13 }),
         }
@@ -290,13 +304,7 @@ fn namesakes(rows: &Rows<'_>, catalogue: &mut Catalogue) -> Result<(), SnapshotE
 }
 
 fn encoding(name: &str) -> Encoding {
-    let is_single_byte = name == "SQL_ASCII"
-        || ["LATIN", "WIN1", "WIN8", "ISO_8859_", "KOI8"].iter().any(|start| name.starts_with(start));
-    match name {
-        "UTF8" => Encoding::Utf8,
-        _ if is_single_byte => Encoding::SingleByte,
-        _ => Encoding::Multibyte,
-    }
+    if matches!(name, "UTF8" | "LATIN1") { Encoding::Whole } else { Encoding::Other }
 }
 
 /// A generated column shows what it is made of.

@@ -8,6 +8,7 @@ use pg_query::protobuf::{
 };
 use pg_query::{Node, NodeEnum};
 
+use crate::domain::results::Span;
 use crate::domain::statement::{Opaque, Verb};
 
 use super::columns::Reads;
@@ -17,6 +18,22 @@ use super::nodes::{clause_node, expression_node, planner_node, statement_node};
 use super::reader::Reader;
 use super::scope::{Env, Item, Level, Merged, Output, Outputs, Rows, Source};
 use super::value::Value;
+
+/// Functions that return rows of one column. Not among them: `unnest`, whose elements may be rows themselves.
+const ONE_COLUMN: &[&str] = &[
+    "generate_series",
+    "generate_subscripts",
+    "json_array_elements",
+    "json_array_elements_text",
+    "json_object_keys",
+    "jsonb_array_elements",
+    "jsonb_array_elements_text",
+    "jsonb_object_keys",
+    "jsonb_path_query",
+    "regexp_matches",
+    "regexp_split_to_table",
+    "string_to_table",
+];
 
 impl<'a> Reader<'a> {
     /// The level that a FROM list makes.
@@ -96,19 +113,60 @@ impl<'a> Reader<'a> {
         range: &'a RangeFunction,
         env: &Env<'_, 'a>,
     ) -> Result<Source<'a>, SqlError> {
-        let mut reads = Reads::new();
+        let mut outputs = Outputs::default();
+        let mut compared = Reads::new();
+        self.column_definitions(&range.coldeflist, env)?;
         for node in &range.functions {
             let Some(NodeEnum::List(list)) = inner(node) else { return Err(unexpected(node)) };
+            let mut reads = Reads::new();
+            let mut defined = range.coldeflist.as_slice();
+            let mut returns = Span::Any;
             for part in &list.items {
                 match inner(part) {
-                    Some(NodeEnum::List(columns)) => self.column_definitions(&columns.items, env)?,
-                    _ => self.expression(part, env, &mut reads)?,
+                    Some(NodeEnum::List(columns)) => {
+                        self.column_definitions(&columns.items, env)?;
+                        defined = &columns.items;
+                    }
+                    kind => {
+                        self.expression(part, env, &mut reads)?;
+                        if self.returns_one_column(kind) {
+                            returns = Span::One;
+                        }
+                    }
                 }
             }
+            compared.extend(&reads);
+            if defined.is_empty() {
+                outputs.columns.push(Output { name: None, reads, value: Value::UNKNOWN, span: returns });
+            } else {
+                let names = defined.iter().map(|node| match inner(node) {
+                    Some(NodeEnum::ColumnDef(column)) => Some(Cow::Borrowed(column.colname.as_str())),
+                    _ => None,
+                });
+                outputs.columns.extend(names.map(|name| Output::one(name, reads.clone(), Value::UNKNOWN)));
+            }
         }
-        self.column_definitions(&range.coldeflist, env)?;
-        self.compared(reads.clone());
-        derived(Outputs::opaque(reads), range.alias.as_ref())
+        if range.ordinality {
+            // Renamed like every other by `AS f(a, ordinality)`.
+            outputs.columns.push(Output::one(
+                Some(Cow::Borrowed("ordinality")),
+                Reads::new(),
+                Value::UNKNOWN,
+            ));
+        }
+        self.compared(compared);
+        derived(outputs, range.alias.as_ref())
+    }
+
+    /// Whether it is a call of a function of PostgreSQL's own that returns one column, whatever it is called with.
+    fn returns_one_column(&self, kind: Option<&NodeEnum>) -> bool {
+        let Some(NodeEnum::FuncCall(call)) = kind else { return false };
+        let (is_plain, name) = match parts(&call.funcname).unwrap_or_default().as_slice() {
+            [name] => (!self.catalogue.user_functions.contains_key(*name), *name),
+            ["pg_catalog", name] => (true, *name),
+            _ => return false,
+        };
+        is_plain && ONE_COLUMN.contains(&name)
     }
 
     fn column_definitions(&mut self, nodes: &'a [Node], env: &Env<'_, 'a>) -> Result<(), SqlError> {
@@ -130,8 +188,10 @@ impl<'a> Reader<'a> {
         self.optional(table.docexpr.as_deref(), env, &mut reads)?;
         self.optional(table.rowexpr.as_deref(), env, &mut reads)?;
         self.expressions(&table.namespaces, env, &mut reads)?;
+        let mut names = Vec::with_capacity(table.columns.len());
         for node in &table.columns {
             let Some(NodeEnum::RangeTableFuncCol(column)) = inner(node) else { return Err(unexpected(node)) };
+            names.push(Cow::Borrowed(column.colname.as_str()));
             if let Some(name) = &column.type_name {
                 self.type_name(name, env)?;
             }
@@ -139,7 +199,9 @@ impl<'a> Reader<'a> {
             self.optional(column.coldefexpr.as_deref(), env, &mut reads)?;
         }
         self.compared(reads.clone());
-        derived(Outputs::opaque(reads), table.alias.as_ref())
+        let columns =
+            names.into_iter().map(|name| Output::one(Some(name), reads.clone(), Value::UNKNOWN)).collect();
+        derived(Outputs { columns }, table.alias.as_ref())
     }
 
     fn json_table(&mut self, table: &'a JsonTable, env: &Env<'_, 'a>) -> Result<Source<'a>, SqlError> {
@@ -242,11 +304,11 @@ impl<'a> Reader<'a> {
             let all = self.expand_all(&level)?;
             let mut outputs = Outputs::default();
             for name in &using {
-                outputs.columns.push(Output {
-                    name: Some(Cow::Borrowed(*name)),
-                    reads: all.reads_of(name),
-                    value: Value::UNKNOWN,
-                });
+                outputs.columns.push(Output::one(
+                    Some(Cow::Borrowed(*name)),
+                    all.reads_of(name),
+                    Value::UNKNOWN,
+                ));
             }
             level
                 .sources

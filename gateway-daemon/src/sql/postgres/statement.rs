@@ -3,6 +3,7 @@
 use pg_query::protobuf::{DiscardMode, ExplainStmt, PrepareStmt, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
+use crate::domain::results::{PlanFormat, Results, Span};
 use crate::domain::statement::{
     ColumnAccess, ColumnUse, Continues, RelationName, Run, SearchPathStep, SessionEffect, TransactionStep,
     Verb,
@@ -37,8 +38,7 @@ impl<'a> Reader<'a> {
                 }
                 let outputs = self.select(stmt, env)?;
                 (self.only_sets, self.setting) = (false, None);
-                let all = outputs.all();
-                self.shown(all);
+                self.shown(&outputs);
                 if !self.facts.effects.iter().any(|effect| effect.verb == Verb::Select) {
                     self.effect(Verb::Select, None);
                 }
@@ -49,8 +49,7 @@ impl<'a> Reader<'a> {
             | NodeEnum::DeleteStmt(_)
             | NodeEnum::MergeStmt(_) => {
                 let outputs = self.counting(self.own_counting(), |reader| reader.query_node(node, env))?;
-                let all = outputs.all();
-                self.shown(all);
+                self.shown(&outputs);
                 Ok(())
             }
             NodeEnum::CopyStmt(stmt) => self.copy(stmt, env),
@@ -118,11 +117,8 @@ impl<'a> Reader<'a> {
                 self.definitions(&stmt.args, env, &mut nothing)
             }
             NodeEnum::CallStmt(stmt) => {
-                self.effect(Verb::Call, None);
                 let Some(call) = stmt.funccall.as_deref() else { return Err(unexpected(node)) };
-                let name = parts(&call.funcname)?.join(".");
-                self.opaque_code(&format!("CALL {name}"));
-                self.facts.functions.insert(name);
+                self.called_procedure(&parts(&call.funcname)?)?;
                 self.arguments(&call.args)?;
                 self.arguments(&stmt.outargs)
             }
@@ -154,7 +150,7 @@ impl<'a> Reader<'a> {
             }
             NodeEnum::ClusterStmt(stmt) => {
                 self.maintenance(stmt.relation.as_ref())?;
-                self.sorted(stmt.relation.as_ref())
+                self.cluster(stmt.relation.as_ref(), &stmt.indexname)
             }
             NodeEnum::ReindexStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
             NodeEnum::RefreshMatViewStmt(stmt) => self.maintenance(stmt.relation.as_ref()),
@@ -259,17 +255,32 @@ impl<'a> Reader<'a> {
     fn explain(&mut self, stmt: &'a ExplainStmt) -> Result<(), SqlError> {
         self.effect(Verb::Explain, None);
         let mut runs = false;
+        let mut plan = PlanFormat::Text;
         for option in &stmt.options {
             let element = definition(option)?;
             if element.defname == "analyze" {
                 let value = element.arg.as_deref().and_then(setting_text);
                 runs = !matches!(value.as_deref(), Some("off" | "false" | "0" | "no"));
             }
+            if element.defname == "format" {
+                plan = match element.arg.as_deref().and_then(setting_text).as_deref() {
+                    Some("json") => PlanFormat::Json,
+                    Some("xml") => PlanFormat::Xml,
+                    Some("yaml") => PlanFormat::Yaml,
+                    _ => PlanFormat::Text,
+                };
+            }
         }
         let mut nothing = Reads::new();
         self.definitions(&stmt.options, &Env::EMPTY, &mut nothing)?;
         match stmt.query.as_deref() {
-            Some(query) if runs => self.statement(query),
+            Some(query) if runs => {
+                self.statement(query)?;
+                // What is shown is one column, made of all that the statement would have shown.
+                let names = self.facts.results.take().map(|results| results.names).unwrap_or_default();
+                self.facts.results = Some(Results { plan: Some(plan), ..Results::alike(names, Span::One) });
+                Ok(())
+            }
             Some(query) => {
                 self.facts.run = Run::NotYet;
                 self.towards(Destination::Nowhere, query)
@@ -303,7 +314,9 @@ impl<'a> Reader<'a> {
         self.facts.run = Run::NotYet;
         self.facts.functions.extend(statement.functions.iter().cloned());
         self.facts.opaque.extend(statement.opaque.iter().cloned());
+        self.facts.out_of_sight.extend(statement.out_of_sight.iter().cloned());
         self.facts.unpins.clone_from(&statement.unpins);
+        self.facts.on_conflict = self.facts.on_conflict.max(statement.on_conflict);
         self.facts.unlimited |= statement.row_limit == crate::domain::statement::RowLimit::Unlimited;
         for ColumnAccess { column, usage } in &statement.columns {
             let number = self.columns.number(column.clone());
@@ -314,6 +327,7 @@ impl<'a> Reader<'a> {
                 ColumnUse::Compared => self.facts.compared.extend([number]),
                 ColumnUse::Computed => self.facts.computed.extend([number]),
                 ColumnUse::Written => self.facts.written.extend([number]),
+                ColumnUse::Defined => self.facts.defined.extend([number]),
             }
         }
         self.facts.session_effect =

@@ -57,8 +57,8 @@ impl<'a> Reader<'a> {
 
     /// The value that an operation gives, which is noted unless the list has it.
     pub(super) fn operates(&mut self, kind: Kind, name: &str, values: &[Value], reads: &Reads) -> Value {
-        let is_cased = self.catalogue.encoding != Encoding::Multibyte;
-        let Some(entry) = computable::find(kind, name, values, is_cased) else { return self.can_fail(reads) };
+        let is_whole = self.catalogue.encoding == Encoding::Whole;
+        let Some(entry) = computable::find(kind, name, values, is_whole) else { return self.can_fail(reads) };
         let Some(collation) = collation(values) else { return self.can_fail(reads) };
         let all = Value::sum(values);
         let value = match entry.gives {
@@ -152,8 +152,7 @@ impl<'a> Reader<'a> {
         let parts = parts(&name.names).ok()?;
         let written = match parts.as_slice() {
             ["pg_catalog", name] => *name,
-            // A temporary schema is looked through first, also where it is not in the path.
-            [name] if !self.catalogue.overloaded.types.contains(*name) => *name,
+            [name] if !self.is_shadowed(name) => *name,
             _ => return None,
         };
         let (known, oid) = type_oid(written)?;
@@ -162,6 +161,14 @@ impl<'a> Reader<'a> {
             [length] if known == "varchar" && integer(length).is_some() => Some(("varchar(n)", oid)),
             _ => None,
         }
+    }
+
+    /// Whether another type of that name is found before PostgreSQL's own. A temporary schema is the first of the path
+    /// where it does not say otherwise.
+    fn is_shadowed(&self, name: &str) -> bool {
+        let Some(schemas) = self.catalogue.overloaded.types.get(name) else { return false };
+        let before = self.catalogue.search_path.iter().take_while(|schema| *schema != "pg_catalog");
+        before.into_iter().any(|schema| schemas.contains(schema))
     }
 
     /// Reads a call's arguments, and notes them unless the list has the function. `name` is that of a function of
@@ -212,20 +219,12 @@ impl<'a> Reader<'a> {
         Value::one_of(&[left, right])
     }
 
-    /// A field of a row: a name that is no field's calls the function of that name.
+    /// A field of a row, or what a function that is called on it gives.
     pub(super) fn field(&mut self, name: &str, row: Value, reads: &Reads) -> Value {
-        self.called_by_field(name);
         if row.has_fields() && !self.catalogue.builtin_functions.contains(name) {
             row.untyped()
         } else {
             self.can_fail(reads)
-        }
-    }
-
-    /// Notes that what stands for a field may call a user's function.
-    pub(super) fn called_by_field(&mut self, name: &str) {
-        if self.catalogue.user_functions.contains_key(name) {
-            self.syntax_function(name);
         }
     }
 

@@ -74,7 +74,7 @@ impl<'a> Env<'_, 'a> {
         let Some([source]) = sources.as_deref() else { return Value::UNKNOWN };
         match &source.rows {
             Rows::Relation(relation) => Value::of_row(relation, catalogue, id(source, relation.oid)),
-            Rows::Derived(outputs) if outputs.open.is_none() => {
+            Rows::Derived(outputs) if !outputs.is_open() => {
                 let fields: Vec<Value> =
                     outputs.columns.iter().map(|column| column.value.from_within(source.name)).collect();
                 Value::row(&fields)
@@ -105,7 +105,7 @@ fn named(source: &Source<'_>, name: &str, catalogue: &Catalogue) -> Vec<Value> {
                 .map(|column| column.value.from_within(source.name))
                 .collect();
             if found.is_empty()
-                && (outputs.open.is_some() || outputs.columns.iter().any(|column| column.name.is_none()))
+                && (outputs.is_open() || outputs.columns.iter().any(|column| column.name.is_none()))
             {
                 found.push(Value::UNKNOWN);
             }

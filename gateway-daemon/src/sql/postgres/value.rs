@@ -90,7 +90,7 @@ pub(super) fn type_oid(name: &str) -> Option<(&'static str, u32)> {
 pub(super) enum Class {
     Any,
     Text,
-    Cased,
+    Letters,
     Small,
     Whole,
     Bigint,
@@ -113,7 +113,7 @@ impl Class {
         Some(match name {
             "any" => Self::Any,
             "text" => Self::Text,
-            "cased" => Self::Cased,
+            "letters" => Self::Letters,
             "small" => Self::Small,
             "whole" => Self::Whole,
             "int8" => Self::Bigint,
@@ -432,7 +432,7 @@ impl Value {
         let is_array = || self.oid().is_some_and(|oid| TYPES.iter().any(|(_, _, array, _)| *array == oid));
         match class {
             Class::Any => true,
-            Class::Text | Class::Cased => is(&[TEXT, VARCHAR, BPCHAR]),
+            Class::Text | Class::Letters => is(&[TEXT, VARCHAR, BPCHAR]),
             Class::Small => is(&[INT2, INT4]),
             Class::Whole => is(&[INT2, INT4, INT8]),
             Class::Bigint => is(&[INT8]),
@@ -457,10 +457,11 @@ impl Value {
         }
     }
 
-    /// Whether the two certainly have different types. Of what is not known PostgreSQL takes only what is of one type,
-    /// or of two between which no cast can fail.
+    /// Whether one of the two may be cast to the other's type by a cast that can fail. No other type takes a text
+    /// without being asked.
     pub(super) fn may_differ(&self, other: &Self) -> bool {
-        self.oid().is_some() && other.oid().is_some() && !self.is_like(other)
+        let is_free = |value: &Self| value.is_constant() || value.is_of(Class::Text);
+        !self.is_like(other) && !is_free(self) && !is_free(other)
     }
 
     /// Whether operators and forms that take two values of one type take these two, and nothing that a user may have

@@ -51,7 +51,7 @@ fn whole_rows_and_unknown_names_mean_every_column() {
         ("SELECT n.* FROM notes n", every),
         ("SELECT n FROM notes n", every),
         ("SELECT notes FROM notes", every),
-        ("SELECT (n).body FROM notes n", every),
+        ("SELECT (n).body FROM notes n", "select notes | P notes.body"),
         ("SELECT (n.*).body FROM notes n", every),
         ("SELECT (n).* FROM notes n", every),
         ("SELECT row_to_json(n) FROM notes n", every),
@@ -168,12 +168,10 @@ fn what_may_be_somebody_elses_is_not_on_the_list() {
     let with = |kind: char, name: &str| {
         let mut catalogue = super::shop();
         let overloaded = std::sync::Arc::make_mut(&mut catalogue.overloaded);
-        let names = match kind {
-            'f' => &mut overloaded.functions,
-            'o' => &mut overloaded.operators,
-            _ => &mut overloaded.types,
+        match kind {
+            'f' => overloaded.functions.insert(name.to_owned()),
+            _ => overloaded.types.entry(name.to_owned()).or_default().insert("public".to_owned()),
         };
-        names.insert(name.to_owned());
         catalogue
     };
     let of_type = |oid: u32, collation: u32| {
@@ -187,7 +185,9 @@ fn what_may_be_somebody_elses_is_not_on_the_list() {
     };
     let plain = super::shop();
     let cast = "SELECT email::text FROM customers";
-    assert!(!computes(cast, &plain) && computes(cast, &with('t', "text")));
+    assert!(!computes(cast, &plain) && !computes(cast, &with('t', "text")));
+    let first = with('t', "text").along(vec!["public".to_owned(), "pg_catalog".to_owned()]);
+    assert!(computes(cast, &first) && !computes("SELECT email::pg_catalog.text FROM customers", &first));
     assert!(!computes("SELECT email::varchar FROM customers", &with('t', "varchar")));
     let upper = "SELECT upper(email) FROM customers";
     assert!(!computes(upper, &plain) && !computes(upper, &with('f', "upper")));
@@ -204,7 +204,7 @@ fn what_may_be_somebody_elses_is_not_on_the_list() {
     assert!(!computes(both, &of_type(25, 12_000)), "a column's own collation goes before the default");
     assert!(computes("SELECT email::jsonb FROM customers", &plain));
     let mut japanese = super::shop();
-    japanese.encoding = crate::domain::catalogue::Encoding::Multibyte;
+    japanese.encoding = crate::domain::catalogue::Encoding::Other;
     assert!(computes(upper, &japanese) && !computes(cast, &japanese));
     let mut fixed = of_type(1700, 0);
     let sum = "SELECT sum(email) FROM customers";

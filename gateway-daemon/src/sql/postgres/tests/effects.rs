@@ -134,22 +134,34 @@ fn what_is_stored_or_shown_elsewhere_is_moved() {
             "EXPLAIN CREATE TABLE x AS SELECT email FROM customers",
             "select customers, create x, explain - | M customers.email",
         ),
-        ("ALTER TABLE customers RENAME COLUMN email TO note", "alter customers | M customers.email"),
-        ("ALTER TABLE notes RENAME TO harmless", "alter notes | M notes.body notes.id"),
-        ("ALTER TABLE notes SET SCHEMA other", "alter notes | M notes.body notes.id"),
+        (
+            "ALTER TABLE customers RENAME COLUMN email TO note",
+            "alter customers | D customers.email | M customers.email",
+        ),
+        (
+            "ALTER TABLE notes RENAME TO harmless",
+            "alter notes | D notes.body notes.id | M notes.body notes.id",
+        ),
+        ("ALTER TABLE notes SET SCHEMA other", "alter notes | D notes.body notes.id | M notes.body notes.id"),
         (
             "ALTER TABLE orders ATTACH PARTITION notes DEFAULT",
-            "alter notes, alter orders | M notes.body notes.id",
+            "alter notes, alter orders | D notes.body notes.id orders.customer_id orders.id orders.note orders.total | M notes.body notes.id",
         ),
-        ("ALTER TABLE notes INHERIT orders", "alter notes, alter orders | M notes.body notes.id"),
-        ("ALTER TABLE notes NO INHERIT customers", "alter customers, alter notes | M notes.body notes.id"),
+        (
+            "ALTER TABLE notes INHERIT orders",
+            "alter notes, alter orders | D notes.body notes.id orders.customer_id orders.id orders.note orders.total | M notes.body notes.id",
+        ),
+        (
+            "ALTER TABLE notes NO INHERIT customers",
+            "alter customers, alter notes | D customers.email customers.id customers.name customers.ssn notes.body notes.id | M notes.body notes.id",
+        ),
         (
             "ALTER TABLE customers DETACH PARTITION notes",
-            "alter customers, alter notes | M notes.body notes.id",
+            "alter customers, alter notes | D customers.email customers.id customers.name customers.ssn notes.body notes.id | M notes.body notes.id",
         ),
         (
             "ALTER TABLE customers ALTER COLUMN name TYPE text USING email",
-            "alter customers | C customers.email | M customers.email",
+            "alter customers | D customers.email customers.name | C customers.email | M customers.email",
         ),
     ]);
 }
@@ -159,7 +171,7 @@ fn definitions_have_their_effects() {
     check(&[
         (
             "CREATE TABLE x (a int DEFAULT 1 CHECK (a > 0), b text REFERENCES notes (body))",
-            "select notes, create x | C notes.body",
+            "select notes, create x | D notes.body | C notes.body",
         ),
         ("CREATE TABLE x (LIKE customers)", "select customers, create x"),
         ("CREATE TABLE x (a int DEFAULT f(1))", "create x, call - | Function(\"f\")"),
@@ -168,14 +180,23 @@ fn definitions_have_their_effects() {
         ("CREATE TABLE x PARTITION OF orders FOR VALUES FROM (1) TO (MAXVALUE)", "create x, alter orders"),
         (
             "CREATE INDEX ON customers (lower(email)) WHERE id > 1",
-            "create customers | C customers.email customers.id",
+            "create customers | D customers.email customers.id | C customers.email customers.id",
         ),
-        ("CREATE INDEX ON customers (email)", "create customers"),
-        ("CREATE UNIQUE INDEX ON customers (email)", "create customers | C customers.email"),
+        ("CREATE INDEX ON customers (email)", "create customers | D customers.email"),
+        (
+            "CREATE UNIQUE INDEX ON customers (email)",
+            "create customers | D customers.email | C customers.email",
+        ),
         ("ALTER TABLE customers ADD COLUMN x int DEFAULT f(1)", "alter customers, call - | Function(\"f\")"),
-        ("ALTER TABLE customers ADD CHECK (email NOT LIKE 'a%')", "alter customers | C customers.email"),
+        (
+            "ALTER TABLE customers ADD CHECK (email NOT LIKE 'a%')",
+            "alter customers | D customers.email | C customers.email",
+        ),
         ("ALTER TABLE customers OWNER TO someone", "alter customers, grant customers"),
-        ("ALTER TABLE customers DISABLE ROW LEVEL SECURITY", "alter customers"),
+        (
+            "ALTER TABLE customers DISABLE ROW LEVEL SECURITY",
+            "alter customers | D customers.email customers.id customers.name customers.ssn",
+        ),
         ("DROP TABLE customers, notes", "drop customers, drop notes"),
         ("DROP TABLE IF EXISTS other.t CASCADE", "drop -, drop other.t"),
         ("DROP VIEW customer_mail", "drop customer_mail"),
@@ -205,7 +226,7 @@ fn definitions_have_their_effects() {
         ("CREATE ROLE x PASSWORD 'y'", "grant -"),
         ("ALTER ROLE x SET search_path = evil", "grant -"),
         ("REASSIGN OWNED BY a TO b", "grant -"),
-        ("CREATE POLICY p ON notes USING (body = 'x')", "grant notes | C notes.body"),
+        ("CREATE POLICY p ON notes USING (body = 'x')", "grant notes | D notes.body | C notes.body"),
         ("VACUUM ANALYZE notes", "maintenance notes"),
         ("VACUUM", "maintenance -"),
         ("VACUUM ANALYZE pg_authid", "maintenance pg_catalog.pg_authid"),
@@ -295,7 +316,7 @@ fn code_of_unknown_body_is_opaque() {
         ("SELECT dblink('x', 'y')", "select -, call - | Function(\"dblink\")"),
         ("SELECT * FROM dblink('x', 'y') AS t(a int)", "select -, call - | Function(\"dblink\")"),
         (
-            "CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'select 1'",
+            "CREATE FUNCTION g() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
             "create -, call - | Code(\"CREATE FUNCTION\")",
         ),
         ("CREATE EXTENSION dblink", "create -, call - | Code(\"CREATE EXTENSION\")"),
@@ -305,18 +326,18 @@ fn code_of_unknown_body_is_opaque() {
             "create -, call - | Code(\"IMPORT FOREIGN SCHEMA\")",
         ),
         ("ALTER SYSTEM SET work_mem = '1GB'", "alter -, call - | Code(\"ALTER SYSTEM\")"),
-        ("SECURITY LABEL ON TABLE notes IS 'x'", "grant -"),
+        ("SECURITY LABEL ON TABLE notes IS 'x'", "grant - | D notes.body notes.id"),
         (
             "CREATE RULE r AS ON INSERT TO notes DO ALSO DELETE FROM customers WHERE id = new.id",
             "delete customers, create notes, call - | C customers.id notes.id | Code(\"CREATE RULE\")",
         ),
         (
             "CREATE TRIGGER t BEFORE INSERT ON notes FOR EACH ROW WHEN (new.body IS NULL) EXECUTE FUNCTION f()",
-            "create notes, call - | T notes.body | Code(\"CREATE TRIGGER\")",
+            "create notes, call - | D notes.body | T notes.body | Code(\"CREATE TRIGGER\")",
         ),
         (
             "CREATE PUBLICATION p FOR TABLE notes",
-            "select notes, create -, call - | M notes.body notes.id | Code(\"a publication\")",
+            "select notes, create -, call - | D notes.body notes.id | M notes.body notes.id | Code(\"a publication\")",
         ),
     ]);
 }

@@ -2,11 +2,14 @@
 
 mod clients;
 mod columns;
+mod definitions;
 mod effects;
 mod hostile;
 mod random;
 mod refusals;
+mod results;
 mod server;
+mod written;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -72,7 +75,7 @@ fn table(catalogue: &mut Catalogue, oid: u32, name: &str, columns: &[&str]) {
     });
 }
 
-/// The statement in one line: effects; then P, C, F, M and W columns; then what is opaque and unlimited.
+/// The statement in one line: effects; then P, D, T, C, F, M and W columns; then what is opaque and unlimited.
 /// Schema `public` is left out.
 pub(super) fn short(statement: &Statement) -> String {
     let mut line = String::new();
@@ -84,6 +87,7 @@ pub(super) fn short(statement: &Statement) -> String {
     }
     for (letter, usage) in [
         ('P', ColumnUse::Projected),
+        ('D', ColumnUse::Defined),
         ('T', ColumnUse::Tested),
         ('C', ColumnUse::Compared),
         ('F', ColumnUse::Computed),
@@ -114,10 +118,14 @@ pub(super) fn short(statement: &Statement) -> String {
 
 /// Checks each statement of a table against its short form, and shows all that differ.
 pub(super) fn check(cases: &[(&str, &str)]) {
-    let catalogue = shop();
+    check_against(&shop(), cases);
+}
+
+/// The same with another catalogue.
+pub(super) fn check_against(catalogue: &Catalogue, cases: &[(&str, &str)]) {
     let mut wrong = String::new();
     for (text, expected) in cases {
-        let found = match read(text, &catalogue) {
+        let found = match read(text, catalogue) {
             Ok(statements) => statements.iter().map(short).collect::<Vec<_>>().join(" ; "),
             Err(error) => format!("{}: {error}", error.rule()),
         };

@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 
 use super::short;
 use crate::domain::catalogue::{Catalogue, RelationKind};
-use crate::domain::statement::RelationName;
-use crate::sql::postgres::{origins, read, snapshot};
+use crate::domain::statement::{ColumnName, RelationName};
+use crate::sql::postgres::{read, snapshot};
 
 const SCHEMA: &str = "
     CREATE TABLE customers (id serial PRIMARY KEY, name text, email text, ssn text, old int);
@@ -36,8 +36,16 @@ const SCHEMA: &str = "
     CREATE DOMAIN rechecked AS checked;
     CREATE DOMAIN plain AS int CHECK (VALUE > 1);
     CREATE TYPE mood AS ENUM ('a', 'b');
+    CREATE TABLE moods (id int, feels mood, counted plain[], CONSTRAINT counts CHECK (id > 0));
+    CREATE INDEX moods_feels ON moods (feels) INCLUDE (counted) WHERE id > 1;
+    CREATE FUNCTION label_of(who int) RETURNS text LANGUAGE sql STABLE AS 'SELECT name FROM customers WHERE id = who';
+    CREATE FUNCTION mail_of(who int) RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT email FROM customers c WHERE c.id = mail_of.who; END;
     CREATE ROLE app_agent LOGIN;
 ";
+
+/// What JDBC reads primary keys by.
+const PRIMARY_KEYS: &str =
+    "select pg_catalog.pg_index | P pg_catalog.pg_index.indkey | F pg_catalog.pg_index.indkey";
 
 struct Server {
     home: PathBuf,
@@ -125,8 +133,11 @@ fn shown(catalogue: &Catalogue, relation: &str, column: &str) -> String {
     let name = RelationName { schema: "public".to_owned(), name: relation.to_owned() };
     let relation = catalogue.relation(&name).unwrap();
     let column = relation.columns.iter().find(|candidate| candidate.name == column).unwrap();
-    let names: BTreeSet<String> = origins(&[], catalogue, relation.oid, column.number)
+    let own = ColumnName { relation: relation.name.clone(), column: column.name.clone() };
+    let names: BTreeSet<String> = column
+        .origins
         .iter()
+        .chain([&own])
         .map(|name| name.to_string().trim_start_matches("public.").to_owned())
         .collect();
     names.into_iter().collect::<Vec<_>>().join(" ")
@@ -173,7 +184,7 @@ fn a_snapshot_knows_what_columns_show_and_which_code_is_unknown() {
     let stored = RelationName { schema: "public".to_owned(), name: "stored_mail".to_owned() };
     assert_eq!(catalogue.relation(&stored).unwrap().kind, RelationKind::MaterialisedView);
     let functions: Vec<&str> = catalogue.user_functions.keys().map(String::as_str).collect();
-    assert_eq!(functions, ["f", "replace", "same"]);
+    assert_eq!(functions, ["f", "label_of", "mail_of", "replace", "same"]);
     assert_eq!(catalogue.user_operators, BTreeSet::from(["====".to_owned()]));
     assert_eq!(catalogue.opaque_types, BTreeSet::from(["checked".to_owned(), "rechecked".to_owned()]));
     let views: Vec<&str> = catalogue.opaque_relations.iter().map(|name| name.name.as_str()).collect();
@@ -186,7 +197,32 @@ fn a_snapshot_knows_what_columns_show_and_which_code_is_unknown() {
         line("SELECT x FROM over_code"),
         "select over_code, call - | P by_code.x customers.id over_code.x vip.id | Code(\"view public.over_code\")"
     );
-    assert_eq!(line("SELECT replace('a', 'b', 'c')"), "select -, call - | Function(\"replace\")");
+    assert_eq!(line("SELECT replace('a', 'b', 'c')"), "select -");
+    assert_eq!(
+        line("SELECT label_of(1)"),
+        "select customers | P customers.name vip.name | C customers.id vip.id | F customers.name vip.name"
+    );
+    assert_eq!(
+        line("SELECT public.mail_of(1)"),
+        "select customers | P customers.email vip.email | C customers.id vip.id | F customers.email vip.email"
+    );
+    assert_eq!(line("SELECT (information_schema._pg_expandarray(indkey)).n FROM pg_index"), PRIMARY_KEYS);
+    for (text, columns) in [
+        ("ALTER TYPE mood ADD VALUE 'c'", "alter - | D moods.feels"),
+        ("ALTER DOMAIN plain ADD CHECK (value > 2)", "alter - | D moods.counted"),
+        ("ALTER TABLE moods VALIDATE CONSTRAINT counts", "alter moods | D moods.id"),
+        (
+            "ALTER TABLE moods REPLICA IDENTITY USING INDEX moods_feels",
+            "alter moods | D moods.counted moods.feels moods.id",
+        ),
+        (
+            "CREATE TABLE t (a int REFERENCES customers)",
+            "select customers, create t | D customers.id vip.id | C customers.id vip.id",
+        ),
+        ("CREATE TABLE t PARTITION OF part DEFAULT", "create t, alter part | D part.k"),
+    ] {
+        assert_eq!(line(text), columns, "{text}");
+    }
 
     assert_eq!(server.catalogue().epoch, catalogue.epoch);
     server.psql("postgres", &["-qc", "ALTER TABLE customers RENAME email TO mail"]);
