@@ -36,23 +36,24 @@ impl Framing {
         to_head: bool,
     ) -> Result<Self, Malformed> {
         let announced = announced(fields, version)?;
-        match (status, announced) {
-            (100..=199 | 204, Announced::Nothing) => Ok(Self::None),
-            // Many servers say so; it means the same.
-            (204, Announced::Length(0)) => Ok(Self::None),
-            (100..=199 | 204, Announced::Length(_)) => {
-                Err(Malformed::ContentLength("is where no content may be"))
-            }
-            (100..=199 | 204, Announced::Chunked) => {
-                Err(Malformed::TransferEncoding("is where no content may be"))
-            }
-            // Here it tells what a GET would bring.
-            (304, _) => Ok(Self::None),
-            _ if to_head => Ok(Self::None),
-            (_, Announced::Nothing) => Ok(Self::UntilClose),
-            (_, Announced::Length(length)) => Ok(Self::Length(length)),
-            (_, Announced::Chunked) => Ok(Self::Chunked),
+        if matches!(status, 100..=199 | 204) {
+            return match announced {
+                Announced::Nothing => Ok(Self::None),
+                // Many servers say so; it means the same.
+                Announced::Length(0) if status == 204 => Ok(Self::None),
+                Announced::Length(_) => Err(Malformed::ContentLength("is where no content may be")),
+                Announced::Chunked => Err(Malformed::TransferEncoding("is where no content may be")),
+            };
         }
+        // There it tells what a GET would bring.
+        if to_head || status == 304 {
+            return Ok(Self::None);
+        }
+        Ok(match announced {
+            Announced::Nothing => Self::UntilClose,
+            Announced::Length(length) => Self::Length(length),
+            Announced::Chunked => Self::Chunked,
+        })
     }
 }
 

@@ -4,6 +4,8 @@
 //! cut `;parameters` off, take `\` for `/`. Whoever judges one reading lets through the others. So all are judged; the
 //! bytes go on as they came, since `/@scope%2fname` is what a registry wants to see.
 
+use std::fmt::Write as _;
+
 use super::syntax::hex_value;
 
 /// Decoding that does not settle after so many times is not meant to be read.
@@ -128,7 +130,7 @@ pub(super) fn decoded(text: &str) -> String {
     for chunk in bytes.utf8_chunks() {
         decoded.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            decoded.push_str(&format!("%{byte:02X}"));
+            let _ = write!(decoded, "%{byte:02X}");
         }
     }
     decoded

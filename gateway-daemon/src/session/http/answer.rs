@@ -3,6 +3,8 @@
 //! Some clients show only the phrase (wget, pip's successors, Maven), some only the content (curl, git), npm and the SDKs
 //! of model APIs only a member of theirs in it. So all of these say the same.
 
+use std::fmt::Write as _;
+
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
@@ -45,9 +47,9 @@ impl Refusal {
         } else {
             "application/problem+json"
         });
-        head.push_str(&format!("\r\nContent-Length: {}\r\nCache-Control: no-store\r\n", content.len()));
+        let _ = write!(head, "\r\nContent-Length: {}\r\nCache-Control: no-store\r\n", content.len());
         if form == Form::ErrorText {
-            head.push_str(&format!("npm-notice: {phrase}\r\n"));
+            let _ = write!(head, "npm-notice: {phrase}\r\n");
         }
         if after == After::Close {
             head.push_str("Connection: close\r\n");

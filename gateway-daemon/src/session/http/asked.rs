@@ -1,6 +1,8 @@
 //! A request in words, `POST https://host/path`, judged as one that came: for those who want to know what would become of
 //! it.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 
 use super::{
@@ -50,7 +52,7 @@ impl Asked {
         let slash = if target.starts_with('/') { "" } else { "/" };
         let mut head = format!("{method} {slash}{target} HTTP/1.1\r\nHost: {host}\r\n");
         for (name, value) in fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         head.push_str("\r\n");
         let refused = |refusal: Refusal| Unasked::Refused(refusal.denial);

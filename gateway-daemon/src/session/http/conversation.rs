@@ -1,7 +1,9 @@
 //! The requests of one connection, one after another.
 
 use std::{
+    future::poll_fn,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -12,14 +14,13 @@ use super::{
     Http, HttpTarget,
     credential::{Injected, NoCredential},
     ends::{End, NoHead},
-    exchange::{Exchanged, Failed, Moved, exchange},
+    exchange::{Exchanged, Failed, Moved, Order, exchange},
     judge::{Connection, Judged, Rest, without_parameter},
     passage::{Interrupted, discard, finish},
     refusal::{After, Refusal},
     shown,
     target::Unreachable,
 };
-use crate::session::dial::DialError;
 use crate::{
     audit::{AuditError, Receipt},
     domain::{
@@ -31,11 +32,18 @@ use crate::{
         principal::Principal,
     },
     protocol::http::{Host, Limits, Request, Version},
-    session::{about::About, caller::renewed, dial::in_doubt, driver::Shared, route::Route},
+    session::{
+        about::About,
+        caller::renewed,
+        dial::{DialError, in_doubt},
+        driver::Shared,
+        route::Route,
+        stop::{Reason, Stop},
+    },
 };
 
 /// How long the content of a refused request is read and thrown away, so that its client reads the refusal.
-const DISCARDING: Duration = Duration::from_secs(60);
+const DISCARDING: Duration = Duration::from_mins(1);
 
 /// Who talks, and to what.
 pub(super) enum Admission {
@@ -56,6 +64,8 @@ pub(super) struct Conversation<'a> {
     pub(super) client: End,
     pub(super) upstream: Option<Upstream>,
     pub(super) limits: Limits,
+    /// Says when it must end. Between requests it ends as an idle connection does, and the next one is told why.
+    pub(super) stop: &'a Stop,
 }
 
 /// A connection to the target, for one of its hosts.
@@ -75,12 +85,24 @@ pub(super) enum Ending {
     UpstreamClosed,
     #[error("the last answer said so")]
     Said,
+    #[error("{0}")]
+    Told(Reason),
     #[error("the session was idle for longer than limits.idle_timeout")]
     Idle,
     #[error("{0}")]
     Broken(String),
     #[error("the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),
+}
+
+impl Ending {
+    /// Why it had to end, where somebody said so.
+    pub(super) const fn told(&self) -> Option<&Reason> {
+        match self {
+            Self::Told(reason) => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 /// How the client's connection is closed.
@@ -150,7 +172,13 @@ impl Conversation<'_> {
                 None => std::future::pending().await,
             }
         };
+        let stop = self.stop;
+        let told = poll_fn(|_| match stop.told() {
+            Some(reason) => Poll::Ready(reason.clone()),
+            None => Poll::Pending,
+        });
         tokio::select! {
+            reason = told => return Err(Ending::Told(reason)),
             something = reader.something() => {
                 something.map_err(|error| Ending::Broken(format!("client: {error}")))?;
             }
@@ -223,13 +251,13 @@ impl Conversation<'_> {
         let after = if goes_on && ending.is_none() { refusal.status.after() } else { After::Close };
         let mut out = BytesMut::new();
         refusal.put(&mut out, request, &self.about.session, after);
-        finish(&mut self.client.writer, &mut out).await.map_err(client_broke)?;
+        finish(&mut self.client.writer, &mut out).await.map_err(|why| client_broke(&why))?;
         match (after, request) {
             (After::GoOn, Some(request)) => {
                 let rest = discard(&mut self.client.reader, request.framing, self.limits);
                 match timeout(DISCARDING, rest).await {
                     Ok(Ok(())) => Ok(()),
-                    Ok(Err(why)) => Err(client_broke(why)),
+                    Ok(Err(why)) => Err(client_broke(&why)),
                     Err(_) => Err((Ending::Broken("client: it stopped sending".to_owned()), Close::Gently)),
                 }
             }
@@ -270,17 +298,8 @@ impl Conversation<'_> {
         };
         let mut moved = Moved::default();
         let patience = self.room.shared.limits.startup;
-        let exchanged = exchange(
-            &mut self.client,
-            &mut upstream.end,
-            request,
-            head,
-            unwritten,
-            self.limits,
-            patience,
-            &mut moved,
-        )
-        .await;
+        let order = Order { request, head, unwritten, limits: self.limits, patience };
+        let exchanged = exchange(&mut self.client, &mut upstream.end, order, &mut moved).await;
         self.completed(began, &exchanged, &moved);
         match exchanged {
             Ok(Exchanged { client_stays, upstream_stays, .. }) => {
@@ -428,7 +447,7 @@ fn hidden(reason: &str, request: Option<&Request>) -> String {
     reason.split(' ').map(shown::path).collect::<Vec<_>>().join(" ")
 }
 
-fn client_broke(why: Interrupted) -> (Ending, Close) {
+fn client_broke(why: &Interrupted) -> (Ending, Close) {
     (Ending::Broken(format!("client: {why}")), Close::Broken)
 }
 

@@ -140,11 +140,12 @@ impl Http {
             client: End::new(transport),
             upstream: None,
             limits: Limits::default(),
+            stop: &stop,
         };
-        match stop.cuts(conversation.hold()).await {
+        match stop.warns(conversation.hold()).await {
             Ok(ending) => {
                 tracing::debug!(session = %about.session, %ending, "session ended");
-                ledger.closed(&about, None, ending.to_string(), None);
+                ledger.closed(&about, None, ending.to_string(), ending.told());
             }
             Err(told) => ledger.closed(&about, None, told.to_string(), Some(&told)),
         }

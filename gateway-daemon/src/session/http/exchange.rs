@@ -57,18 +57,29 @@ pub(super) struct Moved {
     pub(super) begun: bool,
 }
 
-/// Sends a request whose head is `head`, and brings its answer back; nothing of that is shown before `unwritten` is on
-/// disk. A server that answers early is listened to while the rest is sent, for as long as `patience` after its answer.
+/// A request that is to be sent on.
+pub(super) struct Order<'a> {
+    /// As it came.
+    pub(super) request: &'a Request,
+    /// Its head as it goes on.
+    pub(super) head: BytesMut,
+    /// Its record, where that is not on disk yet.
+    pub(super) unwritten: Option<Receipt>,
+    /// What is taken of either side.
+    pub(super) limits: Limits,
+    /// How long the rest of it is sent once it has been answered.
+    pub(super) patience: Duration,
+}
+
+/// Sends a request, and brings its answer back; nothing of that is shown before its record is on disk. A server that
+/// answers early is listened to while the rest is sent.
 pub(super) async fn exchange(
     client: &mut End,
     upstream: &mut End,
-    request: &Request,
-    head: BytesMut,
-    unwritten: Option<Receipt>,
-    limits: Limits,
-    patience: Duration,
+    order: Order<'_>,
     moved: &mut Moved,
 ) -> Result<Exchanged, Failed> {
+    let Order { request, head, unwritten, limits, patience } = order;
     let Moved { sent, received, begun } = moved;
     let up =
         pass(&mut client.reader, &mut upstream.writer, head, request.framing, Onward::AsItCame, limits, sent);

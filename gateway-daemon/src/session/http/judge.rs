@@ -73,7 +73,7 @@ impl Judged {
         let paths = if request.form == Form::Asterisk {
             vec!["/".to_owned()]
         } else {
-            http::readings(request.path()).map_err(|why| Refusal::path(&why))?
+            http::readings(request.path()).map_err(Refusal::path)?
         };
         let mut types = request.fields.all("content-type");
         let content_type = types.next().map(media_type);

@@ -40,8 +40,14 @@ impl Http {
     ) {
         let Shared { intercept, ledger, limits, .. } = &self.shared;
         let Route { netns, address } = client.route();
-        let Client { about, asked, stream, .. } = client;
-        let name = timeout(limits.startup, asked_for(&stream)).await.ok().flatten();
+        let Client { about, asked, stream, stop, .. } = client;
+        let name = match stop.cuts(timeout(limits.startup, asked_for(&stream))).await {
+            Ok(name) => name.ok().flatten(),
+            Err(reason) => {
+                reset(&stream);
+                return ledger.closed(&about, None, reason.to_string(), Some(&reason));
+            }
+        };
         let admitted = match &name {
             Some(Some(name)) => target.hosts.admit(name, address.ip(), &asked, Proof::None),
             // No name: what was dialled is all that is known, and the target has it.
@@ -69,14 +75,19 @@ impl Http {
             return reset(&stream);
         }
         let route = Route { netns: intercept.dialled_from(target.from, netns), address };
-        let reason = match dial::as_the_agent(intercept, *limits, route).await {
-            Ok(upstream) => relay(stream, upstream, limits.idle, Taps::default()).await.to_string(),
-            Err(error) => {
+        let upstream = match stop.cuts(dial::as_the_agent(intercept, *limits, route)).await {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => {
                 reset(&stream);
-                format!("the target cannot be reached: {error}")
+                return ledger.closed(&about, None, format!("the target cannot be reached: {error}"), None);
+            }
+            Err(reason) => {
+                reset(&stream);
+                return ledger.closed(&about, None, reason.to_string(), Some(&reason));
             }
         };
-        ledger.closed(&about, None, reason);
+        let ended = relay(stream, upstream, limits.idle, Taps::default(), &stop).await;
+        ledger.closed(&about, None, ended.to_string(), ended.told());
     }
 }
 

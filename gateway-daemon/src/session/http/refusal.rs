@@ -86,7 +86,7 @@ impl Refusal {
     }
 
     /// A path that cannot be judged.
-    pub(super) fn path(why: &PathError) -> Self {
+    pub(super) fn path(why: PathError) -> Self {
         let hint = "Ask for the path in its plain form.";
         Self { status: Status::BadRequest, denial: Denial::builtin(why.to_string(), hint, "http-path") }
     }

@@ -54,9 +54,8 @@ pub(super) fn path(path: &str) -> String {
 fn query(query: &str) -> String {
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
         Some((name, value)) if is_secret(name) || looks_secret(value) => format!("{name}={HIDDEN}"),
-        Some(_) => pair.to_owned(),
         None if looks_secret(pair) => HIDDEN.to_owned(),
-        None => pair.to_owned(),
+        Some(_) | None => pair.to_owned(),
     });
     pairs.collect::<Vec<_>>().join("&")
 }
