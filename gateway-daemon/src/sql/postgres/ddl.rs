@@ -112,7 +112,6 @@ impl<'a> Reader<'a> {
                 self.definition_parts(&stmt.coldeflist, env, &mut reads)?;
                 self.nameless(Verb::Create)
             }
-            NodeEnum::CreateEnumStmt(_) => self.nameless(Verb::Create),
             NodeEnum::AlterEnumStmt(stmt) => {
                 self.defines_type(&stmt.type_name)?;
                 self.nameless(Verb::Alter)
@@ -123,7 +122,9 @@ impl<'a> Reader<'a> {
             }
             // What holds neither rows nor code.
             NodeEnum::CreateSchemaStmt(stmt) => self.create_schema(stmt),
-            NodeEnum::CreateTableSpaceStmt(_) | NodeEnum::CreatedbStmt(_) => self.nameless(Verb::Create),
+            NodeEnum::CreateEnumStmt(_) | NodeEnum::CreateTableSpaceStmt(_) | NodeEnum::CreatedbStmt(_) => {
+                self.nameless(Verb::Create)
+            }
             NodeEnum::AlterCollationStmt(_)
             | NodeEnum::AlterTableSpaceOptionsStmt(_)
             | NodeEnum::AlterTableMoveAllStmt(_)
