@@ -161,7 +161,6 @@ pub struct Target {
 
 /// What is spoken at a target, and what that takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one for each target of a configuration")]
 pub enum Protocol {
     /// PostgreSQL's frontend/backend protocol 3.
     Postgres(Postgres),

@@ -92,7 +92,7 @@ fn closeness(places: &[Place], name: &str) -> Option<Closeness> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 mod tests {
     use std::{net::IpAddr, sync::Arc};
 
