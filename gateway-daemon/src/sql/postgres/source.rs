@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
                     }
                     kind => {
                         self.expression(part, env, &mut reads)?;
-                        returns = self.returned_columns(kind);
+                        returns = returns.or(self.returned_columns(kind));
                     }
                 }
             }
