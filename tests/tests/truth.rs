@@ -445,7 +445,7 @@ fn explain_analyze_shows_the_plan_and_conceals_what_tells_of_values() {
         assert!(!all.contains("[redacted]") && !all.contains("null") && reply.notices.is_empty(), "{all}");
     }
     let planned = client.query("EXPLAIN SELECT upper(email) FROM customers").texts().concat().join("\n");
-    assert!(planned.starts_with("Append") || planned.starts_with("Seq Scan"), "{planned}");
+    assert!(planned.contains("Seq Scan on customers customers_1  (cost="), "{planned}");
     // A guard over a subplan would tell by how often that ran.
     let guarded = client.query(
         "EXPLAIN ANALYZE SELECT CASE WHEN email LIKE 'a%' THEN EXISTS (SELECT FROM orders o WHERE o.id > c.id) END FROM customers c",

@@ -183,6 +183,8 @@ pub fn hunt(
             }
         };
         let mut direct = connect_directly(startup);
+        // Whether both sessions are still in the state that they began in.
+        let mut is_alike = true;
         'session: for _ in 0..25 {
             let step = statements::step(&mut random);
             let is_alone = step.len() == 1;
@@ -200,7 +202,8 @@ pub fn hunt(
                     break 'session;
                 }
                 let is_answered = !transcripts[0].messages.iter().any(|(tag, _)| *tag == 'E');
-                if is_alone && is_answered && (truth::can_be_repeated(&sql) || truth::is_setting(&sql)) {
+                is_alike &= !truth::is_setting(&sql);
+                if is_alone && is_answered && is_alike && truth::can_be_repeated(&sql) {
                     way.send(&mut direct, &sql);
                     let past = receive(&mut direct);
                     let compared = &mut report.compared;

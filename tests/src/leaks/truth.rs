@@ -30,9 +30,10 @@ pub fn can_be_repeated(sql: &str) -> bool {
     reads && !changes.iter().any(|word| sql.contains(word))
 }
 
-/// Whether a statement changes how later ones are answered.
+/// Whether a statement may change how later ones of its session are answered.
 pub fn is_setting(sql: &str) -> bool {
-    ["SET ", "RESET ", "SELECT set_config"].iter().any(|word| sql.starts_with(word)) && !sql.contains(';')
+    let words = ["SET ", "RESET", "DISCARD", "set_config", "TEMP", "CHAIN"];
+    words.iter().any(|word| sql.contains(word))
 }
 
 /// What differs between the answers to a statement by way of nodegate and past it, though it reads nothing masked.
@@ -63,9 +64,8 @@ pub fn difference(
         Some(expressions) => expressions.get(at).is_some_and(|expression| !may_read_secrets(expression, sql)),
         // Columns by a star or a TABLE have the names of the tables' own.
         None if mentions_secrets(sql) || sql.contains('*') || sql.contains("TABLE") => {
-            columns.get(at).is_some_and(|column| {
-                column.table != 0 && !is_secret_name(&column.name) && !sql.contains(" AS x (")
-            })
+            let column = columns.get(at).filter(|column| column.table != 0 && !is_secret_name(&column.name));
+            column.is_some() && !sql.starts_with("WITH") && !sql.contains('x')
         }
         None => true,
     };
