@@ -51,14 +51,14 @@ fn every_case_of_every_pack_passes() {
             assert!(result.passed, "{result:#?}");
         }
     }
-    assert_eq!(packs_seen, 8);
+    assert_eq!(packs_seen, 9);
 }
 
 #[test]
 fn the_packs_are_valid_together_and_without_warnings() {
     let (verdict, out) = command(&["check", text(&packs())]);
     assert_eq!(verdict, Verdict::Good);
-    assert!(!out.contains("warning") && out.contains("25 policies"), "{out}");
+    assert!(!out.contains("warning") && out.contains("30 policies"), "{out}");
 }
 
 #[test]
@@ -127,7 +127,12 @@ fn mistakes_in_a_case_file_are_errors_and_not_passed_cases() {
         ("cases: [{ name: a, as: nobody, connect: true, expect: allow }]", "nobody"),
         (
             "cases: [{ name: a, as: agent, expect: allow }]",
-            "one of `sql: …`, `resolve: …`, `function_call: …`, `replication: …` and `connect: true`",
+            "one of `sql: …`, `resolve: …`, `function_call: …`, `replication: …`, `http: …` and `connect: true`",
+        ),
+        ("cases: [{ name: a, as: agent, http: GET /a, expect: allow }]", "write METHOD and URL"),
+        (
+            "cases: [{ name: a, as: agent, connect: true, fields: { a: b }, expect: allow }]",
+            "is no HTTP request",
         ),
         ("cases: [{ name: a, as: agent, sql: SELECT 1, connect: true, expect: allow }]", "one of"),
         (
