@@ -153,6 +153,11 @@ fn mistakes_in_a_case_file_are_errors_and_not_passed_cases() {
             "cases: [{ name: a, as: agent, expect: allow }]",
             "one of `sql: …`, `resolve: …`, `function_call: …`, `replication: …`, `http: …` and `connect: true`",
         ),
+        ("cases: [{ name: a, as: agent, http: GET /a, expect: allow }]", "write METHOD and URL"),
+        (
+            "cases: [{ name: a, as: agent, connect: true, fields: { a: b }, expect: allow }]",
+            "is no HTTP request",
+        ),
         ("cases: [{ name: a, as: agent, sql: SELECT 1, connect: true, expect: allow }]", "one of"),
         (
             "cases: [{ name: a, as: agent, sql: SELECT 1, expect: deny, masked: { a.b.c: hash } }]",
