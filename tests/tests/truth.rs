@@ -371,7 +371,8 @@ fn every_column_that_is_made_of_no_masked_one_is_what_the_database_says() {
                     .zip(&control[0])
                     .map(|(value, direct)| letter(value.as_deref(), direct.as_deref()))
                     .collect();
-                let notices: Vec<String> = reply.notices.iter().map(nodegate_tests::wire::ServerError::text).collect();
+                let notices: Vec<String> =
+                    reply.notices.iter().map(nodegate_tests::wire::ServerError::text).collect();
                 writeln!(
                     wrong,
                     "{sql}\n    expected {expected} found {found} in format {format}, {notices:?}"
