@@ -1,6 +1,8 @@
 //! What an agent is told of result columns that are concealed: which they are, of what they are computed, and whose rule it
 //! is. Zero, false and NULL could be taken for what the database holds; the notice says that they are not.
 
+use std::fmt::Write as _;
+
 use super::judge::Verdict;
 use crate::{
     domain::{decision::Mask, ids::PolicyId, statement::ColumnName},
@@ -70,7 +72,7 @@ fn add_new<T: PartialEq>(all: &mut Vec<T>, one: T) {
 fn list(names: &[String], write: impl Fn(&String) -> String) -> String {
     let mut text = names.iter().take(LISTED).map(write).collect::<Vec<_>>().join(", ");
     if let Some(more) = names.len().checked_sub(LISTED).filter(|more| *more > 0) {
-        text.push_str(&format!(" and {more} more"));
+        let _ = write!(text, " and {more} more");
     }
     text
 }

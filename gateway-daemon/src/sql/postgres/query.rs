@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
                 values.push(self.united(left.value, right.value, &reads));
             }
         }
-        let mut outputs = unite(left, right);
+        let mut outputs = unite(left, &right);
         for (at, column) in outputs.columns.iter_mut().enumerate() {
             column.value = values.get(at).copied().unwrap_or(Value::UNKNOWN);
         }
@@ -407,8 +407,8 @@ fn named_reads(outputs: &Outputs<'_>, names: &[Node]) -> Result<Reads, SqlError>
 }
 
 /// The columns of a set operation: by position, under the left side's names.
-fn unite<'a>(left: Outputs<'a>, right: Outputs<'a>) -> Outputs<'a> {
-    let count = [&left, &right].into_iter().find(|side| !side.is_open()).map(|side| side.columns.len());
+fn unite<'a>(left: Outputs<'a>, right: &Outputs<'a>) -> Outputs<'a> {
+    let count = [&left, right].into_iter().find(|side| !side.is_open()).map(|side| side.columns.len());
     let sides = count.and_then(|count| Some((left.fit(count)?, right.fit(count)?)));
     let Some((reads, others)) = sides else {
         let mut all = left.all();

@@ -120,8 +120,8 @@ impl<'a> Outputs<'a> {
             let reads: Reads = rest.iter().flat_map(|column| column.reads.iter().copied()).collect();
             let is_sure = rest.iter().all(|column| column.span != Span::Unsure && column.reads == reads);
             let span = if is_sure { Span::One } else { Span::Unsure };
-            let named = |name: &&'a str| Output::spanning(Some(Cow::Borrowed(*name)), reads.clone(), span);
-            self.columns.extend(names.iter().map(named));
+            let bears = |name: &&'a str| Output::spanning(Some(Cow::Borrowed(*name)), reads.clone(), span);
+            self.columns.extend(names.iter().map(bears));
             self.columns.extend(if is_sure { Self::opaque(reads) } else { Self::unsure(reads) }.columns);
         }
     }
