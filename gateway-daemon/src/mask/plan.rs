@@ -245,3 +245,61 @@ fn find(line: &[u8], what: &[u8], from: usize) -> Option<usize> {
     let rest = line.get(from..)?;
     rest.windows(what.len()).position(|window| window == what).map(|at| at + from)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn shown(format: PlanFormat, line: &str) -> String {
+        let mut out = BytesMut::new();
+        let concealed = write(format, line.as_bytes(), &mut out);
+        let shown = String::from_utf8(out.to_vec()).unwrap();
+        assert_eq!(concealed == Concealed::Nothing, shown == line, "{line}");
+        shown
+    }
+
+    #[test]
+    fn a_line_is_known_or_its_figures_are_concealed() {
+        for line in [
+            "Sort  (cost=1.00..2.00 rows=3 width=4) (actual time=0.1..0.2 rows=3.00 loops=1)",
+            "  ->  Seq Scan on t \"a: b\"  (cost=0.00..1.00 rows=3 width=4) (never executed)",
+            "        Filter: (name = 'x: Memory: 5kB'::text)",
+            "  Rows Removed by Filter: 7",
+            "  Worker 0:  actual time=0.007..0.008 rows=1 loops=1",
+            "  SubPlan 1",
+            "Planning:",
+            "Planning Time: 0.1 ms",
+        ] {
+            assert_eq!(shown(PlanFormat::Text, line), line);
+        }
+        for (line, expected) in [
+            ("  Sort Method: quicksort  Memory: 25kB", "  Sort Method: [redacted]"),
+            ("  Worker 0:  Sort Method: quicksort  Memory: 25kB", "  Worker 0:  Sort Method: [redacted]"),
+            ("  Buffers: shared hit=3", "  Buffers: [redacted]"),
+            ("Trigger for constraint a on b: time=0.1 calls=1", "Trigger for constraint a on b: [redacted]"),
+            // The end of a trigger's line whose name has a line break in it.
+            ("Filter: x: time=0.1 calls=1", "Filter: [redacted]"),
+            ("  What is new: 7", "  What is new: [redacted]"),
+        ] {
+            assert_eq!(shown(PlanFormat::Text, line), expected);
+        }
+        for (format, line, expected) in [
+            (PlanFormat::Json, "  \"Calls\": 1", "  \"Calls\": null"),
+            (PlanFormat::Json, "  \"Sort Methods Used\": [\"quicksort\"],", "  \"Sort Methods Used\": null,"),
+            (PlanFormat::Json, "  \"Plans\": [", "  \"Plans\": ["),
+            (PlanFormat::Json, "  \"Actual Rows\": 1,", "  \"Actual Rows\": 1,"),
+            (PlanFormat::Xml, "  <Calls>1</Calls>", "  <Calls></Calls>"),
+            (
+                PlanFormat::Xml,
+                "<Output>\n  <Item>a</Item>\n</Output>",
+                "<Output>\n  <Item>a</Item>\n</Output>",
+            ),
+            (PlanFormat::Xml, "<Used>\n  <Item>a</Item>\n</Used>", "<Used>\n  <Item></Item>\n</Used>"),
+            (PlanFormat::Yaml, "  Calls: 1", "  Calls: null"),
+            (PlanFormat::Yaml, "Output:\n  - \"a\"\nUsed:\n  - \"b\"", "Output:\n  - \"a\"\nUsed:\n  - null"),
+        ] {
+            assert_eq!(shown(format, line), expected);
+        }
+    }
+}

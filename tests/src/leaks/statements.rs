@@ -245,6 +245,11 @@ pub fn startup(random: &mut Random) -> &'static [(&'static str, &'static str)] {
     if random.chance(60) { &[] } else { BEGINNINGS[random.below(BEGINNINGS.len())] }
 }
 
+/// A statement that takes no query of its own.
+pub fn fixed(random: &mut Random) -> String {
+    random.one(FIXED).to_owned()
+}
+
 /// One step: statements in order, all on one connection.
 pub fn step(random: &mut Random) -> Vec<String> {
     if random.chance(12) {

@@ -5,12 +5,16 @@
 //! Which columns these are is told from the statement's text, by names alone, and not by anything that nodegate knows: a
 //! column in whose expression no name of a secret column stands, nor a whole row, nor a name that a subquery gave.
 
-use super::{Transcript, schema::RELATIONS};
-use crate::wire::{columns_of, row_of};
+use super::{Transcript, Way, queries::Queries, random::Random, receive, schema::RELATIONS, statements};
+use crate::wire::{Client, columns_of, row_of};
 
 /// What has been compared.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Compared {
+    /// Queries sent.
+    pub sent: usize,
+    /// Those that nodegate answered.
+    pub answered: usize,
     /// Statements of which something was.
     pub statements: usize,
     /// Values in text format.
@@ -30,10 +34,46 @@ pub fn can_be_repeated(sql: &str) -> bool {
     reads && !changes.iter().any(|word| sql.contains(word))
 }
 
-/// Whether a statement may change how later ones of its session are answered.
-pub fn is_setting(sql: &str) -> bool {
-    let words = ["SET ", "RESET", "DISCARD", "set_config", "TEMP", "CHAIN"];
-    words.iter().any(|word| sql.contains(word))
+/// Sends so many queries by way of nodegate and, where it answers, past it, over sessions that `connect` makes in that order;
+/// returns what has been compared, and each query of which the two answers differ.
+pub fn hold(
+    seed: u64,
+    queries: usize,
+    mut connect: impl FnMut() -> [Client; 2],
+) -> (Compared, Vec<(String, String)>) {
+    let mut random = Random::new(seed);
+    let mut compared = Compared::default();
+    let mut untruths = Vec::new();
+    while compared.sent < queries {
+        let [mut client, mut direct] = connect();
+        for _ in 0..200.min(queries - compared.sent) {
+            let sql = if random.chance(12) {
+                statements::fixed(&mut random)
+            } else {
+                Queries::new(&mut random).query()
+            };
+            let way = Way::of(&mut random);
+            if !can_be_repeated(&sql) {
+                continue;
+            }
+            compared.sent += 1;
+            way.send(&mut client, &sql);
+            let answer = receive(&mut client);
+            if answer.ended {
+                untruths.push((sql, "the session ended".to_owned()));
+                break;
+            }
+            if answer.messages.iter().any(|(tag, _)| *tag == 'E') {
+                continue;
+            }
+            compared.answered += 1;
+            way.send(&mut direct, &sql);
+            if let Some(what) = difference(&sql, &answer, &receive(&mut direct), &mut compared) {
+                untruths.push((format!("{way:?} {sql}"), what));
+            }
+        }
+    }
+    (compared, untruths)
 }
 
 /// What differs between the answers to a statement by way of nodegate and past it, though it reads nothing masked.
