@@ -51,7 +51,7 @@ const ALL: &str = "SELECT md5(string_agg(people::text, ';' ORDER BY id)) FROM pe
 
 fn stage_with(policy: &str) -> Stage {
     let stage = Stage::with(|settings| {
-        settings.policy = policy.to_owned();
+        policy.clone_into(&mut settings.policy);
         settings.targets[0].tags = [
             ("email", "partial"),
             ("card", "last4"),
