@@ -31,7 +31,7 @@ fn stage() -> (Stage, TcpListener) {
     let stage = Stage::with(|settings| {
         let cache = format!("{{ name: cache, protocol: tcp, hosts: [\"127.0.0.1\"], ports: [{port}] }}");
         settings.more_targets.push(cache);
-        settings.more = "recording: {}\nlimits: { drain_timeout: 1s }\n".to_owned();
+        "recording: {}\nlimits: { drain_timeout: 1s }\n".clone_into(&mut settings.more);
     });
     (stage, cache)
 }
@@ -84,6 +84,9 @@ fn assert_within(end: Instant, since: Instant, limit: Duration) {
     let took = end.duration_since(since);
     assert!(took < limit, "{took:?}");
 }
+
+/// A row that no buffer between the two holds.
+const ROW_BYTES: usize = 60_000_000;
 
 #[test]
 fn a_session_ends_with_its_identity() {
@@ -249,7 +252,6 @@ fn a_session_in_the_middle_of_a_large_reply_is_cut_and_not_confused() {
     let mut near = agent.connect(stage.postgres.address()).unwrap();
     let mut client = Client::start(near.try_clone().unwrap()).unwrap();
     // One row far larger than what is held of a session, of which the client takes a part.
-    const ROW_BYTES: usize = 60_000_000;
     client.send(b'Q', format!("SELECT repeat('x', {ROW_BYTES})\0").as_bytes());
     near.read_exact(&mut vec![0; 1 << 20]).unwrap();
     stage.daemon.set_policy("");

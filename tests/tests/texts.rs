@@ -518,7 +518,7 @@ fn a_name_that_is_not_there_is_named() {
         ("SAVEPOINT a", "25P01"),
         ("DROP TABLE customers", "2BP01"),
     ] {
-        let direct = stage.postgres.try_script(&format!("SET ROLE app_agent; BEGIN; {}; ROLLBACK;", sql));
+        let direct = stage.postgres.try_script(&format!("SET ROLE app_agent; BEGIN; {sql}; ROLLBACK;"));
         let heard = ask(&mut client, sql);
         assert_eq!(heard.errors.len(), 1, "{sql}: {heard:?}");
         let error = &heard.errors[0];
