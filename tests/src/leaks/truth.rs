@@ -104,7 +104,9 @@ pub fn difference(
         Some(expressions) => expressions.get(at).is_some_and(|expression| !may_read_secrets(expression, sql)),
         // Columns by a star or a TABLE have the names of the tables' own.
         None if mentions_secrets(sql) || sql.contains('*') || sql.contains("TABLE") => {
-            let column = columns.get(at).filter(|column| column.table != 0 && !is_secret_name(&column.name));
+            let column = columns.get(at);
+            // A whole row has a table and no number.
+            let column = column.filter(|column| column.number > 0 && !is_secret_name(&column.name));
             column.is_some() && !sql.starts_with("WITH") && !sql.contains('x')
         }
         None => true,

@@ -443,7 +443,7 @@ impl Relay<'_> {
         self.expect_stream(&verdict);
         let limit = self.count_query(&verdict, frame, &mut batched.staged)?;
         self.executed = false;
-        let request = Request { limit, told: self.notices, ..request(verdict, None, recorded, learnt) };
+        let request = Request { told: self.notices, limit, ..request(verdict, None, recorded, learnt) };
         self.queue.push_back(Expected::Simple(Box::new(request), self.batch));
         self.batch += 1;
         Ok(())
