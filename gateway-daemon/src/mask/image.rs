@@ -199,8 +199,7 @@ fn is_text_image(transform: Transform, kind: &Kind, text: &str) -> bool {
 
 /// `a***`, `***`, `a***@***.com`.
 fn is_partial(text: &str) -> bool {
-    let (local, host) = text.split_once("@***").map_or((text, None), |(local, host)| (local, Some(host)));
-    let is_shown = local.strip_suffix(STARS).is_some_and(|first| first.chars().nth(1).is_none());
+    let is_shown = |text: &str| text.strip_suffix(STARS).is_some_and(|first| first.chars().nth(1).is_none());
     let is_top_level = |host: &str| {
         host.is_empty()
             || host.strip_prefix('.').is_some_and(|name| {
@@ -208,7 +207,9 @@ fn is_partial(text: &str) -> bool {
                     && name.bytes().all(|byte| byte.is_ascii_alphabetic())
             })
     };
-    is_shown && host.is_none_or(is_top_level)
+    // `@***` is the image of a text that begins so, and of no address.
+    is_shown(text)
+        || text.split_once("@***").is_some_and(|(local, host)| is_shown(local) && is_top_level(host))
 }
 
 fn is_hash(text: &str) -> bool {

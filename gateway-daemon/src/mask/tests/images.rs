@@ -169,6 +169,7 @@ fn an_image_is_recognised_as_clients_write_it() {
         |transform, type_oid, value: &str| image(transform, &shape(type_oid), Format::Text, value.as_bytes());
     for (transform, type_oid, value) in [
         (Transform::Partial, TEXT, " A***@***.COM "),
+        (Transform::Partial, TEXT, "@***"),
         (Transform::Redact, TEXT, "[Redacted]"),
         (Transform::Null, TEXT, "[redacted]"),
         (Transform::Last4, VARCHAR, "****6789"),
