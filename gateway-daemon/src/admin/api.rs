@@ -42,7 +42,7 @@ pub struct RunStarted {
 }
 
 /// `POST /v1/captures`: capture a cgroup that exists, by its path or by a process in it. Answered with a
-/// [`Workload`](crate::domain::flow::Workload).
+/// [`Workload`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureRequest {
