@@ -21,6 +21,5 @@ customer = Customer.find(7)
 customer.name = "changed"
 Customer.partial_writes = false
 attempt("all") { customer.save! }
-attempt("all") { Customer.upsert(customer.attributes) }
 Customer.partial_writes = true
 attempt("changed") { customer.save! }

@@ -64,7 +64,7 @@ fn names_are_those_of_the_path_that_is_in_force() {
         // Now it is the server's own, which may show what other statements hold.
         assert_eq!(code(&mut client, "SELECT name FROM pg_cursors"), "42501", "{empty}");
         if !empty.starts_with("BEGIN") {
-            assert_eq!(code(&mut client, UPPER), "42P01", "{empty}");
+            assert_eq!(code(&mut client, "SELECT email FROM customers WHERE id = 1"), "42P01", "{empty}");
             masked(&client.query(&UPPER.replace("customers", "public.customers")));
         }
         assert_eq!(code(&mut client, back), "", "{back}");
@@ -87,10 +87,10 @@ fn what_was_prepared_before_is_read_anew() {
     assert_eq!(client.sync().error().code(), "42501");
     assert_eq!(code(&mut client, "EXECUTE sql"), "42501");
     // And the other way round.
-    client.query("PREPARE tables AS SELECT max(tablename::text COLLATE \"C\") FROM pg_tables");
+    client.query("PREPARE tables AS SELECT length(tablename::text) FROM pg_tables LIMIT 1");
     assert_eq!(client.query("EXECUTE tables").errors, []);
     assert_eq!(code(&mut client, "RESET search_path"), "");
-    masked(&client.query("EXECUTE tables"));
+    assert_eq!(client.query("EXECUTE tables").texts(), [["NULL"]]);
     // What may be seen masked may not be kept as it is.
     assert_eq!(code(&mut client, "CREATE TABLE kept AS EXECUTE tables"), "42501");
     assert_eq!(code(&mut client, "EXPLAIN ANALYZE CREATE TABLE kept AS EXECUTE tables"), "42501");
