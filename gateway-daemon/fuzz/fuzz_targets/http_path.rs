@@ -6,6 +6,10 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     parameters(text);
+    // No head with these is read, so they never come here.
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return;
+    }
     let path = format!("/{text}");
     let Ok(found) = readings(&path) else { return };
     assert!(found[0].eq_ignore_ascii_case(&path));
