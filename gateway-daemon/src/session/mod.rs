@@ -13,6 +13,7 @@ pub mod passing;
 pub mod route;
 pub mod stop;
 pub mod transport;
+pub mod untouched;
 
 pub mod dns;
 pub mod http;

@@ -12,11 +12,10 @@ use crate::{
         way::{UpstreamFrom, Way},
     },
     session::{
-        dial,
         driver::{Client, Driver, Followed, Opening, Permit, Shared},
         ending::reset,
-        passing::{Taps, relay},
         route::Route,
+        untouched::pass_on,
     },
 };
 
@@ -56,30 +55,13 @@ impl Driver for Tcp {
 
     /// What cannot be recorded is not connected.
     async fn serve(&self, client: Client, target: Arc<TcpTarget>, permit: Permit) {
-        let Shared { intercept, ledger, limits, .. } = &self.shared;
         let Route { netns, address } = client.route();
-        let route = Route { netns: intercept.dialled_from(target.from, netns), address };
+        let route = Route { netns: self.shared.intercept.dialled_from(target.from, netns), address };
         let Client { about, stream, stop, .. } = client;
         let mut event = about.event(EventKind::Connect, Outcome::Allowed);
         event.policies = permit.policies;
         "passed on without being looked into".clone_into(&mut event.reason);
-        if let Err(error) = ledger.write(event).await {
-            tracing::error!(%error, session = %about.session, "a connection could not be recorded, so it is reset");
-            return reset(&stream);
-        }
-        let upstream = match stop.cuts(dial::as_the_agent(intercept, *limits, route)).await {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => {
-                reset(&stream);
-                return ledger.closed(&about, None, format!("the target cannot be reached: {error}"), None);
-            }
-            Err(reason) => {
-                reset(&stream);
-                return ledger.closed(&about, None, reason.to_string(), Some(&reason));
-            }
-        };
-        let ended = relay(stream, upstream, limits.idle, Taps::default(), &stop).await;
-        ledger.closed(&about, None, ended.to_string(), ended.told());
+        pass_on(&self.shared, &about, event, route, stream, &stop).await;
     }
 
     /// A reset: the protocol, if it has one, is not known here.

@@ -17,11 +17,10 @@ use crate::{
     },
     protocol::http::Host,
     session::{
-        dial,
         driver::{Client, Shared},
         ending::reset,
-        passing::{Taps, relay},
         route::Route,
+        untouched::pass_on,
     },
 };
 
@@ -70,24 +69,8 @@ impl Http {
         event.policies = policies;
         let shown = name.flatten().map_or_else(|| address.to_string(), |name| name.to_string());
         event.reason = format!("TLS with {shown} passed on without being looked into");
-        if let Err(error) = ledger.write(event).await {
-            tracing::error!(%error, session = %about.session, "a connection could not be recorded, so it is reset");
-            return reset(&stream);
-        }
         let route = Route { netns: intercept.dialled_from(target.from, netns), address };
-        let upstream = match stop.cuts(dial::as_the_agent(intercept, *limits, route)).await {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => {
-                reset(&stream);
-                return ledger.closed(&about, None, format!("the target cannot be reached: {error}"), None);
-            }
-            Err(reason) => {
-                reset(&stream);
-                return ledger.closed(&about, None, reason.to_string(), Some(&reason));
-            }
-        };
-        let ended = relay(stream, upstream, limits.idle, Taps::default(), &stop).await;
-        ledger.closed(&about, None, ended.to_string(), ended.told());
+        pass_on(&self.shared, &about, event, route, stream, &stop).await;
     }
 }
 
